@@ -1,0 +1,148 @@
+package spec
+
+import "time"
+
+// Status is the outcome in one word.
+type Status string
+
+// The outcomes.
+const (
+	StatusRunning Status = "running" // not yet ended; only inspect shows it
+	StatusSuccess Status = "success" // the command exited by itself, whatever its code
+	StatusError   Status = "error"   // capsule or the request failed
+	StatusTimeout Status = "timeout" // the wall clock ended it
+	StatusKilled  Status = "killed"  // a signal or a limit ended it
+)
+
+// Reason says how the execution ended.
+type Reason string
+
+// The reasons.
+const (
+	ReasonExited         Reason = "exited"
+	ReasonSignaled       Reason = "signaled"
+	ReasonTimeoutWall    Reason = "timeout_wall"
+	ReasonTimeoutCPU     Reason = "timeout_cpu"
+	ReasonOOM            Reason = "oom"
+	ReasonOutputLimit    Reason = "output_limit"
+	ReasonPidsLimit      Reason = "pids_limit"
+	ReasonDiskLimit      Reason = "disk_limit"
+	ReasonSeccomp        Reason = "seccomp"
+	ReasonKilledByCaller Reason = "killed_by_caller"
+	ReasonShimLost       Reason = "shim_lost"
+	ReasonSetupFailed    Reason = "setup_failed"
+	ReasonRefused        Reason = "refused"
+)
+
+// Response is one ExecutionResponse. A nil pointer is a null in JSON: not
+// known or not measured.
+type Response struct {
+	ExecutionID string      `json:"execution_id"`
+	Status      Status      `json:"status"`
+	Termination Termination `json:"termination"`
+	// ExitCode is 0..255; Signal is 1..64. Never both; both null when the
+	// command never ran.
+	ExitCode *int `json:"exit_code"`
+	Signal   *int `json:"signal"`
+	// Stdout and Stderr are what was kept. With their encoding "base64" they
+	// are base64 because the bytes are not UTF-8.
+	Stdout         *string `json:"stdout,omitempty"`
+	StdoutEncoding string  `json:"stdout_encoding,omitempty"`
+	Stderr         *string `json:"stderr,omitempty"`
+	StderrEncoding string  `json:"stderr_encoding,omitempty"`
+	Output         *Output `json:"output,omitempty"`
+	Metrics        Metrics `json:"metrics"`
+	// Enforcement is what the kernel confirmed. Nil when no sandbox was built.
+	Enforcement *Enforcement `json:"enforcement,omitempty"`
+	Denials     []Denial     `json:"denials,omitempty"`
+	Timestamps  Timestamps   `json:"timestamps"`
+	// Warnings name defaults that this host could not enforce.
+	Warnings []string `json:"warnings,omitempty"`
+	Error    *Error   `json:"error,omitempty"`
+}
+
+// Termination holds the reason.
+type Termination struct {
+	Reason Reason `json:"reason"`
+}
+
+// Output counts the bytes of both streams.
+type Output struct {
+	Stdout StreamCount `json:"stdout"`
+	Stderr StreamCount `json:"stderr"`
+}
+
+// StreamCount counts the bytes of one stream.
+type StreamCount struct {
+	BytesTotal int64 `json:"bytes_total"`
+	BytesKept  int64 `json:"bytes_kept"`
+	Truncated  bool  `json:"truncated"`
+}
+
+// Metrics are measured, never estimated; null where not measured.
+type Metrics struct {
+	// WallTimeMS runs from execve to the exit of the command.
+	WallTimeMS *float64 `json:"wall_time_ms"`
+	// CPUTimeMS is UserTimeMS plus KernelTimeMS of the whole tree, from the cgroup.
+	CPUTimeMS      *float64 `json:"cpu_time_ms"`
+	UserTimeMS     *float64 `json:"user_time_ms"`
+	KernelTimeMS   *float64 `json:"kernel_time_ms"`
+	MaxMemoryBytes *int64   `json:"max_memory_bytes"`
+	IOBytesRead    *int64   `json:"io_bytes_read"`
+	IOBytesWritten *int64   `json:"io_bytes_written"`
+	// MaxPids is the peak of processes and threads, our init not counted.
+	MaxPids  *int64 `json:"max_pids"`
+	OOMKills *int64 `json:"oom_kills"`
+	// ThrottledMS is time spent waiting for cpu_quota.
+	ThrottledMS *float64 `json:"throttled_ms"`
+	// StartupUS is the time from the shim's acceptance of the request to
+	// execve, in microseconds; StartupPhases splits it.
+	StartupUS     *int64           `json:"startup_us"`
+	StartupPhases map[string]int64 `json:"startup_phases_us,omitempty"`
+}
+
+// State of a wall or limit.
+type State string
+
+// The states.
+const (
+	Enforced State = "enforced" // the kernel confirmed it
+	Degraded State = "degraded" // weaker than asked, see warnings
+	Absent   State = "absent"   // not there
+)
+
+// Enforcement says for each wall and limit what the kernel confirmed.
+type Enforcement struct {
+	// Walls by name: user_namespace, mount_namespace, pid_namespace, ... rootfs,
+	// capabilities, no_new_privs, seccomp, proc_masking, rlimits.
+	Walls map[string]State `json:"walls"`
+	// Limits by name: memory, pids, cpu_shares, cpu_quota, output, timeout, disk ...
+	Limits map[string]State `json:"limits"`
+	// CgroupVersion is "v1", "v2", "hybrid" or "none".
+	CgroupVersion string `json:"cgroup_version"`
+	// PolicyHash identifies the policy that was in force (sha256, hex).
+	PolicyHash string `json:"policy_hash"`
+}
+
+// Denial is something that was refused inside.
+type Denial struct {
+	Kind   string `json:"kind"` // syscall, path or network
+	Name   string `json:"name"`
+	Count  int64  `json:"count"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Timestamps are UTC with nanoseconds; null where the moment was not reached.
+type Timestamps struct {
+	Created   time.Time  `json:"created"`
+	Started   *time.Time `json:"started"`
+	Completed *time.Time `json:"completed"`
+}
+
+// Error is a fault as callers see it.
+type Error struct {
+	Code    string         `json:"code"`
+	Message string         `json:"message"`
+	Hint    string         `json:"hint,omitempty"`
+	Details map[string]any `json:"details,omitempty"`
+}
