@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs every fuzz test of the tree, one after the other.
+#
+#   hack/fuzz.sh [TIME-EACH]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+each=${1:-20s}
+
+found=0
+while IFS=: read -r file name; do
+  found=1
+  echo "$name in $(dirname "$file"), $each"
+  go test -tags urfave_cli_no_docs -run '^$' -fuzz "^$name\$" -fuzztime "$each" "./$(dirname "$file")"
+done < <(git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed 's/:func /:/')
+[ $found = 1 ] || { echo "no fuzz tests found" >&2; exit 1; }
