@@ -10,6 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/capsule
 export PATH := $(CACHE)/go/bin:$(PATH)
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 BIN ?= bin
 DIST ?= dist
 
@@ -17,7 +18,7 @@ DIST ?= dist
 # initialisation costs every start a millisecond.
 PURE := capsulectl capsuled capsule-shim
 TAGS := urfave_cli_no_docs
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD := go build -trimpath -buildvcs=false
 
 # capsule-seccomp is the one program with C in it: libseccomp, linked

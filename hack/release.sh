@@ -29,7 +29,7 @@ compiler() {
 
 # pack ARCH DIR: build into DIR and pack; prints the archive's name.
 pack() {
-  local arch=$1 dir=$2 cc name ldflags="-s -w -X main.version=$VERSION"
+  local arch=$1 dir=$2 cc name ldflags="-s -w -X main.version=$VERSION -X main.commit=$(git rev-parse HEAD)"
   cc=$(compiler "$arch")
   name=capsule-$VERSION-linux-$arch
   [ -n "$cc" ] || name=$name-noseccomp
