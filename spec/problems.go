@@ -1,0 +1,88 @@
+package spec
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// maxProblems bounds what is reported at once: a hostile document of 64 MiB
+// can hold millions of unknown keys.
+const maxProblems = 200
+
+// segment is one step of a path into a document: a key, or an index when
+// the key is empty and element is set.
+type segment struct {
+	key     string
+	index   int
+	element bool
+}
+
+// problems collects faults, each with the place where the walk stands. The
+// pointer text is made only when there is a fault to report.
+type problems struct {
+	at   []segment
+	list fault.List
+}
+
+func (p *problems) enter(key string) { p.at = append(p.at, segment{key: key}) }
+func (p *problems) enterIndex(i int) { p.at = append(p.at, segment{index: i, element: true}) }
+func (p *problems) leave()           { p.at = p.at[:len(p.at)-1] }
+
+// pointer is the JSON pointer (RFC 6901) of the place where the walk stands.
+func (p *problems) pointer() string {
+	var b strings.Builder
+	for _, s := range p.at {
+		b.WriteByte('/')
+		if s.element {
+			b.WriteString(strconv.Itoa(s.index))
+			continue
+		}
+		for i := 0; i < len(s.key); i++ {
+			switch s.key[i] {
+			case '~':
+				b.WriteString("~0")
+			case '/':
+				b.WriteString("~1")
+			default:
+				b.WriteByte(s.key[i])
+			}
+		}
+	}
+	return b.String()
+}
+
+// put records f at the place where the walk stands. A nil f is no problem.
+func (p *problems) put(f *fault.Fault) {
+	if f == nil {
+		return
+	}
+	switch {
+	case len(p.list) < maxProblems:
+		p.list = append(p.list, f.WithField(p.pointer()))
+	case len(p.list) == maxProblems:
+		p.list = append(p.list, fault.New(fault.OutOfRange, "", "more than "+strconv.Itoa(maxProblems)+" problems; the rest are not listed"))
+	}
+}
+
+// add records a problem of the given code.
+func (p *problems) add(code fault.Code, format string, args ...any) {
+	p.put(fault.New(code, "", fmt.Sprintf(format, args...)))
+}
+
+// invalid makes the fault of a value of the wrong form.
+func invalid(format string, args ...any) *fault.Fault {
+	return fault.New(fault.InvalidValue, "", fmt.Sprintf(format, args...))
+}
+
+// shown quotes text of the caller for a message: control characters are
+// escaped and the length is bounded.
+func shown(s string) string {
+	const most = 64
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "..."
+	}
+	return strconv.QuoteToASCII(s)
+}
