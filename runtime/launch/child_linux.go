@@ -1,0 +1,301 @@
+package launch
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/plan"
+)
+
+// Everything in this file runs in a forked child of a multi-threaded Go
+// process, or in its vfork child. The rules of syscall/exec_linux.go hold:
+//
+//   - only this thread exists; whatever another thread held stays held, so no
+//     lock may be taken, nothing allocated, no other package called;
+//   - the stack cannot grow (stackguard0 is stackFork): every function is
+//     nosplit, and together they fit the linker's nosplit limit;
+//   - memory is read and written through the machine only, which the parent
+//     allocated and filled; no slice is indexed, since a bounds check would
+//     call into the runtime;
+//   - race and coverage instrumentation is off.
+//
+// The order of what happens is in the plan; nothing here depends on policy.
+
+// The kinds of report.
+const (
+	reportFailed  = 1 // a step failed: phase, step and errno tell which
+	reportStarted = 2 // execve succeeded; the payload's pidfd comes along
+	reportExited  = 3 // value is the payload's wait status
+)
+
+// The phases of a plan.
+const (
+	phaseSetup   = 1
+	phasePayload = 2
+	phaseInit    = 3
+	phaseFork    = 4
+)
+
+// report is one message from the sandbox to its launcher.
+type report struct {
+	kind  uint32
+	phase uint32
+	step  uint32
+	value uint32 // errno, or wait status
+	found uint32 // 1: the command exists, so ENOENT is about its interpreter
+	_     uint32
+	nanos int64 // CLOCK_MONOTONIC
+}
+
+const reportSize = unsafe.Sizeof(report{})
+
+// instr is one encoded step.
+type instr struct {
+	nr     uintptr
+	args   [6]uintptr
+	expect uintptr // result that is required; 0: any
+	regs   uint8   // bit k: args[k] is a register number
+	mode   uint8
+	result uint16
+}
+
+// program is a run of instr.
+type program struct {
+	first *instr
+	count uintptr
+}
+
+// machine is all memory that the child uses.
+type machine struct {
+	setup, payload, init program
+	regs                 [512]uintptr
+	status               uintptr // our end of the status socket
+	peer                 uintptr // the launcher's end, closed first
+	hasInit              bool
+	stack                uintptr // top of the payload's stack until it execs
+	report               report
+	failed               uint32 // set by the vfork child, which shares our memory
+	pidfd                int32
+	clock                unix.Timespec
+	action               [4]uintptr // struct sigaction: SIG_DFL, no flags
+	wait                 uint32
+	scratch              [8]byte
+	iov                  unix.Iovec
+	msg                  unix.Msghdr
+	control              struct {
+		unix.Cmsghdr
+		fd int32
+		_  int32
+	}
+}
+
+//go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
+func runtimeBeforeFork()
+
+//go:linkname runtimeAfterFork syscall.runtime_AfterFork
+func runtimeAfterFork()
+
+//go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
+func runtimeAfterForkInChild()
+
+// vforkPayload clones with the given flags onto the given stack and calls
+// payloadMain(m) there. It stands in assembly because parent and child share
+// memory but must not share a stack frame.
+func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32) (pid, errno uintptr)
+
+// forkSandbox clones the first process of the sandbox. Only the parent returns.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func forkSandbox(args *cloneArgs, m *machine) (pid uintptr, errno syscall.Errno) {
+	// Blocks signals and forbids stack growth, as for Go's own forkExec.
+	runtimeBeforeFork()
+	pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
+	if errno != 0 || pid != 0 {
+		runtimeAfterFork()
+		return pid, errno
+	}
+	runtimeAfterForkInChild()
+	sandboxMain(m)
+	return 0, 0
+}
+
+// sandboxMain is the life of the sandbox's first process.
+//
+//go:norace
+//go:nosplit
+func sandboxMain(m *machine) {
+	// Our copy of the launcher's end would hide its death from us.
+	syscall.RawSyscall(unix.SYS_CLOSE, m.peer, 0, 0)
+	// For the time until credentials change, which clears it.
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+	defaultSignals(m)
+	if !walk(m, &m.setup, phaseSetup) {
+		fail(m)
+	}
+	if !m.hasInit {
+		walk(m, &m.payload, phasePayload)
+		fail(m)
+	}
+	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | uintptr(unix.SIGCHLD)
+	pid, errno := vforkPayload(flags, m.stack, m, &m.pidfd)
+	if errno != 0 {
+		m.report.phase, m.report.step, m.report.value = phaseFork, 0, uint32(errno)
+		fail(m)
+	}
+	// The payload has replaced itself or ended: vfork returns only then.
+	if m.failed != 0 {
+		fail(m)
+	}
+	now(m)
+	if !walk(m, &m.init, phaseInit) {
+		fail(m)
+	}
+	started(m)
+	reap(m, pid)
+}
+
+// payloadMain runs in the vfork child, on its own stack and in shared memory.
+//
+//go:norace
+//go:nosplit
+func payloadMain(m *machine) {
+	walk(m, &m.payload, phasePayload)
+	// Only a failed execve comes here. The init reports for us: our filter may
+	// forbid it.
+	m.failed = 1
+	exit(1)
+}
+
+// walk executes a program. It returns false when a step failed, which
+// m.report then names, and when a payload program ends without execve.
+//
+//go:norace
+//go:nosplit
+func walk(m *machine, p *program, phase uint32) bool {
+	var denied uint32
+	for i := uintptr(0); i < p.count; i++ {
+		in := (*instr)(unsafe.Pointer(uintptr(unsafe.Pointer(p.first)) + i*unsafe.Sizeof(instr{})))
+		a := in.args
+		for k := 0; k < 6; k++ {
+			if in.regs&(1<<k) != 0 {
+				a[k] = m.regs[a[k]&511]
+			}
+		}
+		r, _, errno := syscall.RawSyscall6(in.nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		if errno == 0 && in.expect != 0 && r != in.expect {
+			errno = syscall.EIO
+		}
+		if errno == 0 {
+			if in.result != 0 {
+				m.regs[in.result&511] = r
+			}
+			if in.mode == uint8(plan.Note) {
+				m.report.found = 1
+			}
+			continue
+		}
+		switch in.mode {
+		case uint8(plan.Ignore), uint8(plan.Note):
+			continue
+		case uint8(plan.Try):
+			if errno == syscall.EACCES {
+				denied = uint32(errno)
+			}
+			if errno == syscall.EACCES || errno == syscall.ENOENT || errno == syscall.ENOTDIR {
+				m.report.step = uint32(i)
+				continue
+			}
+		}
+		m.report.phase, m.report.step, m.report.value = phase, uint32(i), uint32(errno)
+		return false
+	}
+	if phase != phasePayload {
+		return true
+	}
+	m.report.phase, m.report.value = phase, denied
+	if denied == 0 {
+		m.report.value = uint32(syscall.ENOENT)
+	}
+	return false
+}
+
+// fail reports the failed step and ends the sandbox.
+//
+//go:norace
+//go:nosplit
+func fail(m *machine) {
+	m.report.kind = reportFailed
+	syscall.RawSyscall(unix.SYS_WRITE, m.status, uintptr(unsafe.Pointer(&m.report)), reportSize)
+	exit(1)
+}
+
+// started tells the launcher that the payload runs and hands over its pidfd.
+//
+//go:norace
+//go:nosplit
+func started(m *machine) {
+	m.report.kind = reportStarted
+	m.iov.Base = (*byte)(unsafe.Pointer(&m.report))
+	m.iov.Len = uint64(reportSize)
+	m.control.fd = m.pidfd
+	_, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, m.status, uintptr(unsafe.Pointer(&m.msg)), unix.MSG_NOSIGNAL)
+	if errno != 0 {
+		exit(1) // the launcher died before the parent-death signal was set
+	}
+	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, m.status-1, 0)
+	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, m.status+1, 0xffffffff, 0)
+}
+
+// reap is the rest of process 1's life: it waits for every orphan, reports the
+// payload's end, and exits when nothing is left.
+//
+//go:norace
+//go:nosplit
+func reap(m *machine, payload uintptr) {
+	for {
+		pid, _, errno := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&m.wait)), unix.WALL, 0, 0, 0)
+		if errno == syscall.EINTR {
+			continue
+		}
+		if errno != 0 {
+			exit(0)
+		}
+		if pid == payload {
+			now(m)
+			m.report.kind, m.report.value = reportExited, m.wait
+			syscall.RawSyscall(unix.SYS_WRITE, m.status, uintptr(unsafe.Pointer(&m.report)), reportSize)
+		}
+	}
+}
+
+//go:norace
+//go:nosplit
+func now(m *machine) {
+	syscall.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&m.clock)), 0)
+	m.report.nanos = m.clock.Sec*1e9 + m.clock.Nsec
+}
+
+// defaultSignals undoes what the launcher or its callers ignore (nohup, a
+// background job of a shell): the payload starts with every default.
+//
+//go:norace
+//go:nosplit
+func defaultSignals(m *machine) {
+	for sig := uintptr(1); sig <= 64; sig++ {
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&m.action)), 0, 8, 0, 0)
+	}
+	// An empty mask: m.scratch is zero.
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&m.scratch)), 0, 8, 0, 0)
+}
+
+//go:norace
+//go:nosplit
+func exit(code uintptr) {
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
+	}
+}

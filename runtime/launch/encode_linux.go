@@ -1,0 +1,136 @@
+package launch
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// numbers maps the operations of a plan to system call numbers.
+var numbers = [plan.OpCount]uintptr{
+	plan.OpRead: unix.SYS_READ, plan.OpWrite: unix.SYS_WRITE, plan.OpClose: unix.SYS_CLOSE,
+	plan.OpChdir: unix.SYS_CHDIR, plan.OpFchdir: unix.SYS_FCHDIR, plan.OpOpenat: unix.SYS_OPENAT,
+	plan.OpOpenat2: unix.SYS_OPENAT2, plan.OpMkdirat: unix.SYS_MKDIRAT, plan.OpSymlinkat: unix.SYS_SYMLINKAT,
+	plan.OpFchmod: unix.SYS_FCHMOD, plan.OpOpenTree: unix.SYS_OPEN_TREE, plan.OpMoveMount: unix.SYS_MOVE_MOUNT,
+	plan.OpMountSetattr: unix.SYS_MOUNT_SETATTR, plan.OpFsopen: unix.SYS_FSOPEN, plan.OpFsconfig: unix.SYS_FSCONFIG,
+	plan.OpFsmount: unix.SYS_FSMOUNT, plan.OpMount: unix.SYS_MOUNT, plan.OpUmount2: unix.SYS_UMOUNT2,
+	plan.OpPivotRoot: unix.SYS_PIVOT_ROOT, plan.OpUnshare: unix.SYS_UNSHARE, plan.OpSethostname: unix.SYS_SETHOSTNAME,
+	plan.OpSetdomainname: unix.SYS_SETDOMAINNAME, plan.OpSetresuid: unix.SYS_SETRESUID, plan.OpSetresgid: unix.SYS_SETRESGID,
+	plan.OpSetgroups: unix.SYS_SETGROUPS, plan.OpSetsid: unix.SYS_SETSID, plan.OpPrctl: unix.SYS_PRCTL,
+	plan.OpCapset: unix.SYS_CAPSET, plan.OpPrlimit: unix.SYS_PRLIMIT64, plan.OpDup3: unix.SYS_DUP3,
+	plan.OpCloseRange: unix.SYS_CLOSE_RANGE, plan.OpSeccomp: unix.SYS_SECCOMP, plan.OpSocket: unix.SYS_SOCKET,
+	plan.OpIoctl: unix.SYS_IOCTL, plan.OpFaccessat: unix.SYS_FACCESSAT, plan.OpExecve: unix.SYS_EXECVE, plan.OpUmask: unix.SYS_UMASK,
+}
+
+// encoder lays the arguments of steps out in memory that the child reads by
+// address. Heap objects do not move, so addresses taken here hold after fork.
+type encoder struct {
+	data     []byte
+	pointers []uintptr
+	progs    []instr
+}
+
+// measure counts what the steps need, so that each buffer is allocated once
+// and never moves while addresses into it are handed out.
+func measure(programs ...[]plan.Step) (data, pointers, steps int) {
+	for _, p := range programs {
+		steps += len(p)
+		for i := range p {
+			for _, a := range p[i].Args {
+				switch a.Kind {
+				case plan.ArgString:
+					data += len(a.S) + 1
+				case plan.ArgBytes:
+					data += align(len(a.S))
+				case plan.ArgProgram:
+					data += align(len(a.S)) + 16
+				case plan.ArgVector:
+					pointers += len(a.Vec) + 1
+					for _, s := range a.Vec {
+						data += len(s) + 1
+					}
+				}
+				data += 8 // alignment
+			}
+		}
+	}
+	return data, pointers, steps
+}
+
+func align(n int) int { return (n + 7) &^ 7 }
+
+func newEncoder(programs ...[]plan.Step) (*encoder, error) {
+	data, pointers, steps := measure(programs...)
+	if data > plan.MaxDataSize {
+		return nil, fault.New(fault.OutOfRange, "encode plan", "arguments and environment are larger than 64 MiB").WithField("process.args")
+	}
+	return &encoder{data: make([]byte, 0, data+8), pointers: make([]uintptr, 0, pointers), progs: make([]instr, 0, steps)}, nil
+}
+
+// put copies b to an aligned place and returns its address.
+func (e *encoder) put(b string, tail int) uintptr {
+	start := align(len(e.data))
+	e.data = e.data[:start+len(b)+tail]
+	copy(e.data[start:], b)
+	return e.address(start)
+}
+
+func (e *encoder) address(offset int) uintptr {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(e.data))) + uintptr(offset)
+}
+
+// cstring copies s with its NUL; no alignment needed.
+func (e *encoder) cstring(s string) uintptr {
+	start := len(e.data)
+	e.data = append(append(e.data, s...), 0)
+	return e.address(start)
+}
+
+func (e *encoder) vector(v []string) uintptr {
+	start := len(e.pointers)
+	e.pointers = e.pointers[:start+len(v)+1]
+	for i, s := range v {
+		e.pointers[start+i] = e.cstring(s)
+	}
+	e.pointers[start+len(v)] = 0
+	return uintptr(unsafe.Pointer(&e.pointers[start]))
+}
+
+// filter lays out struct sock_fprog {unsigned short len; struct sock_filter *filter}.
+func (e *encoder) filter(code string) uintptr {
+	body := e.put(code, 0)
+	head := e.put("", 16)
+	*(*uint16)(unsafe.Pointer(&e.data[head-e.address(0)])) = uint16(len(code) / 8)
+	*(*uintptr)(unsafe.Pointer(&e.data[head-e.address(0)+8])) = body
+	return head
+}
+
+// program encodes steps.
+func (e *encoder) program(steps []plan.Step) program {
+	start := len(e.progs)
+	for i := range steps {
+		s := &steps[i]
+		in := instr{nr: numbers[s.Op], mode: uint8(s.Mode), result: uint16(s.Result), expect: uintptr(s.Expect)}
+		for k, a := range s.Args {
+			switch a.Kind {
+			case plan.ArgImm:
+				in.args[k] = uintptr(a.N)
+			case plan.ArgReg:
+				in.args[k], in.regs = uintptr(a.N), in.regs|1<<k
+			case plan.ArgString:
+				in.args[k] = e.cstring(a.S)
+			case plan.ArgBytes:
+				in.args[k] = e.put(a.S, 0)
+			case plan.ArgProgram:
+				in.args[k] = e.filter(a.S)
+			case plan.ArgVector:
+				in.args[k] = e.vector(a.Vec)
+			}
+		}
+		e.progs = append(e.progs, in)
+	}
+	return program{first: unsafe.SliceData(e.progs[start:]), count: uintptr(len(steps))}
+}

@@ -1,0 +1,268 @@
+package launch
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// Options are what a launch needs besides its plan. Every descriptor stays the
+// caller's: it is neither closed nor changed in owner or mode.
+type Options struct {
+	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2 of the payload.
+	Stdin, Stdout, Stderr int
+	// CgroupFD is a cgroup v2 directory into which the sandbox is born. -1: none.
+	CgroupFD int
+	// Tasks are cgroup v1 tasks files, open for writing; as many as Plan.Tasks.
+	Tasks []int
+}
+
+// payloadStack is the stack between vfork and execve. The walker's frames are
+// within the linker's nosplit limit (under 1 KiB).
+const payloadStack = 16 << 10
+
+// cloneArgs is struct clone_args of clone3(2), Linux 5.7.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// Prepared is a plan that is encoded and whose host mounts are made. It is
+// used once.
+type Prepared struct {
+	plan    *plan.Plan
+	enc     *encoder
+	machine *machine
+	stack   []byte
+	trees   []int
+	opts    Options
+}
+
+// Prepare encodes the plan and makes its detached mounts. It needs root when
+// the plan has sources. The result must be started or closed.
+func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
+	enc, err := newEncoder(p.Setup, p.Payload, p.Init)
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{hasInit: p.HasInit}
+	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
+	pr := &Prepared{plan: p, enc: enc, machine: m, opts: o, stack: make([]byte, payloadStack)}
+	m.stack = (uintptr(unsafe.Pointer(unsafe.SliceData(pr.stack))) + payloadStack) &^ 15
+	m.regs[plan.RegStdin], m.regs[plan.RegStdout], m.regs[plan.RegStderr] = uintptr(o.Stdin), uintptr(o.Stdout), uintptr(o.Stderr)
+	if len(o.Tasks) != p.Tasks {
+		return nil, fault.New(fault.Cgroup, "prepare launch", "the plan joins "+strconv.Itoa(p.Tasks)+" cgroups, "+strconv.Itoa(len(o.Tasks))+" are given")
+	}
+	for i, fd := range o.Tasks {
+		m.regs[plan.RegTasks0+plan.Reg(i)] = uintptr(fd)
+	}
+	for i := range p.Sources {
+		fd, err := openSource(&p.Sources[i])
+		if err != nil {
+			pr.Close()
+			return nil, err
+		}
+		pr.trees = append(pr.trees, fd)
+		m.regs[p.Sources[i].Reg] = uintptr(fd)
+	}
+	return pr, nil
+}
+
+// Close gives up a launch that was not started. Safe after Start.
+func (pr *Prepared) Close() {
+	for _, fd := range pr.trees {
+		unix.Close(fd) // detached trees vanish with their descriptor
+	}
+	pr.trees = nil
+}
+
+// Start clones the sandbox and lets it run. It returns once the id maps are
+// written; the outcome of the set-up comes with Sandbox.Started.
+func (pr *Prepared) Start() (*Sandbox, error) {
+	defer pr.Close()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	}
+	m := pr.machine
+	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
+	m.regs[plan.RegSync] = uintptr(ends[1])
+	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
+	m.msg.Control = (*byte)(unsafe.Pointer(&m.control))
+	m.msg.SetControllen(unix.CmsgSpace(4))
+	m.control.Level, m.control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	m.control.SetLen(unix.CmsgLen(4))
+
+	pidfd := int32(-1)
+	args := &cloneArgs{flags: pr.plan.Clone | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
+	if pr.opts.CgroupFD >= 0 {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(pr.opts.CgroupFD)
+	}
+	pid, errno := forkSandbox(args, m)
+	runtime.KeepAlive(pr.enc)
+	runtime.KeepAlive(pr.stack)
+	unix.Close(ends[1])
+	if errno != 0 {
+		unix.Close(ends[0])
+		return nil, cloneFault(errno, pr.opts.CgroupFD >= 0)
+	}
+	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(pidfd), payload: -1, status: ends[0]}
+	if err := pr.mapIDs(sb); err != nil {
+		sb.Abandon()
+		return nil, err
+	}
+	return sb, nil
+}
+
+// mapIDs writes the id maps and lets the child go on.
+func (pr *Prepared) mapIDs(sb *Sandbox) error {
+	dir := "/proc/" + strconv.Itoa(sb.Pid)
+	if err := writeMaps(dir, pr.plan.UIDMap, pr.plan.GIDMap, pr.plan.DenySetgroups); err != nil {
+		return err
+	}
+	if _, err := unix.Write(sb.status, []byte{1}); err != nil {
+		return fault.Wrap(fault.Namespace, "release the sandbox", err)
+	}
+	return nil
+}
+
+func writeMaps(dir string, uid, gid []plan.IDMap, denySetgroups bool) error {
+	type file struct{ name, text string }
+	files := []file{{"uid_map", mapText(uid)}, {"gid_map", mapText(gid)}}
+	if denySetgroups {
+		// user_namespaces(7): an unprivileged gid_map needs setgroups denied first.
+		files = []file{files[0], {"setgroups", "deny"}, files[1]}
+	}
+	for _, f := range files {
+		if f.text == "" {
+			continue
+		}
+		fd, err := unix.Open(dir+"/"+f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			_, err = unix.Write(fd, []byte(f.text))
+			unix.Close(fd)
+		}
+		if err != nil {
+			return fault.Wrap(fault.IDMapping, "write "+f.name, err).WithField("linux.uidMappings")
+		}
+	}
+	return nil
+}
+
+func mapText(maps []plan.IDMap) string {
+	var b strings.Builder
+	for _, m := range maps {
+		for _, n := range []uint32{m.Inside, m.Outside, m.Size} {
+			b.WriteString(strconv.FormatUint(uint64(n), 10))
+			b.WriteByte(' ')
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func cloneFault(errno syscall.Errno, cgroup bool) error {
+	f := fault.Wrap(fault.Namespace, "clone3", errno)
+	switch errno {
+	case unix.EPERM:
+		return f.WithHint("This user may not make user namespaces: check the sysctls kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run as root.")
+	case unix.ENOSPC, unix.EUSERS:
+		return f.WithHint("A limit of /proc/sys/user/max_*_namespaces is reached.")
+	case unix.EACCES, unix.EBUSY, unix.EOPNOTSUPP, unix.ENODEV:
+		if cgroup {
+			f.Code = fault.Cgroup
+		}
+	}
+	return f
+}
+
+// openSource makes a detached copy of a host mount. The path is canonical; a
+// symlink that appeared in it since is refused.
+func openSource(s *plan.Source) (fd int, err error) {
+	wrap := func(op string, err error) error {
+		return fault.Wrap(fault.Filesystem, op, err).WithPath(s.Path).WithField(s.Field)
+	}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
+	path, err := unix.Openat2(unix.AT_FDCWD, s.Path, &how)
+	if err != nil {
+		return -1, wrap("openat2", err)
+	}
+	defer unix.Close(path)
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	recurse := uint(unix.AT_EMPTY_PATH)
+	if s.Recursive {
+		flags |= unix.AT_RECURSIVE
+		recurse |= unix.AT_RECURSIVE
+	}
+	tree, err := unix.OpenTree(path, "", flags)
+	if err != nil {
+		return -1, wrap("open_tree", err)
+	}
+	attr := unix.MountAttr{Attr_set: s.Set, Attr_clr: s.Clear, Propagation: s.Propagation}
+	if len(s.UIDMap) > 0 {
+		ns, err := UserNamespace(s.UIDMap, s.GIDMap)
+		if err != nil {
+			unix.Close(tree)
+			return -1, err
+		}
+		defer ns.Close()
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(ns.Fd())
+	}
+	if err := unix.MountSetattr(tree, "", recurse, &attr); err != nil {
+		unix.Close(tree)
+		return -1, wrap("mount_setattr", err)
+	}
+	return tree, nil
+}
+
+// UserNamespace makes a user namespace with the given maps for an idmapped
+// mount. It needs root. The caller closes the file; nothing else keeps the
+// namespace alive.
+func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
+	// Only the clone matters: the child's first step, reading the status
+	// socket, ends it when we close our end.
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	}
+	enc, err := newEncoder(waitOnly)
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{peer: uintptr(ends[0]), status: uintptr(ends[1])}
+	m.setup = enc.program(waitOnly)
+	m.regs[plan.RegSync] = uintptr(ends[1])
+	pidfd := int32(-1)
+	args := &cloneArgs{flags: unix.CLONE_NEWUSER | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
+	pid, errno := forkSandbox(args, m)
+	runtime.KeepAlive(enc)
+	unix.Close(ends[1])
+	if errno != 0 {
+		unix.Close(ends[0])
+		return nil, cloneFault(errno, false)
+	}
+	sb := &Sandbox{Pid: int(pid), pidfd: int(pidfd), payload: -1, status: ends[0]}
+	defer sb.Abandon()
+	dir := "/proc/" + strconv.Itoa(int(pid))
+	if err := writeMaps(dir, uid, gid, false); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(dir+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.IDMapping, "open user namespace", err)
+	}
+	return os.NewFile(uintptr(fd), "userns"), nil
+}
+
+// waitOnly is a program that blocks until the launcher goes away.
+var waitOnly = []plan.Step{{Op: plan.OpRead, Expect: 1, Args: []plan.Arg{
+	{Kind: plan.ArgReg, N: int64(plan.RegSync)}, {Kind: plan.ArgBytes, S: "\x00"}, {Kind: plan.ArgImm, N: 1}}}}

@@ -1,0 +1,238 @@
+package launch
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// Sandbox is a launched plan. Started, Exited and Reap are called once each,
+// in that order, from one goroutine; Signal and Kill from any, between them.
+type Sandbox struct {
+	// Pid is process 1 of the sandbox in the launcher's pid namespace.
+	Pid     int
+	plan    *plan.Plan
+	pidfd   int // of process 1
+	payload int // of the payload, once started
+	status  int
+	ended   bool // the status socket is at its end: process 1 is gone
+}
+
+// Started blocks until the command runs and returns that moment
+// (CLOCK_MONOTONIC), or the fault of the step that failed.
+func (s *Sandbox) Started() (time.Duration, error) {
+	r, fd, err := s.receive()
+	switch {
+	case errors.Is(err, io.EOF) && !s.plan.HasInit:
+		// The payload is process 1: execve closed the socket.
+		s.payload = s.pidfd
+		return monotonic(), nil
+	case errors.Is(err, io.EOF):
+		return 0, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before the command ran")
+	case err != nil:
+		return 0, err
+	case r.kind == reportStarted:
+		s.payload = fd
+		return time.Duration(r.nanos), nil
+	case r.kind == reportFailed:
+		return 0, s.stepFault(r)
+	}
+	return 0, fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
+}
+
+// Exit is the end of the payload.
+type Exit struct {
+	Status syscall.WaitStatus
+	At     time.Duration // CLOCK_MONOTONIC
+}
+
+// Exited blocks until the payload has ended and returns its wait status as the
+// kernel gave it. io.EOF: process 1 died first, so the status is not known.
+func (s *Sandbox) Exited() (Exit, error) {
+	if !s.plan.HasInit {
+		status, _, err := waitPidfd(s.pidfd, s.Pid)
+		return Exit{Status: status, At: monotonic()}, err
+	}
+	r, _, err := s.receive()
+	if err != nil {
+		return Exit{}, err
+	}
+	return Exit{Status: syscall.WaitStatus(r.value), At: time.Duration(r.nanos)}, nil
+}
+
+// Signal sends sig to the payload alone.
+func (s *Sandbox) Signal(sig syscall.Signal) error {
+	if s.payload < 0 {
+		return unix.ESRCH
+	}
+	return unix.PidfdSendSignal(s.payload, sig, nil, 0)
+}
+
+// Kill ends process 1 and with it, by the kernel's rule, its pid namespace.
+func (s *Sandbox) Kill() error { return unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0) }
+
+// Reap waits until process 1 is gone, and with it every process of the
+// sandbox, closes all descriptors and returns the resource usage of process 1
+// and of the descendants that were waited for.
+func (s *Sandbox) Reap() (*unix.Rusage, error) {
+	var usage *unix.Rusage
+	var err error
+	if s.plan == nil || s.plan.HasInit {
+		_, usage, err = waitPidfd(s.pidfd, s.Pid)
+	}
+	s.closeAll()
+	return usage, err
+}
+
+// Abandon kills and reaps whatever the state.
+func (s *Sandbox) Abandon() {
+	_ = s.Kill() // ESRCH: it is gone already, which is what is wanted
+	_, _, _ = waitPidfd(s.pidfd, s.Pid)
+	s.closeAll()
+}
+
+func (s *Sandbox) closeAll() {
+	for _, fd := range []*int{&s.status, &s.payload, &s.pidfd} {
+		if *fd >= 0 && !(fd == &s.pidfd && s.payload == s.pidfd) {
+			unix.Close(*fd)
+		}
+		*fd = -1
+	}
+}
+
+// receive reads one report. The read blocks a thread, which a process that
+// runs one execution can afford.
+func (s *Sandbox) receive() (report, int, error) {
+	var r report
+	buf := (*[reportSize]byte)(unsafe.Pointer(&r))[:]
+	oob := make([]byte, unix.CmsgSpace(4))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(s.status, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.ECONNRESET || err == nil && n == 0 {
+			return r, -1, io.EOF
+		}
+		if err != nil || n != int(reportSize) {
+			return r, -1, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))
+		}
+		return r, parsePidfd(oob[:oobn]), nil
+	}
+}
+
+func parsePidfd(oob []byte) int {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) != 1 {
+		return -1
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1
+	}
+	return fds[0]
+}
+
+// waitPidfd reaps by pidfd. The pid is only used to fetch the wait status in
+// the form that WaitStatus has; it is our unreaped child, so it cannot be reused.
+func waitPidfd(pidfd, pid int) (syscall.WaitStatus, *unix.Rusage, error) {
+	for {
+		var status unix.WaitStatus
+		var usage unix.Rusage
+		_, err := unix.Wait4(pid, &status, unix.WALL, &usage)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, nil, fault.Wrap(fault.MonitorFailed, "wait4", err)
+		}
+		return syscall.WaitStatus(status), &usage, nil
+	}
+}
+
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	return time.Duration(ts.Nano())
+}
+
+// stepFault names the step that failed.
+func (s *Sandbox) stepFault(r report) error {
+	errno := syscall.Errno(r.value)
+	steps := map[uint32][]plan.Step{phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload, phaseInit: s.plan.Init}[r.phase]
+	if int(r.step) >= len(steps) {
+		return fault.Wrap(fault.Namespace, "start the command's process", errno)
+	}
+	step := steps[r.step]
+	f := fault.Wrap(stepCode(step), step.Op.String(), errno).WithField(step.Field).WithPath(step.Path)
+	f.Details = map[string]any{"step": step.String(), "errno": unix.ErrnoName(errno)}
+	if step.Op == plan.OpExecve {
+		return execFault(f, step, errno, r.found == 1)
+	}
+	return f
+}
+
+// execFault says what a shell would say.
+func execFault(f *fault.Fault, step plan.Step, errno syscall.Errno, found bool) error {
+	name := step.Args[1].Vec[0]
+	f.Op, f.Path, f.Field = "", name, "/command/0"
+	say := func(text, hint string) error {
+		f.Err = errors.Join(errors.New(text))
+		f.Hint = hint
+		f.Details["command"] = name
+		return f
+	}
+	switch {
+	case errno == unix.ENOENT && found:
+		f.Details["errno"] = "ENOENT_INTERPRETER"
+		return say("the command exists, but the interpreter that it names (#! line or dynamic loader) does not", "Bind the interpreter into the sandbox, or correct the first line of the script.")
+	case errno == unix.ENOENT:
+		return say("command not found", "")
+	case errno == unix.EACCES:
+		return say("not executable: no execute permission, a directory, or on a noexec mount", "Check the file's mode; /dev and /proc are mounted noexec.")
+	case errno == unix.ENOEXEC:
+		return say("not executable: neither a program for this machine nor a script with a #! line", "Start it through its interpreter, for example [\"sh\", \"FILE\"].")
+	case errno == unix.E2BIG:
+		f.Code = fault.OutOfRange
+		return say("arguments and environment together are larger than the kernel accepts", "Pass large data on stdin or in a file.")
+	}
+	return say("execve: "+errno.Error(), "")
+}
+
+// stepCode is the code of a failing step, by what the call is for.
+func stepCode(s plan.Step) fault.Code {
+	switch s.Op {
+	case plan.OpSetresuid, plan.OpSetresgid, plan.OpSetgroups:
+		return fault.IDMapping
+	case plan.OpUnshare, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid:
+		return fault.Namespace
+	case plan.OpWrite:
+		if s.Field == "linux.cgroupsPath" {
+			return fault.Cgroup
+		}
+	case plan.OpPrctl, plan.OpCapset:
+		return fault.Capabilities
+	case plan.OpSeccomp:
+		return fault.Seccomp
+	case plan.OpSocket, plan.OpIoctl:
+		return fault.Network
+	case plan.OpPrlimit:
+		return fault.LimitUnavailable
+	case plan.OpExecve, plan.OpFaccessat:
+		return fault.CommandNotFound
+	case plan.OpChdir:
+		if s.Field == "process.cwd" {
+			return fault.InvalidPath
+		}
+	case plan.OpDup3, plan.OpCloseRange:
+		return fault.SystemCall
+	}
+	return fault.Filesystem
+}

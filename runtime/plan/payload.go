@@ -1,0 +1,137 @@
+package plan
+
+import (
+	"encoding/binary"
+	"sort"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// maxCandidates bounds the search of PATH.
+const maxCandidates = 64
+
+// payload is what the process does that becomes the command. The order
+// matters: descriptors and limits while nothing is dropped, ids next, then
+// what ids decide (directory, existence), then capabilities, and the filter
+// last, since it binds our own calls too.
+func (c *compiler) payload() error {
+	c.out = &c.plan.Payload
+	p := c.spec.Process
+	c.field = "process"
+	// A new session: no controlling terminal into which keys could be pushed.
+	c.do(OpSetsid, "")
+	for i, r := range []Reg{RegStdin, RegStdout, RegStderr} {
+		c.do(OpDup3, "", reg(r), imm(int64(i)), imm(0))
+	}
+	if err := c.rlimits(); err != nil {
+		return err
+	}
+	c.identity()
+	c.field = "process.cwd"
+	c.do(OpChdir, p.Cwd, str(p.Cwd))
+	candidates, err := c.candidates()
+	if err != nil {
+		return err
+	}
+	c.field = "process.args"
+	for _, file := range candidates {
+		c.emit(Step{Op: OpFaccessat, Args: []Arg{imm(atFDCWD), str(file), imm(0), imm(0)}, Mode: Note, Path: file})
+	}
+	c.dropAll()
+	c.wall("no_new_privs")
+	if c.facts.NoInit {
+		c.field = "process"
+		c.do(OpPrctl, "", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), flag(sigKill, "SIGKILL"), imm(0), imm(0), imm(0))
+	}
+	c.field = "process"
+	c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), flag(closeRangeCloexec, "CLOSE_RANGE_CLOEXEC"))
+	if len(c.facts.Filter) > 0 {
+		c.field = "linux.seccomp"
+		c.do(OpSeccomp, "", flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(0), program(c.facts.Filter, strconv.Itoa(len(c.facts.Filter)/8)+" instructions"))
+		c.wall("seccomp")
+	}
+	c.field = "process.args"
+	for _, file := range candidates {
+		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})
+	}
+	return nil
+}
+
+// identity becomes the user of the command.
+func (c *compiler) identity() {
+	u := c.spec.Process.User
+	c.field = "process.user"
+	if !c.facts.Rootless {
+		groups := make([]byte, 0, 4*len(u.AdditionalGids))
+		for _, g := range u.AdditionalGids {
+			groups = binary.LittleEndian.AppendUint32(groups, g)
+		}
+		if len(groups) > 0 {
+			c.do(OpSetgroups, "", imm(int64(len(u.AdditionalGids))), raw(groups, "additionalGids"))
+		}
+	}
+	g, id := int64(u.GID), int64(u.UID)
+	c.do(OpSetresgid, "", imm(g), imm(g), imm(g))
+	c.do(OpSetresuid, "", imm(id), imm(id), imm(id))
+	mask := int64(0o022)
+	if u.Umask != nil {
+		mask = int64(*u.Umask)
+	}
+	c.do(OpUmask, "", flag(mask, "0"+strconv.FormatInt(mask, 8)))
+}
+
+// resources are the numbers of RLIMIT_* (asm-generic, shared by amd64 and arm64).
+var resources = map[string]int64{
+	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+	"RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
+	"RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}
+
+func (c *compiler) rlimits() error {
+	list := append([]specs.POSIXRlimit(nil), c.spec.Process.Rlimits...)
+	sort.Slice(list, func(i, j int) bool { return list[i].Type < list[j].Type })
+	c.field = "process.rlimits"
+	for _, l := range list {
+		n, ok := resources[l.Type]
+		if !ok {
+			return fault.New(fault.InvalidBundle, "compile plan", "unknown resource limit "+strconv.Quote(l.Type)).WithField("process.rlimits")
+		}
+		b := binary.LittleEndian.AppendUint64(nil, l.Soft)
+		b = binary.LittleEndian.AppendUint64(b, l.Hard)
+		c.do(OpPrlimit, l.Type, imm(0), flag(n, l.Type), raw(b, strconv.FormatUint(l.Soft, 10)+":"+strconv.FormatUint(l.Hard, 10)), imm(0))
+	}
+	if len(list) > 0 {
+		c.wall("rlimits")
+	}
+	return nil
+}
+
+// candidates are the files that execvp would try.
+func (c *compiler) candidates() ([]string, error) {
+	p := c.spec.Process
+	name := p.Args[0]
+	if strings.Contains(name, "/") {
+		return []string{name}, nil
+	}
+	search := "/usr/local/bin:/usr/bin:/bin"
+	for _, kv := range p.Env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	var out []string
+	for _, dir := range strings.Split(search, ":") {
+		if dir == "" {
+			dir = "." // as execvp(3)
+		}
+		out = append(out, strings.TrimSuffix(dir, "/")+"/"+name)
+	}
+	if len(out) > maxCandidates {
+		return nil, fault.New(fault.OutOfRange, "compile plan", "PATH has more than 64 directories").WithField("process.env")
+	}
+	return out, nil
+}

@@ -1,0 +1,81 @@
+package plan
+
+// Plan is a compiled launch. It holds no descriptor and no address, so it can
+// be printed, compared and sent.
+type Plan struct {
+	// Clone are the namespaces that the first process is born into.
+	Clone uint64
+	// UIDMap and GIDMap are the lines of /proc/PID/uid_map and gid_map, written
+	// by the launcher. Empty: no user namespace is made.
+	UIDMap, GIDMap []IDMap
+	// DenySetgroups is set when the group map is written without privilege.
+	DenySetgroups bool
+	// Tasks is the number of cgroup v1 tasks files that the launcher donates in
+	// RegTasks0 and following.
+	Tasks int
+	// Sources are detached mounts that the launcher makes before the clone,
+	// with its own privilege. Empty when rootless: the steps do it then.
+	Sources []Source
+	// Setup is walked by the first process of the sandbox.
+	Setup []Step
+	// Payload is walked by the process that becomes the command; its last
+	// steps are execve. Without Init it follows Setup in the same process.
+	Payload []Step
+	// Init is walked by process 1 after the command has started. Nil: the
+	// command itself is process 1.
+	Init []Step
+	// HasInit tells that process 1 is our reaping init.
+	HasInit bool
+	// Walls are the walls that the plan builds. All of its steps having
+	// succeeded is the kernel's confirmation of each.
+	Walls []string
+}
+
+// IDMap is one line of a uid_map or gid_map.
+type IDMap struct {
+	Inside, Outside, Size uint32
+}
+
+// Source is a detached copy of a host mount, made by open_tree(2).
+type Source struct {
+	Reg Reg
+	// Path is canonical: no component may be a symlink when it is opened.
+	Path      string
+	Recursive bool
+	// Set and Clear are mount_setattr attributes, Propagation its propagation.
+	Set, Clear, Propagation uint64
+	// UIDMap and GIDMap make it an idmapped mount when not empty.
+	UIDMap, GIDMap []IDMap
+	Field          string
+}
+
+// Kind is what a path is on the host.
+type Kind uint8
+
+// The kinds.
+const (
+	KindMissing Kind = iota
+	KindFile         // anything that is not a directory
+	KindDir
+)
+
+// Facts are what the plan needs to know of the host. They are probed by the
+// caller; Compile only reads them.
+type Facts struct {
+	// Rootless: the launcher has no privilege outside its user namespace.
+	Rootless bool
+	// BundleDir is the absolute directory of the bundle.
+	BundleDir string
+	// Kinds tells what each bind source of the configuration is on the host,
+	// by path, and what each masked and read-only path below /proc is.
+	Kinds map[string]Kind
+	// Tasks is the number of cgroup v1 tasks files to join; 0 on v2.
+	Tasks int
+	// Filter is the compiled program of linux.seccomp: struct sock_filter
+	// entries, native endian. Nil when the configuration has none.
+	Filter []byte
+	// NoInit makes the command process 1.
+	NoInit bool
+	// LastCap is the highest capability of the kernel. 0: 40.
+	LastCap int
+}
