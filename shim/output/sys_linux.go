@@ -1,0 +1,105 @@
+package output
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// makePipe makes a close-on-exec pipe whose read end alone is non-blocking:
+// the flag belongs to one end, and a payload must not meet EAGAIN.
+func makePipe() (r, w int, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, -1, err
+	}
+	if err := unix.SetNonblock(p[0], true); err != nil {
+		unix.Close(p[0]) // Nothing was written.
+		unix.Close(p[1])
+		return -1, -1, err
+	}
+	return p[0], p[1], nil
+}
+
+// readNow reads what is there. EAGAIN: nothing.
+func readNow(fd int, p []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, p)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// widenPipe makes room for more between two reads. The kernel refuses it to a
+// user who holds too many large pipes; the pipe then works as it is.
+func widenPipe(fd int) {
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, widePipe)
+}
+
+// queued is the number of bytes in the pipe.
+func queued(fd int) (int, error) { return unix.IoctlGetInt(fd, unix.TIOCINQ) }
+
+// writersGone tells whether every write end of the pipe is closed.
+func writersGone(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLHUP != 0
+}
+
+// createAt makes a new file in dir.
+func createAt(dir int, name string) (*os.File, error) {
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	for {
+		fd, err := unix.Openat(dir, name, flags, 0o600)
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if err != unix.EINTR {
+			return nil, err
+		}
+	}
+}
+
+// discarder drops what a pipe holds by moving its pages to /dev/null, which
+// spares the copy. The zero value is ready.
+type discarder struct {
+	null   int
+	opened bool
+	unable bool
+}
+
+// from drops up to 1 MiB. able is false when this host cannot do it.
+func (d *discarder) from(fd int) (n int, err error, able bool) {
+	if d.unable {
+		return 0, nil, false
+	}
+	if !d.opened {
+		d.null, err = unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			d.unable = true
+			return 0, nil, false
+		}
+		d.opened = true
+	}
+	for {
+		m, err := unix.Splice(fd, nil, d.null, nil, 1<<20, unix.SPLICE_F_NONBLOCK)
+		switch err {
+		case unix.EINTR:
+			continue
+		case unix.EINVAL, unix.ENOSYS, unix.EPERM:
+			d.unable = true
+			return 0, nil, false
+		}
+		return int(max(m, 0)), err, true
+	}
+}
+
+// close gives the descriptor back.
+func (d *discarder) close() {
+	if d.opened {
+		unix.Close(d.null) // Nothing can be lost in it.
+		d.opened = false
+	}
+	d.unable = true
+}
