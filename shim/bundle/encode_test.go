@@ -1,0 +1,225 @@
+package bundle
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/capsule-run/capsule/spec/fault"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// TestEncodeLosesNothing sets every field of the specification in turn and
+// holds the output against encoding/json.
+func TestEncodeLosesNothing(t *testing.T) {
+	var walk func(typ reflect.Type, path []int, depth int, visit func([]int))
+	walk = func(typ reflect.Type, path []int, depth int, visit func([]int)) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct {
+			visit(path)
+			return
+		}
+		for i := range typ.NumField() {
+			walk(typ.Field(i).Type, append(path[:len(path):len(path)], i), depth+1, visit)
+		}
+	}
+	fields := 0
+	walk(reflect.TypeFor[specs.Spec](), nil, 0, func(path []int) {
+		fields++
+		s := new(specs.Spec)
+		v := reflect.ValueOf(s).Elem()
+		name := ""
+		for _, i := range path {
+			v = inner(v)
+			name += "." + v.Type().Field(i).Name
+			v = v.Field(i)
+		}
+		fill(inner(v))
+		got, err := Encode(s)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		want, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		// A required list that is empty is [] here, not null.
+		want = bytes.ReplaceAll(want, []byte(`"names":null`), []byte(`"names":[]`))
+		var g, w any
+		if err := json.Unmarshal(got, &g); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, got)
+		}
+		if err := json.Unmarshal(want, &w); err != nil {
+			t.Fatal(name, err)
+		}
+		dropEmptySets(g)
+		if !reflect.DeepEqual(g, w) {
+			t.Errorf("%s:\n%s\n%s", name, got, want)
+		}
+	})
+	if fields < 200 {
+		t.Errorf("only %d fields visited", fields)
+	}
+}
+
+// inner allocates pointers and one element of slices until it is neither.
+func inner(v reflect.Value) reflect.Value {
+	for {
+		switch v.Kind() {
+		case reflect.Pointer:
+			v.Set(reflect.New(v.Type().Elem()))
+			v = v.Elem()
+		case reflect.Slice:
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			v = v.Index(0)
+		default:
+			return v
+		}
+	}
+}
+
+func fill(v reflect.Value) {
+	switch {
+	case v.CanInt():
+		v.SetInt(-7)
+	case v.CanUint():
+		v.SetUint(7)
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
+	case v.Kind() == reflect.String:
+		v.SetString("a\"\\\n\x01é<")
+	case v.Kind() == reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf("key"), reflect.Zero(v.Type().Elem()))
+	}
+}
+
+// dropEmptySets removes the empty capability sets that encoding/json leaves out.
+func dropEmptySets(doc any) {
+	process, _ := doc.(map[string]any)["process"].(map[string]any)
+	sets, _ := process["capabilities"].(map[string]any)
+	for name, set := range sets {
+		if list, ok := set.([]any); ok && len(list) == 0 {
+			delete(sets, name)
+		}
+	}
+}
+
+func TestEncodeRefusesInvalidUTF8(t *testing.T) {
+	s, err := Build(request(), rootHost(func(h *Host) { h.System = []Entry{{Path: "/usr\xff"}} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Encode(s); !errors.Is(err, &fault.Fault{Code: fault.InvalidBundle}) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWriteAndLoad(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Build(request(someBinds), rootHost(resolved(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second replaces the first
+		if err := Write(dir, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(back, s) {
+		t.Error("another configuration was read than written")
+	}
+	info, err := os.Stat(filepath.Join(dir, ConfigName))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("config.json: %v %v", info, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left behind: %v %v", entries, err)
+	}
+	if err := Write(filepath.Join(dir, "missing"), s); !errors.Is(err, &fault.Fault{Code: fault.IO}) {
+		t.Errorf("missing directory: %v", err)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	cases := []struct{ name, doc, field string }{
+		{"unknown", `{"ociVersion":"1.2.0","extra":1}`, "extra"},
+		{"unknown below", `{"process":{"user":{"uid":0,"gid":0},"cwd":"/","capabilites":{}}}`, "process.capabilites"},
+		{"unknown in a list", `{"mounts":[{"destination":"/a"},{"destination":"/b","flags":1}]}`, "mounts[1].flags"},
+		{"unknown in an embedded struct", `{"linux":{"resources":{"blockIO":{"throttleReadBpsDevice":[{"major":1,"minor":2,"rate":3,"x":4}]}}}}`, "linux.resources.blockIO.throttleReadBpsDevice[0].x"},
+		{"other case", `{"linux":{"MaskedPaths":[]}}`, "linux.MaskedPaths"},
+		{"twice", `{"linux":{"maskedPaths":["/a"],"maskedPaths":[]}}`, "linux.maskedPaths"},
+		{"twice in a map", `{"annotations":{"a":"b","a":"c"}}`, "annotations.a"},
+		{"type", `{"process":{"args":"sh"}}`, "process.args"},
+		{"number", `{"process":{"user":{"uid":-1}}}`, "process.user.uid"},
+		{"trailing", `{} {}`, ""},
+		{"cut", `{"process":{`, "process"},
+		{"empty", ``, ""},
+		{"list", `[]`, ""},
+		{"deep", `{"annotations":` + strings.Repeat("[", 1000), "annotations" + strings.Repeat("[0]", 64)},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := Decode([]byte(c.doc))
+			var f *fault.Fault
+			if s != nil || !errors.As(err, &f) || f.Code != fault.InvalidBundle {
+				t.Fatalf("got %v, %v; want E2009", s, err)
+			}
+			if f.Field != c.field {
+				t.Errorf("field %q, want %q (%v)", f.Field, c.field, err)
+			}
+		})
+	}
+}
+
+func TestLoadRefusesWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Load(dir); !errors.Is(err, &fault.Fault{Code: fault.InvalidBundle}) {
+		t.Errorf("missing: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, ConfigName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir); !errors.Is(err, &fault.Fault{Code: fault.InvalidBundle}) {
+		t.Errorf("directory: %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"ociVersion":"1.2.0"}`))
+	f.Add([]byte(`{"mounts":[{"destination":"/","options":[]}],"linux":{"resources":{"unified":{"a":"b"}}}}`))
+	for _, c := range goldenCases {
+		if data, err := os.ReadFile(filepath.Join("testdata", c.name+".json")); err == nil {
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Decode(data)
+		if err != nil {
+			var fl *fault.Fault
+			if !errors.As(err, &fl) {
+				t.Fatalf("not a fault: %v", err)
+			}
+			return
+		}
+		again, err := Encode(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Decode(again); err != nil {
+			t.Fatalf("what was accepted is refused when encoded: %v", err)
+		}
+	})
+}
