@@ -1,0 +1,248 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// verbs runs any verb through the App and returns the exit status. A caller that
+// asked for JSON gets a document for a verb or flag that does not exist, too.
+func (c *console) verbs(args []string) int {
+	code := 0
+	err := c.app(&code).Run(append([]string{"capsulectl"}, args...))
+	if err == nil {
+		return code
+	}
+	if wantsJSON(args) {
+		rep := &reporter{console: c, inv: &invocation{jsonOutput: true}, created: time.Now()}
+		return rep.refuse(err)
+	}
+	return c.fail(err)
+}
+
+// help prints the help text of a verb and returns the exit status.
+func (c *console) help(verb string) int { return c.verbs([]string{"help", verb}) }
+
+// app describes every verb. The actions put their exit status into code and
+// return an error only for what they did not report themselves.
+func (c *console) app(code *int) *cli.App {
+	app := &cli.App{
+		Name:                  "capsulectl",
+		Usage:                 "run untrusted commands in fresh sandboxes",
+		Writer:                c.stdout,
+		ErrWriter:             c.stderr,
+		HideVersion:           true,
+		CustomAppHelpTemplate: literal(appHelp),
+		Flags:                 []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version"}, cli.HelpFlag},
+		OnUsageError:          usageError,
+		ExitErrHandler:        func(*cli.Context, error) {}, // main alone exits
+		Commands: []*cli.Command{
+			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.completionCommand(code),
+		},
+	}
+	app.Action = func(ctx *cli.Context) error {
+		if ctx.Bool("version") {
+			*code = c.print(versionText())
+			return nil
+		}
+		if ctx.NArg() > 0 {
+			return unknownVerb(ctx.Args().First(), app.Commands)
+		}
+		*code = c.print(appHelp)
+		return nil
+	}
+	app.Commands = append(app.Commands, c.helpCommand(code, app))
+	app.HideHelpCommand = true
+	return app
+}
+
+func (c *console) runCommand(code *int) *cli.Command {
+	flags := make([]cli.Flag, len(options))
+	for i := range options {
+		flags[i] = &options[i]
+	}
+	return &cli.Command{
+		Name: "run", Usage: "run a command in a fresh sandbox", ArgsUsage: "[--] CMD ARG...",
+		Flags: flags, SkipFlagParsing: true, HideHelp: true, HideHelpCommand: true,
+		CustomHelpTemplate: literal(runHelp()),
+		Action: func(ctx *cli.Context) error {
+			*code = c.run(ctx.Args().Slice())
+			return nil
+		},
+	}
+}
+
+func (c *console) versionCommand(code *int) *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the version", HideHelpCommand: true, CustomHelpTemplate: literal(versionHelp),
+		Flags: []cli.Flag{outputFlag()}, OnUsageError: usageError,
+		Action: func(ctx *cli.Context) error {
+			if err := noArguments(ctx); err != nil {
+				return err
+			}
+			asJSON, err := jsonWanted(ctx)
+			if err != nil {
+				return err
+			}
+			text := versionText()
+			if asJSON {
+				text = versionJSON()
+			}
+			*code = c.print(text)
+			return nil
+		},
+	}
+}
+
+func (c *console) schemaCommand(code *int) *cli.Command {
+	return &cli.Command{
+		Name: "schema", Usage: "print the JSON Schema of the request or the response", ArgsUsage: "request|response",
+		HideHelpCommand: true, CustomHelpTemplate: literal(schemaHelp), OnUsageError: usageError,
+		Action: func(ctx *cli.Context) error {
+			if ctx.NArg() != 1 {
+				return usage("schema", "say which one: request or response")
+			}
+			text, err := spec.Schema(ctx.Args().First())
+			if err != nil {
+				return err
+			}
+			*code = c.print(string(text))
+			return nil
+		},
+	}
+}
+
+func (c *console) bundleCommand(code *int) *cli.Command {
+	explain := &cli.Command{
+		Name: "explain", Usage: "print the launch plan of an OCI bundle", ArgsUsage: "DIR",
+		HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
+		Action: func(ctx *cli.Context) error {
+			if ctx.NArg() != 1 {
+				return usage("bundle explain", "give the directory of the bundle")
+			}
+			return c.explainBundle(ctx, code)
+		},
+	}
+	bundle := &cli.Command{
+		Name: "bundle", Usage: "look at OCI bundles", ArgsUsage: "explain DIR",
+		HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
+		Subcommands: []*cli.Command{explain},
+	}
+	bundle.Action = func(ctx *cli.Context) error {
+		if ctx.NArg() > 0 {
+			return unknownVerb(ctx.Args().First(), bundle.Subcommands)
+		}
+		*code = c.print(bundleHelp)
+		return nil
+	}
+	return bundle
+}
+
+func (c *console) explainBundle(ctx *cli.Context, code *int) error {
+	dir, err := hostPath(ctx.Args().First())
+	if err != nil {
+		return err
+	}
+	eng, err := c.open()
+	if err != nil {
+		return err
+	}
+	text, err := eng.ExplainBundle(ctx.Context, dir)
+	if err != nil {
+		return err
+	}
+	*code = c.print(text)
+	return nil
+}
+
+// helpCommand replaces the one of cli, whose errors have no codes.
+func (c *console) helpCommand(code *int, app *cli.App) *cli.Command {
+	return &cli.Command{
+		Name: "help", Usage: "print this text, or the help of a verb", ArgsUsage: "[VERB]", HideHelp: true, HideHelpCommand: true,
+		Action: func(ctx *cli.Context) error {
+			if ctx.NArg() == 0 {
+				*code = c.print(appHelp)
+				return nil
+			}
+			name := ctx.Args().First()
+			for _, verb := range app.Commands {
+				if verb.HasName(name) && verb.CustomHelpTemplate != "" {
+					return cli.ShowCommandHelp(ctx, name)
+				}
+			}
+			if name == "help" {
+				*code = c.print(appHelp)
+				return nil
+			}
+			return unknownVerb(name, app.Commands)
+		},
+	}
+}
+
+// literal makes a template of text that prints exactly it.
+func literal(text string) string { return strings.ReplaceAll(text, "{{", `{{"{{"}}`) }
+
+func outputFlag() cli.Flag {
+	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "human", Usage: "human or json"}
+}
+
+func jsonWanted(ctx *cli.Context) (bool, error) {
+	switch v := ctx.String("output"); v {
+	case "json", "human":
+		return v == "json", nil
+	default:
+		return false, fault.New(fault.InvalidValue, "flag --output", v+" is neither human nor json")
+	}
+}
+
+func noArguments(ctx *cli.Context) error {
+	if ctx.NArg() == 0 {
+		return nil
+	}
+	return usage(ctx.Command.Name, "takes no arguments: "+ctx.Args().First())
+}
+
+func usage(verb, message string) error {
+	return fault.New(fault.InvalidValue, "capsulectl "+verb, message).
+		WithHint("See capsulectl " + verb + " --help.")
+}
+
+// usageError gives what the flag parsing of cli says a code and a hint.
+func usageError(ctx *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	hint := "See capsulectl --help."
+	if name, found := strings.CutPrefix(text, "flag provided but not defined: -"); found {
+		text = "unknown flag --" + strings.TrimLeft(name, "-")
+		var names []string
+		for _, f := range ctx.Command.Flags {
+			names = append(names, f.Names()...)
+		}
+		if best := nearest(strings.TrimLeft(name, "-"), names); len(best) > 1 {
+			hint = "Did you mean --" + best + "?"
+		}
+		if ctx.Command.Name == ctx.App.Name && longOption(name) != nil {
+			hint = "Flags of an execution stand after the verb: capsulectl run --" + name
+		}
+	}
+	return fault.New(fault.InvalidValue, "", text).WithHint(hint)
+}
+
+func unknownVerb(name string, commands []*cli.Command) error {
+	var names []string
+	for _, cmd := range commands {
+		names = append(names, cmd.Names()...)
+	}
+	hint := "See capsulectl --help."
+	if best := nearest(name, names); best != "" {
+		hint = "Did you mean " + best + "?"
+	} else if name == "exec" || strings.Contains(name, "/") {
+		hint = "To run a command: capsulectl run -- CMD ARG..."
+	}
+	return fault.New(fault.InvalidValue, "", "unknown verb "+strconv.Quote(name)).WithHint(hint)
+}

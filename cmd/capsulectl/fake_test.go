@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/supervisor"
+)
+
+// fakeEngine stands in for the supervisor: it records what it is asked for.
+type fakeEngine struct {
+	request  *spec.Request
+	id       string
+	startErr error
+	panics   bool
+	// run plays the payload; nil: it exits with 0 at once.
+	run func(ctx context.Context, st supervisor.Streams, kills <-chan syscall.Signal) *spec.Response
+}
+
+func (f *fakeEngine) Start(ctx context.Context, req *spec.Request, id string, st supervisor.Streams) (execution, error) {
+	if f.panics {
+		panic("a defect")
+	}
+	f.request, f.id = req, id
+	if f.startErr != nil {
+		return nil, f.startErr
+	}
+	x := &fakeExecution{kills: make(chan syscall.Signal, 8), done: make(chan *spec.Response, 1)}
+	go func() {
+		if f.run == nil {
+			x.done <- exited(0)
+			return
+		}
+		x.done <- f.run(ctx, st, x.kills)
+	}()
+	return x, nil
+}
+
+func (f *fakeEngine) Explain(_ context.Context, req *spec.Request) (string, error) {
+	f.request = req
+	return "1 mount\n2 execve\n", f.startErr
+}
+
+func (f *fakeEngine) ExplainBundle(_ context.Context, dir string) (string, error) {
+	return "plan of " + dir + "\n", f.startErr
+}
+
+type fakeExecution struct {
+	kills chan syscall.Signal
+	done  chan *spec.Response
+}
+
+func (x *fakeExecution) Kill(s syscall.Signal, _ bool) error { x.kills <- s; return nil }
+func (x *fakeExecution) Wait() *spec.Response                { return <-x.done }
+
+func exited(code int) *spec.Response {
+	return &spec.Response{Status: spec.StatusSuccess, Termination: spec.Termination{Reason: spec.ReasonExited}, ExitCode: &code}
+}
+
+func signalled(status spec.Status, reason spec.Reason, signal int) *spec.Response {
+	return &spec.Response{Status: status, Termination: spec.Termination{Reason: reason}, Signal: &signal}
+}
+
+// bench is a console with buffers around a fake engine.
+type bench struct {
+	console
+	engine      *fakeEngine
+	out, errOut lockedBuffer
+	relay       chan *relay
+}
+
+func newBench(stdin string) *bench {
+	b := &bench{engine: &fakeEngine{}, relay: make(chan *relay, 1)}
+	b.console = console{
+		stdin: strings.NewReader(stdin), stdout: &b.out, stderr: &b.errOut,
+		lookupEnv: func(name string) (string, bool) { return "value of " + name, name == "PRESENT" },
+		open:      func() (engine, error) { return b.engine, nil },
+		catch:     func(r *relay) { b.relay <- r },
+		exit:      func(int) { panic("exit") },
+	}
+	return b
+}
+
+// lockedBuffer is a buffer for two goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// brokenWriter fails every write with err.
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+var _ io.Writer = brokenWriter{}

@@ -1,0 +1,119 @@
+package main
+
+import "strings"
+
+const appHelp = `capsulectl runs a command in a fresh sandbox and reports a verdict.
+
+Usage:
+  capsulectl run [flags] [--] CMD ARG...    run a command
+  capsulectl run --json < request.json      the same for programs
+  capsulectl VERB --help                    more about a verb
+
+Verbs:
+  run          run a command in a fresh sandbox
+  schema       print the JSON Schema of the request or the response
+  bundle       explain what an OCI bundle would do
+  completion   print a completion script for bash, zsh or fish
+  version      print the version
+  help         print this text, or the help of a verb
+
+Examples:
+  capsulectl run -- python3 -c 'print(6*7)'
+  capsulectl run -t 10s -m 512M --readonly . -w "$PWD" -- make test
+  echo '{"command":["id"]}' | capsulectl run --json
+`
+
+const runHelpHead = `Run a command in a fresh sandbox: its output streams through, its exit status
+becomes that of capsulectl. Flags stand before the command; what follows it
+belongs to it.
+
+Usage:
+  capsulectl run [flags] [--] CMD ARG...
+  capsulectl run --json [--pretty] < request.json
+
+Examples:
+  capsulectl run -- python3 -c 'print(6*7)'
+  capsulectl run -t 5s -m 128M ls -l /
+  capsulectl run --readonly . -w "$PWD" -- pytest -q
+  capsulectl run --bind ./data:/workspace/data:rw -e MODE=fast -- ./data/job.sh
+  cat numbers.txt | capsulectl run -i -- sort -n
+  capsulectl run -o json --pretty --label user=42 -- sh -c 'exit 7'
+  echo '{"command":["id"],"timeout_ms":2000}' | capsulectl run --json
+`
+
+const runHelpTail = `
+Exit status:
+  the command's own, or
+  124  timeout                    126  the command cannot be executed
+  125  capsule refused or failed  127  the command was not found
+  137  out of memory, or killed   128+n  killed by signal n
+  Ctrl-C and SIGTERM go to the command; a second one within 5 s kills it.
+`
+
+// runHelp is the help text of run, with the flags by group in the table's order.
+func runHelp() string {
+	width := 0
+	for i := range options {
+		if options[i].IsVisible() {
+			width = max(width, len(options[i].spelling()))
+		}
+	}
+	var b strings.Builder
+	b.WriteString(runHelpHead)
+	group := ""
+	for i := range options {
+		o := &options[i]
+		if !o.IsVisible() {
+			continue
+		}
+		if o.group != group {
+			group = o.group
+			b.WriteString("\n" + group + ":\n")
+		}
+		name := o.spelling()
+		b.WriteString("  " + name + strings.Repeat(" ", width-len(name)+2) + o.usage + "\n")
+	}
+	b.WriteString(runHelpTail)
+	return b.String()
+}
+
+const versionHelp = `Print the version, the commit and the Go release that it was built with.
+
+Usage:
+  capsulectl version [-o json]
+
+Examples:
+  capsulectl version
+  capsulectl version -o json
+`
+
+const schemaHelp = `Print the JSON Schema (2020-12) of an ExecutionRequest or an ExecutionResponse.
+
+Usage:
+  capsulectl schema request|response
+
+Examples:
+  capsulectl schema request > request.schema.json
+  capsulectl schema response
+`
+
+const bundleHelp = `Look at OCI bundles: a directory with a config.json.
+
+Usage:
+  capsulectl bundle explain DIR    print the launch plan, step by step; runs nothing
+
+Examples:
+  capsulectl bundle explain ./bundle
+  capsulectl run --dry-run -- id
+`
+
+const completionHelp = `Print a completion script.
+
+Usage:
+  capsulectl completion bash|zsh|fish
+
+Examples:
+  source <(capsulectl completion bash)
+  capsulectl completion zsh > "${fpath[1]}/_capsulectl"
+  capsulectl completion fish > ~/.config/fish/completions/capsulectl.fish
+`

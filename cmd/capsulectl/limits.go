@@ -1,0 +1,94 @@
+package main
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/capsule-run/capsule/spec"
+)
+
+func applyMemory(b *builder, v string) (err error) {
+	b.req.Resources.MemoryBytes, err = spec.ParseBytes(v)
+	return err
+}
+
+func applyDisk(b *builder, v string) (err error) {
+	b.req.Resources.DiskBytes, err = spec.ParseBytes(v)
+	return err
+}
+
+func applyMaxOutput(b *builder, v string) (err error) {
+	b.req.Resources.MaxOutputBytes, err = spec.ParseBytes(v)
+	return err
+}
+
+func applyOutputPolicy(b *builder, v string) error {
+	b.req.Resources.OutputPolicy = spec.OutputPolicy(v)
+	return nil
+}
+
+func applyCPUs(b *builder, v string) error {
+	cores, err := strconv.ParseFloat(v, 64)
+	if err != nil || math.IsNaN(cores) || math.IsInf(cores, 0) {
+		return invalid(v, "is not a number of cores")
+	}
+	b.req.Resources.CPUQuota = &cores
+	return nil
+}
+
+func applyCPUTime(b *builder, v string) error {
+	ms, err := spec.ParseDuration(v)
+	b.req.Resources.CPUTimeMS = &ms
+	return err
+}
+
+func applyCPUShares(b *builder, v string) error {
+	return parseCount(&b.req.Resources.CPUShares, v)
+}
+
+func applyMaxPids(b *builder, v string) error {
+	return parseCount(&b.req.Resources.MaxPids, v)
+}
+
+func parseCount(to *int64, v string) error {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return invalid(v, "is not a whole number")
+	}
+	*to = n
+	return nil
+}
+
+// applyRlimit takes NAME=SOFT[:HARD]. NAME is as in OCI, in any case, with or
+// without RLIMIT_; a value is a number or unlimited; HARD is SOFT by default.
+func applyRlimit(b *builder, v string) error {
+	name, values, given := strings.Cut(v, "=")
+	name = strings.TrimPrefix(strings.ToLower(name), "rlimit_")
+	if !given || name == "" {
+		return invalid(v, "is not NAME=SOFT or NAME=SOFT:HARD")
+	}
+	soft, hard, two := strings.Cut(values, ":")
+	if !two {
+		hard = soft
+	}
+	var limit spec.Rlimit
+	if !parseRlimitValue(&limit.Soft, soft) || !parseRlimitValue(&limit.Hard, hard) {
+		return invalid(v, "is not NAME=SOFT or NAME=SOFT:HARD with numbers or unlimited")
+	}
+	if b.req.Resources.Rlimits == nil {
+		b.req.Resources.Rlimits = make(map[string]spec.Rlimit)
+	}
+	b.req.Resources.Rlimits[name] = limit
+	return nil
+}
+
+func parseRlimitValue(to *uint64, v string) bool {
+	if v == "unlimited" || v == "-1" {
+		*to = math.MaxUint64 // RLIM_INFINITY
+		return true
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	*to = n
+	return err == nil
+}

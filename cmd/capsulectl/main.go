@@ -1,0 +1,21 @@
+package main
+
+import "os"
+
+func main() {
+	c := &console{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit,
+	}
+	os.Exit(c.main(os.Args[1:]))
+}
+
+// main dispatches the verb and returns the exit status. run goes straight to
+// its code: building the App costs 0.7 ms in a cold process, a tenth of a whole
+// execution.
+func (c *console) main(args []string) int {
+	if len(args) > 0 && args[0] == "run" {
+		return c.run(args[1:])
+	}
+	return c.verbs(args)
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// invocation is what the arguments of `capsulectl run` say.
+type invocation struct {
+	// command is the payload's program and arguments, from the first argument
+	// that is not a flag, or from `--`.
+	command []string
+	// settings change the request; they are in command-line order.
+	settings []setting
+
+	jsonInput  bool   // --json: the request stands on stdin
+	jsonOutput bool   // --json or --output json: the response goes to stdout
+	pretty     bool   // --pretty
+	verbose    bool   // --verbose
+	dryRun     bool   // --dry-run
+	stdin      bool   // --stdin
+	help       bool   // --help
+	envelope   bool   // --exit-code-mode envelope
+	id         string // --execution-id
+	profile    string // --profile
+}
+
+// setting is one request-changing flag with its argument.
+type setting struct {
+	option *option
+	value  string
+}
+
+// parse reads the arguments after the word run. Parsing stops at the first
+// argument that is not a flag, so that `run ls -l` gives -l to ls. Every problem
+// is reported, not only the first; the invocation is usable as far as it was
+// understood.
+func parse(args []string) (*invocation, error) {
+	p := parser{args: args}
+	for len(p.args) > 0 {
+		arg := p.args[0]
+		if arg == "--" {
+			p.args = p.args[1:]
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			break
+		}
+		p.args = p.args[1:]
+		if strings.HasPrefix(arg, "--") {
+			p.long(arg[2:])
+		} else {
+			p.cluster(arg[1:])
+		}
+	}
+	p.inv.command = p.args
+	p.check()
+	return &p.inv, p.faults.Err()
+}
+
+type parser struct {
+	args   []string
+	inv    invocation
+	faults fault.List
+}
+
+// long reads name or name=value.
+func (p *parser) long(arg string) {
+	name, value, given := strings.Cut(arg, "=")
+	o := longOption(name)
+	switch {
+	case o == nil:
+		p.unknown("--" + name)
+	case o.value == "" && !given:
+		p.set(o, "true")
+	case o.value == "" || given:
+		p.set(o, value)
+	default:
+		p.setNext(o)
+	}
+}
+
+// cluster reads short options behind one dash: -i, -iv, -t5s, -t=5s, -t 5s.
+func (p *parser) cluster(arg string) {
+	if name, _, _ := strings.Cut(arg, "="); len(name) > 1 && longOption(name) != nil {
+		p.unknown("-" + name)
+		return
+	}
+	for i := 0; i < len(arg); i++ {
+		o := shortOption(arg[i])
+		if o == nil {
+			p.unknown("-" + arg[i:i+1])
+			return
+		}
+		if o.value == "" {
+			p.set(o, "true")
+			continue
+		}
+		if rest := arg[i+1:]; rest != "" {
+			p.set(o, strings.TrimPrefix(rest, "="))
+		} else {
+			p.setNext(o)
+		}
+		return
+	}
+}
+
+// setNext gives the option the next argument, whatever it looks like.
+func (p *parser) setNext(o *option) {
+	if len(p.args) == 0 {
+		p.faults = append(p.faults, o.fault(fault.MissingField, "needs an argument: "+strings.TrimSpace(o.spelling())))
+		return
+	}
+	value := p.args[0]
+	p.args = p.args[1:]
+	p.set(o, value)
+}
+
+func (p *parser) set(o *option, value string) {
+	if o.apply != nil {
+		p.inv.settings = append(p.inv.settings, setting{o, value})
+		return
+	}
+	if err := o.mode(&p.inv, value); err != nil {
+		p.faults = append(p.faults, o.wrap(err))
+	}
+}
+
+func (p *parser) unknown(spelling string) {
+	f := fault.New(fault.InvalidValue, "", "unknown flag "+spelling)
+	f.Hint = unknownFlagHint(strings.TrimLeft(spelling, "-"))
+	p.faults = append(p.faults, f)
+}
+
+// check refuses combinations that cannot mean anything.
+func (p *parser) check() {
+	refuse := func(code fault.Code, message, hint string) {
+		p.faults = append(p.faults, fault.New(code, "", message).WithHint(hint))
+	}
+	inv := &p.inv
+	if inv.help {
+		return
+	}
+	if !inv.jsonOutput && inv.pretty {
+		refuse(fault.InvalidValue, "--pretty needs --json or --output json", "Add --output json.")
+	}
+	if !inv.jsonOutput && inv.envelope {
+		refuse(fault.InvalidValue, "--exit-code-mode envelope needs --json or --output json", "Add --output json.")
+	}
+	if inv.jsonInput {
+		const hint = "With --json everything about the execution stands in the request on stdin."
+		for _, s := range inv.settings {
+			refuse(fault.InvalidValue, "--"+s.option.name+" cannot be combined with --json", hint)
+		}
+		if inv.stdin {
+			refuse(fault.InvalidValue, "--stdin cannot be combined with --json", hint)
+		}
+		if len(inv.command) > 0 {
+			refuse(fault.InvalidValue, "a command cannot be combined with --json: "+strconv.Quote(inv.command[0]), hint)
+		}
+		return
+	}
+	if len(inv.command) == 0 && len(p.faults) == 0 {
+		f := fault.New(fault.MissingField, "", "no command given")
+		p.faults = append(p.faults, f.WithHint("Say what to run, for example: capsulectl run -- python3 -c 'print(6*7)'"))
+	}
+}
+
+// parseSwitch reads the argument of a switch: none, or =true and =false.
+func parseSwitch(to *bool, value string) error {
+	v, err := strconv.ParseBool(value)
+	if err != nil {
+		return fault.New(fault.InvalidValue, "", strconv.Quote(value)+" is neither true nor false").
+			WithHint("The flag is a switch; it takes no argument.")
+	}
+	*to = v
+	return nil
+}
+
+// longOption looks a long name up; nil when there is none.
+func longOption(name string) *option {
+	for i := range options {
+		if options[i].name == name {
+			return &options[i]
+		}
+	}
+	return nil
+}
+
+// shortOption looks a one-letter name up; nil when there is none.
+func shortOption(letter byte) *option {
+	for i := range options {
+		if options[i].short == letter {
+			return &options[i]
+		}
+	}
+	return nil
+}
+
+// wantsJSON guesses from arguments that could not be read whether the caller
+// expects a JSON document: a program that does must get one for every outcome.
+func wantsJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "--json", "-json", "--json=true", "--output=json", "-ojson", "-o=json":
+			return true
+		case "-o", "--output":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
+}

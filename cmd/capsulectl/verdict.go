@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// verdictLines say in words how the execution ended. A plain exit says nothing,
+// unless something happened that the exit status does not show. req may not be nil.
+func verdictLines(r *spec.Response, req *spec.Request, caller syscall.Signal) []string {
+	var lines []string
+	for _, w := range r.Warnings {
+		lines = append(lines, "warning: "+w)
+	}
+	if r.Status == spec.StatusSuccess {
+		if n := r.Metrics.OOMKills; n != nil && *n > 0 {
+			lines = append(lines, fmt.Sprintf("note: the command exited by itself, but the memory limit of %s killed %s of its processes; try --memory %s",
+				spec.FormatBytes(req.Resources.MemoryBytes), strconv.FormatInt(*n, 10), spec.FormatBytes(2*req.Resources.MemoryBytes)))
+		}
+		return lines
+	}
+	if line := verdict(r, req, caller); line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func verdict(r *spec.Response, req *spec.Request, caller syscall.Signal) string {
+	res := req.Resources
+	switch r.Termination.Reason {
+	case spec.ReasonOOM:
+		return fmt.Sprintf("killed: out of memory at %s; try --memory %s", spec.FormatBytes(res.MemoryBytes), spec.FormatBytes(2*res.MemoryBytes))
+	case spec.ReasonTimeoutWall:
+		return fmt.Sprintf("killed: timed out after %s; try --timeout %s", duration(req.TimeoutMS), flagDuration(2*req.TimeoutMS))
+	case spec.ReasonTimeoutCPU:
+		limit := int64(0)
+		if res.CPUTimeMS != nil {
+			limit = *res.CPUTimeMS
+		}
+		return fmt.Sprintf("killed: used up its CPU time of %s; try --cpu-time %s", duration(limit), flagDuration(2*limit))
+	case spec.ReasonOutputLimit:
+		return fmt.Sprintf("killed: wrote more than %s; try --max-output %s or --output-policy truncate", spec.FormatBytes(res.MaxOutputBytes), spec.FormatBytes(2*max(res.MaxOutputBytes, 1<<10)))
+	case spec.ReasonPidsLimit:
+		return fmt.Sprintf("killed: more than %d processes and threads; try --max-pids %d", res.MaxPids, 2*res.MaxPids)
+	case spec.ReasonDiskLimit:
+		return fmt.Sprintf("killed: a writable file system of %s is full; try --disk %s", spec.FormatBytes(res.DiskBytes), spec.FormatBytes(2*res.DiskBytes))
+	case spec.ReasonSeccomp:
+		return "killed: made a system call that the seccomp filter forbids" + deniedCalls(r.Denials) + "; a wider --seccomp profile may allow it"
+	case spec.ReasonSignaled:
+		return signaled(r, caller)
+	case spec.ReasonKilledByCaller:
+		if caller != 0 {
+			return "killed: interrupted by " + signalName(caller)
+		}
+		return "killed: cancelled by the caller"
+	}
+	return failure(r.Error, req)
+}
+
+// signaled is silent about a signal that capsulectl itself passed on: who
+// pressed Ctrl-C knows.
+func signaled(r *spec.Response, caller syscall.Signal) string {
+	if r.Signal == nil {
+		return "killed by a signal"
+	}
+	s := syscall.Signal(*r.Signal)
+	if s == caller {
+		return ""
+	}
+	return "killed by signal " + strconv.Itoa(*r.Signal) + " (" + signalName(s) + ")"
+}
+
+// failure is the line of a response whose status is error.
+func failure(e *spec.Error, req *spec.Request) string {
+	if e == nil {
+		return "failed without saying why"
+	}
+	hint := e.Hint
+	if e.Code == string(fault.CommandNotFound) && strings.Contains(req.Command[0], ":/") {
+		hint = "-v is --verbose here; show a host path with --bind SRC:DEST."
+	}
+	return joinHint(e.Code+": "+e.Message, hint)
+}
+
+// faultLines are the lines for an error: one for each fault.
+func faultLines(err error) []string {
+	var faults fault.List
+	if !errors.As(err, &faults) {
+		faults = fault.List{fault.From(err, fault.IO)}
+	}
+	lines := make([]string, len(faults))
+	for i, f := range faults {
+		text := string(f.Code) + ": "
+		if f.Field != "" && !strings.HasPrefix(f.Op, "flag ") {
+			text += f.Field + ": "
+		}
+		lines[i] = joinHint(text+f.Message(), f.Remedy())
+	}
+	return lines
+}
+
+// joinHint makes one line of a message and its remedy, which is a sentence.
+func joinHint(text, hint string) string {
+	if hint == "" {
+		return text
+	}
+	return text + ". " + hint
+}
+
+// truncationNote warns of output that the printed response does not hold.
+func truncationNote(r *spec.Response) string {
+	if r.Output == nil {
+		return ""
+	}
+	var parts []string
+	part := func(name string, c spec.StreamCount) {
+		if c.Truncated {
+			parts = append(parts, fmt.Sprintf("%s of %s of %s", spec.FormatBytes(c.BytesKept), spec.FormatBytes(c.BytesTotal), name))
+		}
+	}
+	part("stdout", r.Output.Stdout)
+	part("stderr", r.Output.Stderr)
+	if len(parts) == 0 {
+		return ""
+	}
+	return "note: kept " + strings.Join(parts, " and ") + "; --max-output keeps more"
+}
+
+// deniedCalls is " (name, name)" or empty.
+func deniedCalls(denials []spec.Denial) string {
+	var names []string
+	for _, d := range denials {
+		if d.Kind == "syscall" {
+			names = append(names, d.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
+// signalName is SIGTERM for 15; a number that has no name is itself.
+func signalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return "signal " + strconv.Itoa(int(s))
+}
