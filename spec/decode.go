@@ -96,11 +96,11 @@ func (d *decoder) err() error {
 	return d.list.Err()
 }
 
-// reported says whether the decoder has found the value at pointer, or one
-// that it consists of, to be of the wrong type.
+// reported says whether the decoder has found the value at pointer, one that
+// it consists of or one that it is part of to be of the wrong type.
 func (d *decoder) reported(pointer string) bool {
 	for _, b := range d.broken {
-		if b == pointer || strings.HasPrefix(b, pointer+"/") {
+		if b == pointer || strings.HasPrefix(b, pointer+"/") || strings.HasPrefix(pointer, b+"/") {
 			return true
 		}
 	}

@@ -40,18 +40,24 @@ func (p *problems) pointer() string {
 			b.WriteString(strconv.Itoa(s.index))
 			continue
 		}
-		for i := 0; i < len(s.key); i++ {
-			switch s.key[i] {
-			case '~':
-				b.WriteString("~0")
-			case '/':
-				b.WriteString("~1")
-			default:
-				b.WriteByte(s.key[i])
-			}
-		}
+		b.WriteString(pointerToken(s.key))
 	}
 	return b.String()
+}
+
+// maxToken bounds a key in a pointer: the answer to a hostile document is not
+// to be as long as the document.
+const maxToken = 1024
+
+// pointerToken escapes a key (RFC 6901, section 3) and cuts a very long one.
+func pointerToken(key string) string {
+	if len(key) > maxToken {
+		key = strings.ToValidUTF8(key[:maxToken], "") + "..."
+	}
+	if strings.ContainsAny(key, "~/") {
+		key = strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
+	}
+	return key
 }
 
 // put records f at the place where the walk stands. A nil f is no problem.

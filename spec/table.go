@@ -28,14 +28,14 @@ type field struct {
 	// def is the default: int64, string or bool. Nil: null for what may be
 	// null, otherwise empty.
 	def any
-	// required makes an absent or empty value a fault.
+	// required makes an absent value a fault, and an empty list or map.
 	required bool
 	// omit leaves the key out of an encoded document while it is null or empty.
 	omit bool
 	// orNull makes a string that is empty a null in JSON.
 	orNull bool
 	// min and max bound a number, the elements of a list or the entries of a
-	// map. Max zero: no bound.
+	// map. Max zero: no bound. Min 1 alone makes an empty string a fault.
 	min, max float64
 	// maxBytes bounds a string, or each string of a list or a map. Zero: no bound.
 	maxBytes int

@@ -119,9 +119,9 @@ var isolationObject = object{title: "isolation", fields: []field{
 }}
 
 var bindObject = object{title: "isolation.bind_mounts[]", fields: []field{
-	{name: "source", at: func(o any) any { return &o.(*BindMount).Source }, required: true, maxBytes: MaxPathBytes, rule: absolutePath,
+	{name: "source", at: func(o any) any { return &o.(*BindMount).Source }, required: true, min: 1, maxBytes: MaxPathBytes, rule: absolutePath,
 		doc: "Path on the host. It must exist.", accepts: pathRule},
-	{name: "destination", at: func(o any) any { return &o.(*BindMount).Destination }, required: true, maxBytes: MaxPathBytes, rule: bindTarget,
+	{name: "destination", at: func(o any) any { return &o.(*BindMount).Destination }, required: true, min: 1, maxBytes: MaxPathBytes, rule: bindTarget,
 		doc: "Path inside.", accepts: pathRule + "; not /, and not /proc, /sys, /dev or below them"},
 	{name: "readonly", at: func(o any) any { return &o.(*BindMount).Readonly }, def: true,
 		doc: "False: the command may write."},

@@ -130,11 +130,11 @@ func (p *problems) count(f *field, n int, unit string) {
 	}
 }
 
-// text checks one string. Elements of a required list may be empty, a
-// required string may not.
+// text checks one string. Max tells a string from the elements of a list,
+// whose number min bounds.
 func (p *problems) text(f *field, s string) {
 	switch {
-	case s == "" && f.required && f.max == 0:
+	case s == "" && f.min > 0 && f.max == 0:
 		p.add(fault.MissingField, "is required and may not be empty")
 	case f.maxBytes > 0 && len(s) > f.maxBytes:
 		p.add(fault.OutOfRange, "has %d bytes, more than %d", len(s), f.maxBytes)
