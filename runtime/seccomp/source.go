@@ -1,0 +1,36 @@
+package seccomp
+
+import (
+	"context"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Named returns the program of a shipped profile, as Get does. An unknown
+// name is E1001.
+func (c *Cache) Named(ctx context.Context, name string) ([]byte, error) {
+	key, err := HashProfile(name)
+	if err != nil {
+		return nil, err
+	}
+	return c.Get(ctx, key, func() ([]byte, error) {
+		object, err := OCI(name)
+		return []byte(object), err
+	})
+}
+
+// Object returns the program of an OCI linux.seccomp object in JSON, as Get
+// does. On a hit the object is hashed and not decoded.
+func (c *Cache) Object(ctx context.Context, object []byte) ([]byte, error) {
+	return c.Get(ctx, HashJSON(object), func() ([]byte, error) { return object, nil })
+}
+
+// Spec returns the program of a decoded object, as Get does. It encodes the
+// object to hash it; a caller that has the JSON calls Object.
+func (c *Cache) Spec(ctx context.Context, s *specs.LinuxSeccomp) ([]byte, error) {
+	object, err := encode(s)
+	if err != nil {
+		return nil, err
+	}
+	return c.Object(ctx, object)
+}
