@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"testing"
 
 	"github.com/capsule-run/capsule/spec"
@@ -180,7 +179,7 @@ func TestNewRefuses(t *testing.T) {
 		if s != nil || !errors.As(err, &f) || f.Code != c.code {
 			t.Errorf("%+v: %v, %v", cfg, s, err)
 		}
-		syscall.Close(w) // A pipe.
+		os.NewFile(uintptr(w), "payload").Close() // A pipe.
 	}
 	if s, err := New(-1, good); s != nil || err == nil {
 		t.Error("a bad descriptor was taken")

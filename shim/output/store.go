@@ -57,12 +57,15 @@ func (t *store) append(p []byte) {
 		at := t.end % t.limit
 		piece := p[:min(int64(len(p)), t.limit-at)]
 		if !t.spilled {
-			if at+int64(len(piece)) > memLimit {
+			if at == memLimit {
 				t.leaveMemory()
 				continue
 			}
-			t.remember(piece, at)
-			p = p[len(piece):]
+			// Memory is filled to the brim first: it is what remains when the
+			// file cannot be made.
+			n := min(len(piece), int(memLimit-at))
+			t.remember(piece[:n], at)
+			p = p[n:]
 			continue
 		}
 		n, err := t.file.WriteAt(piece, at)

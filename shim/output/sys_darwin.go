@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// fionread is FIONREAD of <sys/filio.h>, _IOR('f', 127, int), which x/sys lacks.
+const fionread = 0x4004667f
+
 // makePipe makes a close-on-exec pipe whose read end alone is non-blocking.
 // The lock keeps a concurrent fork from inheriting the ends before they are
 // marked: this system has no pipe2.
@@ -41,7 +44,7 @@ func readNow(fd int, p []byte) (int, error) {
 func widenPipe(int) {}
 
 // queued is the number of bytes in the pipe.
-func queued(fd int) (int, error) { return unix.IoctlGetInt(fd, unix.FIONREAD) }
+func queued(fd int) (int, error) { return unix.IoctlGetInt(fd, fionread) }
 
 // writersGone tells whether every write end of the pipe is closed.
 func writersGone(fd int) bool {
