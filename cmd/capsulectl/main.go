@@ -4,7 +4,7 @@ import "os"
 
 func main() {
 	c := &console{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		stdin: os.Stdin, stdout: descriptor(1), stderr: descriptor(2),
 		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit,
 	}
 	os.Exit(c.main(os.Args[1:]))

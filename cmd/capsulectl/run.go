@@ -52,7 +52,7 @@ type console struct {
 	stderr    io.Writer
 	lookupEnv func(string) (string, bool)
 	open      func() (engine, error)
-	// catch starts the delivery of this process's signals; nil in tests.
+	// catch delivers the signals of this process to the relay.
 	catch func(*relay)
 	exit  func(int)
 }
@@ -87,9 +87,9 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := &relay{cancel: cancel, now: time.Now, abandon: func(s syscall.Signal) { c.exit(rep.abandon(s)) }}
-	if c.catch != nil {
-		c.catch(signals)
-	}
+	// os/signal costs several switches between threads for each signal, which
+	// need not wait for one another nor the request for them.
+	go c.catch(signals)
 	req, err := c.request(inv)
 	if err != nil {
 		return rep.refuse(err)

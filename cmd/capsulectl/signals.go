@@ -33,24 +33,20 @@ type relay struct {
 	cancelled bool
 }
 
-// catch starts to deliver signals to the relay. A signal that is ignored when
-// capsulectl starts stays ignored: nohup and background jobs rely on it.
+// catch delivers signals to the relay and does not return. A signal that is
+// ignored when capsulectl starts stays ignored: nohup and background jobs rely on
+// it. Until the runtime has set this up, some tenths of a millisecond, a signal
+// ends capsulectl and with it what it has started.
 func (r *relay) catch() {
 	c := make(chan os.Signal, 8)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2} {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		if !signal.Ignored(s) {
 			signal.Notify(c, s)
 		}
 	}
-	// A write to a closed pipe then fails with EPIPE instead of killing
-	// capsulectl before the execution is ended in order. SIG_IGN would do that
-	// too, but the shim would inherit it.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	go func() {
-		for s := range c {
-			r.deliver(s.(syscall.Signal))
-		}
-	}()
+	for s := range c {
+		r.deliver(s.(syscall.Signal))
+	}
 }
 
 // deliver acts on one signal. It does not block on the execution.
