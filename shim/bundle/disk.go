@@ -38,10 +38,13 @@ func Write(dir string, s *specs.Spec) error {
 	// A fixed temporary name: the directory belongs to one execution. O_EXCL
 	// also refuses a symbolic link.
 	temporary := name + ".tmp"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(fault.IO, "write bundle", err)
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	f, err := os.OpenFile(temporary, flags, 0o600)
+	if errors.Is(err, fs.ErrExist) { // of a Write that was killed
+		if err = os.Remove(temporary); err == nil {
+			f, err = os.OpenFile(temporary, flags, 0o600)
+		}
 	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fault.Wrap(fault.IO, "write bundle", err)
 	}

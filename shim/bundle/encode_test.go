@@ -128,7 +128,10 @@ func TestWriteAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second replaces the first
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, ConfigName+".tmp")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second replaces the first, and whatever stands in the way
 		if err := Write(dir, s); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,28 @@
+package host
+
+import "github.com/capsule-run/capsule/shim/bundle"
+
+// Options are what the shim knows before it looks at the host.
+type Options struct {
+	// ExecutionID and CgroupsPath are handed on to bundle.Host.
+	ExecutionID string
+	CgroupsPath string
+	// StateDir is capsule's state directory: neither it nor anything above or
+	// below it is shown to a sandbox. Empty: not known.
+	StateDir string
+	// AllowedSources are the host paths that configuration allows although the
+	// built-in policy refuses them, with everything below. Absolute and clean.
+	AllowedSources []string
+}
+
+// Facts are what Probe found.
+type Facts struct {
+	// Host is everything that bundle.Build wants, but SlotBase (see
+	// AllocateSlot; needed unless Host.Rootless) and Seccomp.
+	Host bundle.Host
+	// Warnings are sentences for the response: what is weaker than asked.
+	Warnings []string
+	// Degraded are the names, as in isolation.allow_degraded, of walls and
+	// limits that are weaker than asked. Each once.
+	Degraded []string
+}

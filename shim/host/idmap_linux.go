@@ -1,0 +1,44 @@
+package host
+
+import (
+	"os"
+
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/runtime/plan"
+	"golang.org/x/sys/unix"
+)
+
+// idmapProbe tells whether a file system supports idmapped mounts by making
+// one, detached, and dropping it. Which do depends on the file system, the
+// kernel and what is stacked or mounted where; no table has it all. The zero
+// value is ready. It needs root.
+type idmapProbe struct {
+	userns *os.File // made at the first try
+	err    error
+}
+
+// try says why the tree below fd cannot be idmapped, or nothing.
+func (i *idmapProbe) try(fd int) error {
+	if i.userns == nil && i.err == nil {
+		maps := []plan.IDMap{{Inside: 0, Outside: firstSlotID, Size: 1}}
+		i.userns, i.err = launch.UserNamespace(maps, maps)
+	}
+	if i.err != nil {
+		return i.err
+	}
+	// Recursive, as the bundle asks for it: a mount below that cannot be
+	// idmapped fails the whole.
+	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return os.NewSyscallError("open_tree", err)
+	}
+	defer unix.Close(tree)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(i.userns.Fd())}
+	return os.NewSyscallError("mount_setattr", unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr))
+}
+
+func (i *idmapProbe) close() {
+	if i.userns != nil {
+		_ = i.userns.Close() // nothing was written
+	}
+}
