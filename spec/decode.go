@@ -110,7 +110,7 @@ func (d *decoder) reported(pointer string) bool {
 // document reads the whole of data into root, which o describes.
 func (d *decoder) document(o *object, root any) {
 	if d.limit > 0 && len(d.data) > d.limit {
-		d.fatal = fault.New(fault.OutOfRange, "", "the document has "+strconv.Itoa(len(d.data))+" bytes, more than "+strconv.Itoa(d.limit)).
+		d.fatal = fault.New(fault.OutOfRange, "", "the document has more than "+strconv.Itoa(d.limit)+" bytes").
 			WithHint("Stream large input through stdin, or bind a file.")
 		return
 	}
