@@ -16,7 +16,7 @@ DIST ?= dist
 
 # Pure Go programs. urfave_cli_no_docs leaves out a Markdown renderer whose
 # initialisation costs every start a millisecond.
-PURE := capsulectl capsuled capsule-shim
+PURE := $(filter-out capsule-seccomp,$(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go)))
 TAGS := urfave_cli_no_docs
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD := go build -trimpath -buildvcs=false
