@@ -14,7 +14,7 @@ import (
 // gets by asking for the next step.
 func TestSignals(t *testing.T) {
 	byItself := func(_ context.Context, _ supervisor.Streams, kills <-chan syscall.Signal) *spec.Response {
-		return signalled(spec.StatusKilled, spec.ReasonSignaled, int(<-kills))
+		return signalled(spec.StatusKilled, spec.ReasonKilledByCaller, int(<-kills))
 	}
 	handles := func(_ context.Context, _ supervisor.Streams, kills <-chan syscall.Signal) *spec.Response {
 		<-kills

@@ -8,11 +8,12 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// modeExecutionID accepts the textual form of RFC 9562, in either case.
+// modeExecutionID accepts the textual form of RFC 9562 in lower case, so that one
+// execution has one name.
 func modeExecutionID(i *invocation, v string) error {
 	if !isUUID(v) {
 		return fault.New(fault.InvalidValue, "", strconv.Quote(v)+" is not a UUID").
-			WithHint("Give 8-4-4-4-12 hexadecimal digits, or leave the flag out.")
+			WithHint("Give 8-4-4-4-12 hexadecimal digits in lower case, or leave the flag out.")
 	}
 	i.id = v
 	return nil
@@ -29,7 +30,7 @@ func isUUID(s string) bool {
 			if c != '-' {
 				return false
 			}
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'f', c >= 'A' && c <= 'F':
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'f':
 		default:
 			return false
 		}

@@ -55,27 +55,30 @@ func verdict(r *spec.Response, req *spec.Request, caller syscall.Signal) string 
 	case spec.ReasonSeccomp:
 		return "killed: made a system call that the seccomp filter forbids" + deniedCalls(r.Denials) + "; a wider --seccomp profile may allow it"
 	case spec.ReasonSignaled:
-		return signaled(r, caller)
+		return signaled(r)
 	case spec.ReasonKilledByCaller:
-		if caller != 0 {
-			return "killed: interrupted by " + signalName(caller)
-		}
-		return "killed: cancelled by the caller"
+		return interrupted(r, caller)
 	}
 	return failure(r.Error, req)
 }
 
-// signaled is silent about a signal that capsulectl itself passed on: who
-// pressed Ctrl-C knows.
-func signaled(r *spec.Response, caller syscall.Signal) string {
+func signaled(r *spec.Response) string {
 	if r.Signal == nil {
 		return "killed by a signal"
 	}
-	s := syscall.Signal(*r.Signal)
-	if s == caller {
+	return "killed by signal " + strconv.Itoa(*r.Signal) + " (" + signalName(syscall.Signal(*r.Signal)) + ")"
+}
+
+// interrupted is silent when the payload died of the signal that capsulectl
+// passed on: who pressed Ctrl-C knows.
+func interrupted(r *spec.Response, caller syscall.Signal) string {
+	switch {
+	case caller == 0:
+		return "killed: cancelled by the caller"
+	case r.Signal != nil && *r.Signal == int(caller):
 		return ""
 	}
-	return "killed by signal " + strconv.Itoa(*r.Signal) + " (" + signalName(s) + ")"
+	return "killed: interrupted by " + signalName(caller)
 }
 
 // failure is the line of a response whose status is error.

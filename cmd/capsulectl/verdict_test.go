@@ -53,7 +53,7 @@ func TestVerdicts(t *testing.T) {
 		{"seccomp", denied, 0, 159, "seccomp filter forbids (kexec_load)"},
 		{"caller by context", kill(spec.ReasonKilledByCaller), 0, 137, "cancelled by the caller"},
 		{"caller by signal", kill(spec.ReasonKilledByCaller), syscall.SIGTERM, 143, "interrupted by SIGTERM"},
-		{"passed on", signalled(spec.StatusKilled, spec.ReasonSignaled, 2), syscall.SIGINT, 130, ""},
+		{"passed on", signalled(spec.StatusKilled, spec.ReasonKilledByCaller, 2), syscall.SIGINT, 130, ""},
 		{"shim lost", failed(fault.ShimLost, spec.ReasonShimLost, nil), 0, 125, "E6005: exec foo. Mend it."},
 		{"set-up", failed(fault.Filesystem, spec.ReasonSetupFailed, "EPERM"), 0, 125, "E2004: exec foo. Mend it."},
 		{"not found", failed(fault.CommandNotFound, spec.ReasonSetupFailed, "ENOENT"), 0, 127, "E3003"},
