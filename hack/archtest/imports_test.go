@@ -69,7 +69,7 @@ var importRules = []struct {
 	{"spec", []string{"spec/fault"}, "the contract knows nothing of kernels or processes"},
 	{"runtime", []string{"spec/fault"}, "what touches the kernel knows OCI and faults, not requests"},
 	{"shim", []string{"spec", "runtime"}, "the shim serves any supervisor"},
-	{"supervisor", []string{"spec", "shim/shimapi"}, "the supervisor knows a shim by its protocol only"},
+	{"supervisor", []string{"spec", "shim/shimapi", "shim/layout"}, "the supervisor knows a shim by its protocol and its directory only"},
 	{"cmd", []string{"spec", "runtime", "shim", "supervisor"}, "programs do not use the tools of the tree"},
 }
 

@@ -73,7 +73,8 @@ type machine struct {
 	regs                 [512]uintptr
 	status               uintptr // our end of the status socket
 	peer                 uintptr // the launcher's end, closed first
-	hasInit              bool
+	keep                 uintptr // a descriptor that process 1 holds until it dies
+	hasKeep, hasInit     bool
 	stack                uintptr // top of the payload's stack until it execs
 	report               report
 	failed               uint32 // set by the vfork child, which shares our memory
@@ -246,7 +247,12 @@ func started(m *machine) {
 	if errno != 0 {
 		exit(1) // the launcher died before the parent-death signal was set
 	}
-	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, m.status-1, 0)
+	if m.hasKeep {
+		syscall.RawSyscall(unix.SYS_DUP3, m.keep, 0, 0)
+	} else {
+		syscall.RawSyscall(unix.SYS_CLOSE, 0, 0, 0)
+	}
+	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 1, m.status-1, 0)
 	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, m.status+1, 0xffffffff, 0)
 }
 

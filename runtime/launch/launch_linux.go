@@ -23,6 +23,9 @@ type Options struct {
 	CgroupFD int
 	// Tasks are cgroup v1 tasks files, open for writing; as many as Plan.Tasks.
 	Tasks []int
+	// Keep is a descriptor that process 1 holds for as long as it lives, such
+	// as the lock of its host ids. Nil: none. Without an init it is not held.
+	Keep *os.File
 }
 
 // payloadStack is the stack between vfork and execve. The walker's frames are
@@ -53,6 +56,9 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		return nil, err
 	}
 	m := &machine{hasInit: p.HasInit}
+	if o.Keep != nil {
+		m.keep, m.hasKeep = o.Keep.Fd(), true
+	}
 	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
 	pr := &Prepared{plan: p, enc: enc, machine: m, opts: o, stack: make([]byte, payloadStack)}
 	m.stack = (uintptr(unsafe.Pointer(unsafe.SliceData(pr.stack))) + payloadStack) &^ 15

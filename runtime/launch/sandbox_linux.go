@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"io"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -22,7 +23,7 @@ type Sandbox struct {
 	pidfd   int // of process 1
 	payload int // of the payload, once started
 	status  int
-	ended   bool // the status socket is at its end: process 1 is gone
+	mu      sync.Mutex // guards the descriptors against their closing
 }
 
 // Started blocks until the command runs and returns that moment
@@ -32,19 +33,25 @@ func (s *Sandbox) Started() (time.Duration, error) {
 	switch {
 	case errors.Is(err, io.EOF) && !s.plan.HasInit:
 		// The payload is process 1: execve closed the socket.
-		s.payload = s.pidfd
+		s.setPayload(s.pidfd)
 		return monotonic(), nil
 	case errors.Is(err, io.EOF):
 		return 0, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before the command ran")
 	case err != nil:
 		return 0, err
 	case r.kind == reportStarted:
-		s.payload = fd
+		s.setPayload(fd)
 		return time.Duration(r.nanos), nil
 	case r.kind == reportFailed:
 		return 0, s.stepFault(r)
 	}
 	return 0, fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
+}
+
+func (s *Sandbox) setPayload(fd int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.payload = fd
 }
 
 // Exit is the end of the payload.
@@ -69,6 +76,8 @@ func (s *Sandbox) Exited() (Exit, error) {
 
 // Signal sends sig to the payload alone.
 func (s *Sandbox) Signal(sig syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.payload < 0 {
 		return unix.ESRCH
 	}
@@ -76,7 +85,14 @@ func (s *Sandbox) Signal(sig syscall.Signal) error {
 }
 
 // Kill ends process 1 and with it, by the kernel's rule, its pid namespace.
-func (s *Sandbox) Kill() error { return unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0) }
+func (s *Sandbox) Kill() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pidfd < 0 {
+		return unix.ESRCH
+	}
+	return unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
+}
 
 // Reap waits until process 1 is gone, and with it every process of the
 // sandbox, closes all descriptors and returns the resource usage of process 1
@@ -99,6 +115,8 @@ func (s *Sandbox) Abandon() {
 }
 
 func (s *Sandbox) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, fd := range []*int{&s.status, &s.payload, &s.pidfd} {
 		if *fd >= 0 && !(fd == &s.pidfd && s.payload == s.pidfd) {
 			unix.Close(*fd)

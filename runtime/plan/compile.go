@@ -178,7 +178,9 @@ func (c *compiler) root() error {
 		return c.bindRoot()
 	}
 	var sk Skeleton
-	if err := json.Unmarshal([]byte(text), &sk); err != nil {
+	if c.facts.Skeleton != nil {
+		sk = *c.facts.Skeleton
+	} else if err := json.Unmarshal([]byte(text), &sk); err != nil {
 		return fault.Wrap(fault.InvalidBundle, "decode skeleton", err).WithField("annotations." + AnnotationSkeleton)
 	}
 	c.made = append(c.made, madeMount{"/", true})

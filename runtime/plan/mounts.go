@@ -245,9 +245,6 @@ func (c *compiler) mountFS(dest string, m specs.Mount, o options) error {
 	c.do(OpFchdir, "/", reg(RegRoot))
 	c.closeReg(RegTarget)
 	c.made = append(c.made, madeMount{dest, m.Type == "tmpfs"})
-	if m.Type == "proc" {
-		c.wall("proc")
-	}
 	return nil
 }
 

@@ -74,6 +74,9 @@ type Facts struct {
 	// Filter is the compiled program of linux.seccomp: struct sock_filter
 	// entries, native endian. Nil when the configuration has none.
 	Filter []byte
+	// Skeleton is the decoded AnnotationSkeleton, for a caller that made it;
+	// decoding it again costs 0.2 ms in a fresh process. Nil: it is decoded.
+	Skeleton *Skeleton
 	// NoInit makes the command process 1.
 	NoInit bool
 	// LastCap is the highest capability of the kernel. 0: 40.

@@ -1,0 +1,24 @@
+// Capsule-shim runs one execution. A supervisor starts it with a bootstrap
+// message on descriptor 0; `capsule-shim sweep STATE` removes what dead shims
+// left. It is not for use by hand.
+package main
+
+import (
+	"os"
+
+	"github.com/capsule-run/capsule/shim"
+	"github.com/capsule-run/capsule/shim/layout"
+)
+
+func main() {
+	var err error
+	if len(os.Args) == 3 && os.Args[1] == "sweep" {
+		err = shim.Sweep(layout.State(os.Args[2]))
+	} else {
+		err = shim.Main()
+	}
+	if err != nil {
+		_, _ = os.Stderr.WriteString("capsule-shim: " + err.Error() + "\n") // nobody else is left to tell
+		os.Exit(1)
+	}
+}

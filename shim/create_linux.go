@@ -1,0 +1,247 @@
+package shim
+
+import (
+	"github.com/capsule-run/capsule/shim/shimapi"
+
+	"context"
+	"encoding/json"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/runtime/seccomp"
+	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/host"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// create does everything that can be done before the sandbox is cloned.
+// Whatever it acquires is released by teardown, also when it fails half-way.
+func (e *execution) create(req *spec.Request, streamStdin bool) error {
+	e.req = req
+	t, err := translate(e.boot, req)
+	if err != nil {
+		return err
+	}
+	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
+	e.clock.mark("bundle")
+	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
+		return fault.Wrap(fault.IO, "make bundle", err)
+	}
+	if err := e.control(t.config); err != nil {
+		return err
+	}
+	e.clock.mark("cgroup")
+	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
+		return err
+	}
+	e.clock.mark("plan")
+	e.writeBundle(t)
+	if err := e.openStdio(t, streamStdin); err != nil {
+		return err
+	}
+	o := launch.Options{Stdin: e.stdio.payload[0], Stdout: e.stdio.payload[1], Stderr: e.stdio.payload[2], CgroupFD: -1, Keep: e.slot}
+	if e.group != nil {
+		o.CgroupFD, o.Tasks = e.group.DirFD(), e.group.TasksFDs()
+	}
+	e.ready, err = launch.Prepare(e.plan, o)
+	e.clock.mark("prepare")
+	return err
+}
+
+func (e *execution) tasks() int {
+	if e.group == nil {
+		return 0
+	}
+	return len(e.group.TasksFDs())
+}
+
+// translation is a request on its way to a plan.
+type translation struct {
+	config   *specs.Spec
+	skeleton *plan.Skeleton
+	filter   []byte
+	profile  func() (*specs.LinuxSeccomp, error) // the filter as OCI object; nil: unconfined
+	rootless bool
+	noInit   bool
+	ids      [2]int // host ids of the payload; -1: leave stdio as it is
+	slot     *os.File
+	warnings []string
+	degraded []string
+}
+
+// translate turns a request into an OCI configuration and its filter. The slot
+// of host ids is the caller's to close, also in failure.
+func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) {
+	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
+	if err := refuseUnbuilt(req); err != nil {
+		return t, err
+	}
+	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: cgroupsPath(boot.ExecutionID), StateDir: string(boot.StateDir)})
+	if err != nil {
+		return t, err
+	}
+	t.rootless, t.warnings, t.degraded = facts.Host.Rootless, facts.Warnings, facts.Degraded
+	if err := t.seccomp(boot, req.Isolation.Seccomp); err != nil {
+		return t, err
+	}
+	if t.profile != nil {
+		// The object itself is long and only the bundle on disk needs it: see writeBundle.
+		facts.Host.Seccomp = &specs.LinuxSeccomp{}
+	}
+	if !t.rootless {
+		if facts.Host.SlotBase, t.slot, err = host.AllocateSlot(string(boot.StateDir)); err != nil {
+			return t, err
+		}
+	}
+	if t.config, t.skeleton, err = bundle.BuildParts(req, facts.Host); err != nil {
+		return t, err
+	}
+	if !t.rootless {
+		u := t.config.Process.User
+		t.ids = [2]int{int(facts.Host.SlotBase + u.UID), int(facts.Host.SlotBase + u.GID)}
+	}
+	return t, nil
+}
+
+// refuseUnbuilt names what the contract has and this program does not do yet.
+func refuseUnbuilt(req *spec.Request) error {
+	if req.Isolation.Backend != spec.BackendNamespace {
+		return fault.New(fault.Unsupported, "choose backend", "backend "+string(req.Isolation.Backend)+" is not available in this build").
+			WithField("/isolation/backend").WithHint("Use the namespace backend.")
+	}
+	return nil
+}
+
+// seccomp gets the compiled filter.
+func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
+	cache := seccomp.Cache{Dir: boot.StateDir.Seccomp(), Helper: boot.SeccompHelper}
+	var key string
+	var source seccomp.Source
+	var err error
+	switch {
+	case s.Custom != nil:
+		key = seccomp.HashJSON(s.Custom)
+		source = func() ([]byte, error) { return s.Custom, nil }
+		t.profile = func() (*specs.LinuxSeccomp, error) {
+			object := new(specs.LinuxSeccomp)
+			return object, json.Unmarshal(s.Custom, object) // it has compiled, so it is valid
+		}
+	case s.Name == spec.SeccompUnconfined:
+		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
+			WithHint("Use the default or the network profile, or give an OCI linux.seccomp object of your own.")
+	default:
+		if key, err = seccomp.HashProfile(s.Name); err != nil {
+			return err
+		}
+		source = func() ([]byte, error) {
+			object, err := seccomp.OCI(s.Name)
+			return []byte(object), err
+		}
+		t.profile = func() (*specs.LinuxSeccomp, error) { return seccomp.Profile(s.Name) }
+	}
+	t.filter, err = cache.Get(context.Background(), key, source)
+	if err != nil {
+		f := fault.From(err, fault.Seccomp)
+		if f.Field == "" || f.Field == "linux.seccomp" {
+			f.Field = "/isolation/seccomp"
+		}
+	}
+	return err
+}
+
+// compile makes the launch plan.
+func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
+	return plan.Compile(t.config, plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: host.Kinds(t.config), Tasks: tasks,
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit})
+}
+
+// complete puts the whole filter into the configuration.
+func (t *translation) complete() error {
+	if t.profile == nil {
+		return nil
+	}
+	object, err := t.profile()
+	t.config.Linux.Seccomp = object
+	return err
+}
+
+// writeBundle writes config.json beside the launch: encoding it takes as long
+// as building the sandbox. finish waits for it, so a result without its bundle
+// is never reported as good.
+func (e *execution) writeBundle(t *translation) {
+	e.bundled = make(chan error, 1)
+	go func() {
+		err := t.complete()
+		if err == nil {
+			err = bundle.Write(e.dir.Bundle(), t.config)
+		}
+		e.bundled <- err
+	}()
+}
+
+// control makes the cgroup with its limits.
+func (e *execution) control(config *specs.Spec) error {
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	e.version = h.Mode
+	if !h.Usable() {
+		return e.withoutCgroup(h)
+	}
+	e.group, err = h.Create(e.boot.ExecutionID, config.Linux.Resources, e.mayLack)
+	return err
+}
+
+// withoutCgroup is for hosts on which no group can be made: what was asked for
+// is refused, what is a default goes and is told.
+func (e *execution) withoutCgroup(h *cgroup.Host) error {
+	var all fault.List
+	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota} {
+		if asked(e.req, limit) && !e.mayLack(limit) {
+			why := h.Missing()[limitController[limit]]
+			all = append(all, fault.New(fault.LimitUnavailable, "limit "+limit, why).WithField(limitField[limit]))
+		}
+	}
+	return all.Err()
+}
+
+var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU}
+
+var limitField = map[string]string{spec.LimitMemory: "/resources/memory_bytes", spec.LimitPids: "/resources/max_pids",
+	spec.LimitCPUShares: "/resources/cpu_shares", spec.LimitCPUQuota: "/resources/cpu_quota"}
+
+// mayLack tells whether a limit may be missing: the request lists it, or it is
+// a default that nobody asked for.
+func (e *execution) mayLack(limit string) bool {
+	for _, name := range e.req.Isolation.AllowDegraded {
+		if name == limit {
+			return true
+		}
+	}
+	return !asked(e.req, limit)
+}
+
+// asked tells whether the request differs from the default in a limit.
+func asked(req *spec.Request, limit string) bool {
+	d := spec.Default().Resources
+	r := req.Resources
+	switch limit {
+	case spec.LimitMemory:
+		return r.MemoryBytes != d.MemoryBytes
+	case spec.LimitPids:
+		return r.MaxPids != d.MaxPids
+	case spec.LimitCPUShares:
+		return r.CPUShares != d.CPUShares
+	case spec.LimitCPUQuota:
+		return r.CPUQuota != nil
+	}
+	return true
+}
+
+func cgroupsPath(id string) string { return "/capsule/capsule-" + id }

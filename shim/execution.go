@@ -1,0 +1,143 @@
+package shim
+
+import (
+	"github.com/capsule-run/capsule/shim/shimapi"
+
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/output"
+	"github.com/capsule-run/capsule/spec"
+)
+
+// execution is the one execution of this process. Its life is one straight
+// line: create, start, monitor, finish, teardown; the channels mark how far
+// it has come.
+type execution struct {
+	boot    shimapi.Bootstrap
+	dir     layout.Dir
+	created time.Time
+
+	// Closed, in this order, when create has returned (also in failure), when
+	// the command runs or never will, when the response is written, and when
+	// nothing of the sandbox is left.
+	prepared, running, ended, gone chan struct{}
+
+	// Written before prepared is closed, read-only after.
+	req      *spec.Request
+	facts    factsOf
+	plan     *plan.Plan
+	group    *cgroup.Group
+	version  cgroup.Mode
+	ready    *launch.Prepared
+	stdio    stdio
+	slot     *os.File
+	warnings []string
+	bundled  chan error // the bundle on disk; nil: none was begun
+
+	// Written before running is closed.
+	sandbox *launch.Sandbox
+	started time.Duration // CLOCK_MONOTONIC, as the sandbox measured it
+
+	// Written before ended is closed.
+	response []byte
+
+	clock phases
+
+	mu   sync.Mutex
+	seen observation // what monitor and callers saw; guarded by mu
+}
+
+// factsOf is what later parts need of the host's facts.
+type factsOf struct {
+	degraded []string
+}
+
+// stdio are the two captured streams, the shim's end of stdin, and the ends
+// that the payload gets.
+type stdio struct {
+	stdout, stderr *output.Stream
+	stdin          *os.File // writer; nil: none
+	payload        [3]int
+}
+
+// observation is all that a verdict is made from.
+type observation struct {
+	failure      error // creation or set-up failed
+	exited       bool
+	status       syscall.WaitStatus
+	wall         time.Duration
+	timeout      bool // the wall clock struck
+	cpuTime      bool // the CPU time limit struck
+	outputLimit  bool
+	cancelled    bool           // a caller ended everything, or was lost
+	callerSignal syscall.Signal // the last one a caller sent; 0: none
+	stats        cgroup.Stats
+	statsErr     error
+}
+
+func newExecution(b shimapi.Bootstrap) *execution {
+	return &execution{
+		boot: b, dir: b.StateDir.Execution(b.ExecutionID), created: time.Now(), clock: newPhases(),
+		prepared: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
+	}
+}
+
+// note changes the observation under the lock.
+func (e *execution) note(change func(*observation)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change(&e.seen)
+}
+
+func (e *execution) observed() observation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seen
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// state names how far the execution is.
+func (e *execution) state() string {
+	switch {
+	case isClosed(e.ended):
+		return "ended"
+	case isClosed(e.running):
+		return "running"
+	case isClosed(e.prepared):
+		return "starting"
+	}
+	return "created"
+}
+
+// phases stamps the steps of a start, in microseconds.
+type phases struct {
+	begin, last time.Time
+	micros      map[string]int64
+}
+
+func newPhases() phases {
+	now := time.Now()
+	return phases{begin: now, last: now, micros: make(map[string]int64, 8)}
+}
+
+// mark ends the phase called name.
+func (p *phases) mark(name string) {
+	now := time.Now()
+	p.micros[name] += now.Sub(p.last).Microseconds()
+	p.last = now
+}

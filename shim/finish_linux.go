@@ -1,0 +1,163 @@
+package shim
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// finish makes the response and writes it down before anybody is told.
+func (e *execution) finish() {
+	if e.bundled != nil {
+		if err := <-e.bundled; err != nil {
+			e.warnings = append(e.warnings, "the bundle could not be written: "+err.Error())
+		}
+	}
+	r := e.verdictResponse()
+	e.response = r.Encode(false)
+	if err := layout.WriteFile(e.dir.Result(), e.response); err != nil {
+		// Without a record the result may be lost with this process; the caller
+		// that waits still gets it, and is told.
+		r.Warnings = append(r.Warnings, "the result could not be recorded: "+err.Error())
+		e.response = r.Encode(false)
+	}
+}
+
+func (e *execution) verdictResponse() *spec.Response {
+	o := e.observed()
+	r := &spec.Response{ExecutionID: e.boot.ExecutionID, Warnings: e.warnings}
+	r.Timestamps.Created = e.created.UTC()
+	if e.req == nil {
+		v := failed(o.failure)
+		r.Status, r.Termination.Reason, r.Error = v.status, v.reason, v.err
+		return r
+	}
+	v := judge(e.req, o)
+	if e.sandbox != nil {
+		v = e.addOutput(r, v)
+		e.addMeasures(r, o)
+	}
+	r.Status, r.Termination.Reason, r.ExitCode, r.Signal, r.Error = v.status, v.reason, v.exitCode, v.signal, v.err
+	return r
+}
+
+// addOutput adds what the payload wrote. Output that could not be stored makes
+// a good verdict an error: a response without it would be a lie.
+func (e *execution) addOutput(r *spec.Response, v verdict) verdict {
+	stdout, err1 := e.stdio.stdout.Bytes()
+	stderr, err2 := e.stdio.stderr.Bytes()
+	r.SetOutput(stdout, stderr)
+	r.Output = &spec.Output{Stdout: e.stdio.stdout.Counts(), Stderr: e.stdio.stderr.Counts()}
+	for _, err := range []error{err1, err2, asError(e.stdio.stdout.Err()), asError(e.stdio.stderr.Err())} {
+		if err != nil && v.status == spec.StatusSuccess {
+			v.status, v.reason, v.err = spec.StatusError, spec.ReasonSetupFailed, spec.ErrorFrom(err)
+		}
+	}
+	return v
+}
+
+// asError keeps a nil *Fault from becoming a non-nil error.
+func asError(f *fault.Fault) error {
+	if f == nil {
+		return nil
+	}
+	return f
+}
+
+func (e *execution) addMeasures(r *spec.Response, o observation) {
+	r.Metrics = metricsOf(o, e.plan.HasInit)
+	r.Metrics.StartupUS = ptr(e.clock.last.Sub(e.clock.begin).Microseconds())
+	r.Metrics.StartupPhases = e.clock.micros
+	// The sandbox stamped both moments on the monotonic clock; their distance
+	// from now gives the wall clock without a second clock inside.
+	now, mono := time.Now(), monotonic()
+	started := now.Add(e.started - mono).UTC()
+	r.Timestamps.Started = &started
+	if o.failure == nil {
+		r.Timestamps.Completed = ptr(started.Add(o.wall))
+	}
+	r.Enforcement = e.enforcement()
+}
+
+// enforcement says what the kernel confirmed: every step of the plan succeeded,
+// so its walls stand; limits were read back from the cgroup.
+func (e *execution) enforcement() *spec.Enforcement {
+	walls := map[string]spec.State{}
+	for _, name := range spec.WallNames() {
+		switch {
+		case slices.Contains(e.facts.degraded, name):
+			walls[name] = spec.Degraded
+		case slices.Contains(e.plan.Walls, name):
+			walls[name] = spec.Enforced
+		case name == spec.WallIDMap && !e.hasBinds():
+			// Nothing to map.
+		case name == spec.WallIDMap:
+			walls[name] = spec.Enforced
+		default:
+			walls[name] = spec.Absent
+		}
+	}
+	return &spec.Enforcement{Walls: walls, Limits: e.limits(), CgroupVersion: string(e.version), PolicyHash: policyHash()}
+}
+
+func (e *execution) hasBinds() bool {
+	i := e.req.Isolation
+	return len(i.ReadonlyPaths)+len(i.WritablePaths)+len(i.BindMounts) > 0
+}
+
+func (e *execution) limits() map[string]spec.State {
+	limits := map[string]spec.State{spec.LimitTimeout: spec.Enforced, spec.LimitOutput: spec.Enforced, spec.LimitDisk: spec.Enforced, spec.LimitRlimits: spec.Enforced}
+	for _, name := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota} {
+		if name == spec.LimitCPUQuota && e.req.Resources.CPUQuota == nil {
+			continue
+		}
+		limits[name] = spec.Absent
+		if e.group != nil && e.group.Confirmed[name] {
+			limits[name] = spec.Enforced
+		} else {
+			e.warnOnce("limit " + name + " is not enforced on this host")
+		}
+	}
+	if e.req.Resources.CPUTimeMS != nil {
+		limits[spec.LimitCPUTime] = spec.Enforced
+		if e.group == nil {
+			limits[spec.LimitCPUTime] = spec.Absent
+		}
+	}
+	if e.group != nil && e.group.Confirmed[spec.LimitMemory] && !e.group.Confirmed[cgroup.LimitSwap] {
+		limits[spec.LimitMemory] = spec.Degraded
+		e.warnOnce("swap is not limited on this host: the memory limit bounds memory alone")
+	}
+	for _, name := range e.facts.degraded {
+		if _, ok := limits[name]; ok {
+			limits[name] = spec.Degraded
+		}
+	}
+	return limits
+}
+
+func (e *execution) warnOnce(text string) {
+	if !slices.Contains(e.warnings, text) {
+		e.warnings = append(e.warnings, text)
+	}
+}
+
+// builtinPolicy names the policy of a supervisor without configuration; its
+// number rises when the rules of shim/host change.
+const builtinPolicy = "capsule built-in policy 1"
+
+// policyHash identifies the policy that was in force.
+func policyHash() string {
+	sum := sha256.Sum256([]byte(builtinPolicy))
+	return hex.EncodeToString(sum[:])
+}
+
+// logLine goes to shim.log of the execution.
+func logLine(text string) { _, _ = os.Stderr.WriteString("capsule-shim: " + text + "\n") }

@@ -1,0 +1,82 @@
+// Package layout is the one place that knows the paths of the state directory.
+// Everything below it has mode 0700 or 0600.
+package layout
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// State is the path of a state directory.
+type State string
+
+// Find is the state directory to use: the given one, else $CAPSULE_STATE,
+// else /run/capsule as root, else $XDG_RUNTIME_DIR/capsule, else a directory
+// below the temporary directory that is named after the user.
+func Find(given string) (State, error) {
+	if given == "" {
+		given = os.Getenv("CAPSULE_STATE")
+	}
+	if given != "" {
+		path, err := filepath.Abs(given)
+		if err != nil {
+			return "", fault.Wrap(fault.IO, "find state directory", err)
+		}
+		return State(path), nil
+	}
+	if os.Geteuid() == 0 {
+		return "/run/capsule", nil
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		if _, err := os.Stat(dir); err == nil {
+			return State(filepath.Join(dir, "capsule")), nil
+		}
+	}
+	return State(filepath.Join(os.TempDir(), "capsule-"+strconv.Itoa(os.Geteuid()))), nil
+}
+
+// Executions is the directory of the executions.
+func (s State) Executions() string { return string(s) + "/executions" }
+
+// Seccomp is the cache of compiled filters.
+func (s State) Seccomp() string { return string(s) + "/seccomp" }
+
+// Execution is the directory of one execution.
+func (s State) Execution(id string) Dir { return Dir(s.Executions() + "/" + id) }
+
+// Dir is the directory of one execution.
+type Dir string
+
+// Bundle is the OCI bundle.
+func (d Dir) Bundle() string { return string(d) + "/bundle" }
+
+// Request is the resolved request.
+func (d Dir) Request() string { return string(d) + "/request.json" }
+
+// Result is the final record; its presence means that the execution has ended.
+func (d Dir) Result() string { return string(d) + "/result.json" }
+
+// Shim identifies the shim process.
+func (d Dir) Shim() string { return string(d) + "/shim.json" }
+
+// Socket is the shim's API.
+func (d Dir) Socket() string { return string(d) + "/shim.sock" }
+
+// Log is what the shim prints when it panics.
+func (d Dir) Log() string { return string(d) + "/shim.log" }
+
+// WriteFile makes a file with mode 0600 appear whole or not at all. It does
+// not sync: the state directory does not outlive the kernel (docs/decisions/0002).
+func WriteFile(path string, data []byte) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+		return fault.Wrap(fault.IO, "write", err).WithPath(path)
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fault.Wrap(fault.IO, "rename", err).WithPath(path)
+	}
+	return nil
+}

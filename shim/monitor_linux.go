@@ -1,0 +1,209 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/shim/output"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// cpuSample is how often the CPU time is read when it is limited. A payload
+// can overrun its limit by this much on each core.
+const cpuSample = 10 * time.Millisecond
+
+// teardownTime bounds the wait for the end of killed processes.
+const teardownTime = 10 * time.Second
+
+// start clones the sandbox, waits until the command runs and leaves the rest
+// to monitor.
+func (e *execution) start() error {
+	sb, err := e.ready.Start()
+	if err != nil {
+		return err
+	}
+	e.clock.mark("clone")
+	e.stdio.closePayloadEnds()
+	at, err := sb.Started()
+	if err != nil {
+		sb.Abandon()
+		return err
+	}
+	e.clock.mark("sandbox")
+	e.sandbox, e.started = sb, at
+	return nil
+}
+
+// run is the whole execution after create. It ends with the response written
+// and nothing of the sandbox left.
+func (e *execution) run() {
+	err := e.observed().failure
+	if err == nil {
+		err = e.start()
+	}
+	if err != nil {
+		e.note(func(o *observation) { o.failure = err })
+		close(e.running)
+	} else {
+		close(e.running)
+		e.monitor()
+	}
+	e.finish()
+	close(e.ended)
+	e.teardown()
+	close(e.gone)
+}
+
+// monitor waits for the end of the payload and keeps its deadlines.
+func (e *execution) monitor() {
+	if e.observed().cancelled {
+		e.killTree() // cancelled while it was starting
+	}
+	deadline := time.AfterFunc(time.Duration(e.req.TimeoutMS)*time.Millisecond, e.onTimeout)
+	defer deadline.Stop()
+	stop := make(chan struct{})
+	defer close(stop)
+	if e.req.Resources.CPUTimeMS != nil && e.group != nil {
+		go e.watchCPU(time.Duration(*e.req.Resources.CPUTimeMS)*time.Millisecond, stop)
+	}
+	exit, err := e.sandbox.Exited()
+	if err == nil {
+		e.note(func(o *observation) { o.exited, o.status, o.wall = true, exit.Status, exit.At-e.started })
+	} else if errors.Is(err, io.EOF) {
+		// Process 1 was killed before it could report: by us, or out of memory.
+		e.note(func(o *observation) { o.wall = monotonic() - e.started })
+	} else {
+		e.note(func(o *observation) { o.failure = err })
+	}
+	e.collect()
+}
+
+// collect takes what is left of the output, then ends the tree and reads the
+// counters. Survivors of the payload get a short quiet time for last words.
+func (e *execution) collect() {
+	alone := true
+	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
+		alone = s.Drain(output.DefaultQuiet, output.DefaultMax) && alone
+	}
+	if e.group == nil {
+		e.killTree()
+		return
+	}
+	if empty, err := e.group.Empty(); err != nil || !empty || !alone {
+		e.killTree()
+		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+		defer cancel()
+		_ = e.group.WaitEmpty(ctx) // what is left is teardown's to report
+	}
+	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
+		s.Finish()
+	}
+	stats, err := e.group.Stats()
+	e.note(func(o *observation) { o.stats, o.statsErr = stats, err })
+}
+
+// killTree ends every process of the sandbox: process 1, by which the kernel
+// ends its pid namespace, and the cgroup, which also holds what hides.
+func (e *execution) killTree() {
+	_ = e.sandbox.Kill() // ESRCH: it is gone
+	if e.group != nil {
+		_ = e.group.Kill() // process 1's death kills the rest in any case
+	}
+}
+
+// onTimeout asks the payload to end and, after the grace time, ends everything.
+func (e *execution) onTimeout() {
+	e.note(func(o *observation) { o.timeout = true })
+	e.endGently()
+}
+
+func (e *execution) endGently() {
+	_ = e.sandbox.Signal(unix.SIGTERM) // ESRCH: it has just ended
+	// A stopped process would sit out its grace without seeing the signal.
+	_ = e.sandbox.Signal(unix.SIGCONT)
+	time.AfterFunc(time.Duration(e.req.GraceMS)*time.Millisecond, func() {
+		if !isClosed(e.ended) {
+			e.killTree()
+		}
+	})
+}
+
+func (e *execution) onOutputLimit() {
+	e.note(func(o *observation) { o.outputLimit = true })
+	go e.killTree()
+}
+
+// watchCPU ends the execution when its tree has used up its CPU time, counted
+// by the cgroup, children that were reaped long ago included.
+func (e *execution) watchCPU(limit time.Duration, stop <-chan struct{}) {
+	tick := time.NewTicker(cpuSample)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		if used := cpuOf(e.group); used != nil && *used > limit {
+			e.note(func(o *observation) { o.cpuTime = true })
+			e.killTree()
+			return
+		}
+	}
+}
+
+func cpuOf(g *cgroup.Group) *time.Duration {
+	s, err := g.Stats()
+	if err != nil {
+		return nil
+	}
+	return s.CPU
+}
+
+// cancel ends everything at a caller's wish, or because the caller is gone.
+func (e *execution) cancel() {
+	e.note(func(o *observation) { o.cancelled = !isClosed(e.ended) || o.cancelled })
+	select {
+	case <-e.running:
+		if e.sandbox != nil && !isClosed(e.ended) {
+			e.killTree()
+		}
+	default:
+		// monitor looks when the command runs.
+	}
+}
+
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	return time.Duration(ts.Nano())
+}
+
+// teardown releases everything that create and start acquired, in reverse.
+func (e *execution) teardown() {
+	if e.sandbox != nil {
+		_ = e.sandbox.Kill() // ESRCH: it is gone, which is the common case
+		if _, err := e.sandbox.Reap(); err != nil {
+			logLine("reap: " + err.Error())
+		}
+	}
+	if e.ready != nil {
+		e.ready.Close()
+	}
+	e.stdio.close()
+	if e.group != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+		defer cancel()
+		if err := errors.Join(e.group.Kill(), e.group.Remove(ctx)); err != nil {
+			logLine(fault.Wrap(fault.Cgroup, "remove cgroup", err).Error())
+		}
+	}
+	if e.slot != nil {
+		_ = e.slot.Close() // the lock ends with it
+	}
+}

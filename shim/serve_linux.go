@@ -1,0 +1,193 @@
+package shim
+
+import (
+	"github.com/capsule-run/capsule/shim/shimapi"
+
+	"context"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// Main runs a shim: the bootstrap message on descriptor 0, the supervisor's
+// connection on shimapi.ConnectionFD, the locked directory on shimapi.LockFD. It returns when
+// the execution is over, its result delivered or recorded, and nothing left.
+func Main() error {
+	boot, err := shimapi.ReadBootstrap(os.Stdin)
+	if err != nil {
+		return err
+	}
+	// Descriptors that came by exec lost their close-on-exec flag, and a
+	// compiler of filters may be started.
+	unix.CloseOnExec(shimapi.ConnectionFD)
+	unix.CloseOnExec(shimapi.LockFD)
+	e := newExecution(boot)
+	s := &server{e: e, quit: make(chan struct{})}
+	return s.serve()
+}
+
+// server connects an execution with its callers.
+type server struct {
+	e    *execution
+	quit chan struct{}
+	once sync.Once
+}
+
+func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
+
+func (s *server) serve() error {
+	file := os.NewFile(shimapi.ConnectionFD, "supervisor")
+	conn, err := net.FileConn(file)
+	_ = file.Close() // FileConn has its own copy
+	if err != nil {
+		return fault.Wrap(fault.IO, "take over connection", err)
+	}
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{}))
+	if err != nil {
+		return fault.Wrap(fault.IO, "make ttrpc server", err)
+	}
+	defer srv.Close()
+	svc := newService(s.e, s.shutdown)
+	shimv1.RegisterShimService(srv, svc)
+	life := &lifeline{Conn: conn, lost: make(chan struct{})}
+	go srv.Serve(context.Background(), &single{conn: life, done: s.quit})
+	go s.listen(srv)
+	s.wait(svc, life.lost)
+	return nil
+}
+
+// wait sees the execution to its end.
+func (s *server) wait(svc *service, lost <-chan struct{}) {
+	foreground := s.e.boot.Foreground
+	select {
+	case <-s.quit:
+	case <-lost:
+	case <-s.e.gone:
+	}
+	if !isClosed(s.e.gone) && (foreground || isClosed(s.quit)) {
+		s.end(svc)
+	}
+	if !foreground {
+		<-s.e.gone
+		// A detached execution stays answerable until its result is collected.
+		<-s.quit
+		return
+	}
+	select {
+	case <-s.quit:
+	case <-lost: // the result is delivered, or nobody wants it any more
+	}
+	<-s.e.gone
+	if err := os.RemoveAll(string(s.e.dir)); err != nil {
+		logLine("remove directory: " + err.Error())
+	}
+}
+
+// end stops an execution wherever it is and waits until nothing of it is left.
+func (s *server) end(svc *service) {
+	s.e.cancel()
+	created := false
+	svc.create.Do(func() { created = true }) // waits for a Create that runs
+	if created {
+		close(s.e.gone) // there never was anything
+		return
+	}
+	svc.start.Do(func() {
+		s.e.note(func(o *observation) {
+			if o.failure == nil {
+				o.failure = fault.New(fault.Cancelled, "", "ended by the caller before the command ran")
+			}
+		})
+		close(svc.begun)
+	})
+	<-s.e.gone
+}
+
+// listen offers the API on the socket too, once the command runs: nobody can
+// want it earlier, and the start is not to wait for it.
+func (s *server) listen(srv *ttrpc.Server) {
+	select {
+	case <-s.e.running:
+	case <-s.quit:
+		return
+	}
+	if err := s.record(); err != nil {
+		logLine(err.Error())
+	}
+	// Through the descriptor: a socket address holds 108 bytes, a path more.
+	l, err := net.Listen("unix", "/proc/self/fd/"+strconv.Itoa(shimapi.LockFD)+"/shim.sock")
+	if err != nil {
+		logLine("listen: " + err.Error())
+		return
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // the directory goes as a whole
+	_ = srv.Serve(context.Background(), l)        // ends with the process
+}
+
+// record writes shim.json, by which a supervisor recognises this process.
+func (s *server) record() error {
+	id, err := identify()
+	if err != nil {
+		return err
+	}
+	return layout.WriteFile(s.e.dir.Shim(), id)
+}
+
+// handshaker lets the inherited connection pass and checks the peer of every other.
+type handshaker struct{}
+
+// Handshake implements ttrpc.Handshaker.
+func (handshaker) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
+	if _, ok := conn.(*lifeline); ok {
+		return conn, nil, nil
+	}
+	return ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)
+}
+
+// lifeline is a connection that tells when it is lost.
+type lifeline struct {
+	net.Conn
+	once sync.Once
+	lost chan struct{}
+}
+
+// Read implements net.Conn.
+func (l *lifeline) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if err != nil {
+		l.once.Do(func() { close(l.lost) })
+	}
+	return n, err
+}
+
+// single is a listener that accepts one connection, which exists already.
+type single struct {
+	conn net.Conn
+	done <-chan struct{}
+	once sync.Once
+}
+
+// Accept implements net.Listener.
+func (s *single) Accept() (net.Conn, error) {
+	var c net.Conn
+	s.once.Do(func() { c = s.conn })
+	if c != nil {
+		return c, nil
+	}
+	<-s.done
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (s *single) Close() error { return nil }
+
+// Addr implements net.Listener.
+func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }

@@ -1,0 +1,289 @@
+package shim
+
+import (
+	"github.com/capsule-run/capsule/shim/shimapi"
+
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/output"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// inlineMax is the largest document that travels inside a message; a ttrpc
+// message holds 4 MiB in all.
+const inlineMax = 2 << 20
+
+// service answers the calls of capsule.shim.v1 for the one execution.
+type service struct {
+	e        *execution
+	create   sync.Once
+	start    sync.Once
+	begun    chan struct{} // closed by Start: run may go on
+	shutdown func()
+}
+
+func newService(e *execution, shutdown func()) *service {
+	return &service{e: e, begun: make(chan struct{}), shutdown: shutdown}
+}
+
+// Create implements shimv1.ShimService.
+func (s *service) Create(ctx context.Context, r *shimv1.CreateRequest) (*shimv1.CreateResponse, error) {
+	first := false
+	s.create.Do(func() {
+		first = true
+		if err := s.prepare(r); err != nil {
+			s.e.note(func(o *observation) { o.failure = err })
+		}
+		close(s.e.prepared)
+		go s.runWhenStarted()
+	})
+	if !first {
+		return nil, status.Error(codes.FailedPrecondition, "the execution is created already")
+	}
+	if r.Start {
+		_, err := s.Start(ctx, &shimv1.StartRequest{})
+		return &shimv1.CreateResponse{Ok: s.e.observed().failure == nil}, err
+	}
+	return &shimv1.CreateResponse{Ok: s.e.observed().failure == nil}, nil
+}
+
+func (s *service) prepare(r *shimv1.CreateRequest) error {
+	data := r.Request
+	if len(data) == 0 {
+		var err error
+		if data, err = os.ReadFile(s.e.dir.Request()); err != nil {
+			return fault.Wrap(fault.IO, "read request", err)
+		}
+	}
+	req, err := spec.DecodeResolved(data)
+	if err != nil {
+		return err
+	}
+	s.e.clock.mark("decode")
+	return s.e.create(req, r.StreamStdin)
+}
+
+// runWhenStarted waits for Start; a failed creation runs at once, to its verdict.
+func (s *service) runWhenStarted() {
+	if s.e.observed().failure == nil {
+		<-s.begun
+	}
+	s.e.run()
+}
+
+// Start implements shimv1.ShimService.
+func (s *service) Start(ctx context.Context, _ *shimv1.StartRequest) (*shimv1.StartResponse, error) {
+	first := false
+	s.start.Do(func() { first = true; close(s.begun) })
+	if !first {
+		return nil, status.Error(codes.FailedPrecondition, "the execution is started already")
+	}
+	select {
+	case <-s.e.running:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return &shimv1.StartResponse{Ok: s.e.observed().failure == nil}, nil
+}
+
+// Attach implements shimv1.ShimService.
+func (s *service) Attach(ctx context.Context, r *shimv1.AttachRequest, to shimv1.Shim_AttachServer) error {
+	select {
+	case <-s.e.prepared:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
+		return nil // creation failed: there is no output
+	}
+	want := map[shimv1.Stream]bool{}
+	for _, stream := range r.Streams {
+		want[stream] = true
+	}
+	all := len(want) == 0
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	errs := make([]error, 2)
+	follow := func(i int, id shimv1.Stream, stream *output.Stream, from int64) {
+		if !all && !want[id] {
+			return
+		}
+		sub := stream.Subscribe(from)
+		stop := context.AfterFunc(ctx, sub.Close)
+		wg.Go(func() {
+			defer sub.Close()
+			defer stop()
+			errs[i] = copyStream(id, sub, to, &mu)
+		})
+	}
+	follow(0, shimv1.Stream_STREAM_STDOUT, s.e.stdio.stdout, r.StdoutOffset)
+	follow(1, shimv1.Stream_STREAM_STDERR, s.e.stdio.stderr, r.StderrOffset)
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// copyStream sends one stream to its end.
+func copyStream(id shimv1.Stream, from *output.Subscription, to shimv1.Shim_AttachServer, mu *sync.Mutex) error {
+	send := func(data []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return to.Send(&shimv1.AttachResponse{Stream: id, Data: data})
+	}
+	for {
+		c, err := from.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+			return send(nil)
+		}
+		if err != nil {
+			return err
+		}
+		if err := send(c.Data); err != nil {
+			return err
+		}
+	}
+}
+
+// WriteStdin implements shimv1.ShimService.
+func (s *service) WriteStdin(ctx context.Context, from shimv1.Shim_WriteStdinServer) (*shimv1.WriteStdinResponse, error) {
+	select {
+	case <-s.e.prepared:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	w := s.e.stdio.stdin
+	for {
+		m, err := from.Recv()
+		if err != nil { // io.EOF or a lost caller: either way nothing more comes
+			if w != nil {
+				_ = w.Close() // nothing is buffered
+			}
+			return &shimv1.WriteStdinResponse{}, nil
+		}
+		if w == nil {
+			continue
+		}
+		if _, err := w.Write(m.Data); err != nil {
+			w = nil // EPIPE: the command reads no more; the rest is discarded
+		}
+	}
+}
+
+// Wait implements shimv1.ShimService.
+func (s *service) Wait(ctx context.Context, _ *shimv1.WaitRequest) (*shimv1.WaitResponse, error) {
+	select {
+	case <-s.e.ended:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if len(s.e.response) > inlineMax {
+		return &shimv1.WaitResponse{}, nil
+	}
+	return &shimv1.WaitResponse{Response: s.e.response}, nil
+}
+
+// Kill implements shimv1.ShimService.
+func (s *service) Kill(_ context.Context, r *shimv1.KillRequest) (*shimv1.KillResponse, error) {
+	if r.All {
+		live := !isClosed(s.e.ended)
+		s.e.cancel()
+		return &shimv1.KillResponse{Delivered: live}, nil
+	}
+	if r.Signal < 1 || r.Signal > 64 {
+		return nil, status.Error(codes.InvalidArgument, "signal is not within 1..64")
+	}
+	if !isClosed(s.e.running) || s.e.sandbox == nil || isClosed(s.e.ended) {
+		return &shimv1.KillResponse{}, nil
+	}
+	sig := syscall.Signal(r.Signal)
+	s.e.note(func(o *observation) { o.callerSignal = sig })
+	return &shimv1.KillResponse{Delivered: s.e.sandbox.Signal(sig) == nil}, nil
+}
+
+// State implements shimv1.ShimService.
+func (s *service) State(context.Context, *shimv1.StateRequest) (*shimv1.StateResponse, error) {
+	r := &shimv1.StateResponse{State: s.e.state(), ExecutionId: s.e.boot.ExecutionID}
+	if r.State == "running" && s.e.sandbox != nil {
+		r.Pid = int32(s.e.sandbox.Pid)
+	}
+	return r, nil
+}
+
+// Stats implements shimv1.ShimService.
+func (s *service) Stats(context.Context, *shimv1.StatsRequest) (*shimv1.StatsResponse, error) {
+	if !isClosed(s.e.running) || s.e.group == nil || s.e.sandbox == nil {
+		return nil, status.Error(codes.FailedPrecondition, "nothing is measured")
+	}
+	o := s.e.observed()
+	if !isClosed(s.e.ended) {
+		o.stats, _ = s.e.group.Stats() // what could be read; the rest is null
+		o.wall = monotonic() - s.e.started
+	}
+	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit)}
+	return &shimv1.StatsResponse{Metrics: r.Encode(false)}, nil
+}
+
+// Explain implements shimv1.ShimService.
+func (s *service) Explain(_ context.Context, r *shimv1.ExplainRequest) (*shimv1.ExplainResponse, error) {
+	text, err := explain(s.e.boot, r)
+	if err != nil {
+		refused := &spec.Response{Error: spec.ErrorFrom(err)}
+		return &shimv1.ExplainResponse{Error: refused.Encode(false)}, nil
+	}
+	return &shimv1.ExplainResponse{Plan: text}, nil
+}
+
+func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
+	var t *translation
+	dir := r.Bundle
+	if dir != "" {
+		config, err := bundle.Load(dir)
+		if err != nil {
+			return "", err
+		}
+		if t, err = outside(b, config); err != nil {
+			return "", err
+		}
+	} else {
+		req, err := spec.DecodeResolved(r.Request)
+		if err != nil {
+			return "", err
+		}
+		t, err = translate(b, req)
+		if t.slot != nil {
+			defer t.slot.Close() // nothing runs under these ids
+		}
+		if err != nil {
+			return "", err
+		}
+		dir = b.StateDir.Execution(b.ExecutionID).Bundle()
+	}
+	p, err := t.compile(dir, 0)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	err = p.Explain(&text)
+	return text.String(), err
+}
+
+// Shutdown implements shimv1.ShimService.
+func (s *service) Shutdown(context.Context, *shimv1.ShutdownRequest) (*shimv1.ShutdownResponse, error) {
+	s.shutdown()
+	return &shimv1.ShutdownResponse{}, nil
+}
+
+var _ shimv1.ShimService = (*service)(nil)
+var _ ttrpc.Handshaker = handshaker{}

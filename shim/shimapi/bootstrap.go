@@ -1,0 +1,57 @@
+// Package shimapi is what a supervisor and a shim agree on besides the ttrpc
+// service: how a shim is started.
+package shimapi
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// BootstrapVersion is the version of Bootstrap that this package speaks.
+const BootstrapVersion = 1
+
+// Descriptors that a shim inherits besides 0, 1 and 2.
+const (
+	// ConnectionFD is the supervisor's ttrpc connection.
+	ConnectionFD = 3
+	// LockFD is the locked directory of the execution. The lock ends with the
+	// shim, which is how others see that it is gone.
+	LockFD = 4
+)
+
+// Bootstrap is the one message that a supervisor gives to a new shim, as JSON
+// on descriptor 0.
+type Bootstrap struct {
+	Version     int    `json:"version"`
+	ExecutionID string `json:"execution_id"`
+	// StateDir is the state directory; the execution's own lies in it.
+	StateDir layout.State `json:"state_dir"`
+	// Foreground ends the execution when the connection ends, and removes its
+	// directory when the result is delivered.
+	Foreground bool `json:"foreground"`
+	// SeccompHelper is the path of capsule-seccomp.
+	SeccompHelper string `json:"seccomp_helper"`
+}
+
+// Encode is the message on the wire.
+func (b Bootstrap) Encode() ([]byte, error) { return json.Marshal(b) }
+
+// ReadBootstrap reads the message to the end of r.
+func ReadBootstrap(r io.Reader) (Bootstrap, error) {
+	var b Bootstrap
+	data, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	if err == nil {
+		err = json.Unmarshal(data, &b)
+	}
+	if err != nil {
+		return b, fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
+	}
+	if b.Version != BootstrapVersion {
+		return b, fault.New(fault.InvalidValue, "read bootstrap message", "unknown version").WithField("/version").
+			WithHint("capsulectl, capsuled and capsule-shim must come from the same build.")
+	}
+	return b, nil
+}

@@ -1,0 +1,114 @@
+package shim
+
+import (
+	"github.com/capsule-run/capsule/shim/shimapi"
+
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/shim/output"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// pipeCapacity is what a new pipe takes without a reader (pipe(7)).
+const pipeCapacity = 64 << 10
+
+// openStdio makes the three streams of the payload.
+func (e *execution) openStdio(t *translation, streamStdin bool) error {
+	e.stdio.payload = [3]int{-1, -1, -1}
+	if err := e.openStdin(t, streamStdin); err != nil {
+		return err
+	}
+	limit, policy := e.req.Resources.MaxOutputBytes, e.req.Resources.OutputPolicy
+	for i, name := range []string{"stdout", "stderr"} {
+		r, w, err := output.Pipe()
+		if err != nil {
+			return err
+		}
+		e.stdio.payload[i+1] = w
+		t.own(w)
+		s, err := output.New(r, output.Config{Name: name, Dir: shimapi.LockFD, Limit: limit, Policy: policy, OnLimit: e.onOutputLimit})
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			e.stdio.stdout = s
+		} else {
+			e.stdio.stderr = s
+		}
+	}
+	return nil
+}
+
+// own gives a pipe that we made to the payload's user, so that it can open
+// /dev/stdout and its like again. Never done to a descriptor of somebody else.
+func (t *translation) own(fd int) {
+	if t.ids[0] >= 0 {
+		_ = unix.Fchown(fd, t.ids[0], t.ids[1]) // without it only re-opening fails
+	}
+}
+
+// openStdin gives /dev/null, the request's bytes, or a pipe to be fed.
+func (e *execution) openStdin(t *translation, stream bool) error {
+	if e.req.Stdin == nil && !stream {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fault.Wrap(fault.IO, "open /dev/null", err)
+		}
+		e.stdio.payload[0] = fd
+		return nil
+	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return fault.Wrap(fault.IO, "make stdin pipe", err)
+	}
+	e.stdio.payload[0] = ends[0]
+	t.own(ends[0])
+	writer := os.NewFile(uintptr(ends[1]), "stdin")
+	if stream {
+		e.stdio.stdin = writer
+		return nil
+	}
+	feed(writer, *e.req.Stdin)
+	return nil
+}
+
+// feed writes data and closes w: at once when it fits into the pipe, beside
+// the execution otherwise. A command that does not read it all is no error.
+func feed(w io.WriteCloser, data spec.Bytes) {
+	write := func() {
+		_, _ = w.Write(data) // EPIPE: the command does not want the rest
+		_ = w.Close()        // nothing is buffered
+	}
+	if len(data) <= pipeCapacity {
+		write()
+		return
+	}
+	go write()
+}
+
+// closePayloadEnds closes what belongs to the payload once it has it.
+func (s *stdio) closePayloadEnds() {
+	for i, fd := range s.payload {
+		if fd > 0 {
+			unix.Close(fd)
+		}
+		s.payload[i] = -1
+	}
+}
+
+// close ends the captures and gives up stdin.
+func (s *stdio) close() {
+	s.closePayloadEnds()
+	for _, stream := range []*output.Stream{s.stdout, s.stderr} {
+		if stream != nil {
+			_ = stream.Close() // the result is made; nothing more is read
+		}
+	}
+	if s.stdin != nil {
+		_ = s.stdin.Close() // nothing is buffered
+	}
+}

@@ -1,0 +1,54 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// Sweep removes what dead shims left in a state directory: processes and
+// cgroups first, the directory last, so that a sweep that is killed half-way
+// is done again. A finished result that nobody collected goes too: its
+// foreground caller is gone.
+func Sweep(state layout.State) error {
+	entries, err := os.ReadDir(state.Executions())
+	if err != nil {
+		return fault.Wrap(fault.IO, "read executions", err)
+	}
+	var errs []error
+	for _, entry := range entries {
+		errs = append(errs, sweepOne(state, entry.Name()))
+	}
+	return errors.Join(errs...)
+}
+
+func sweepOne(state layout.State, id string) error {
+	dir := state.Execution(id)
+	fd, err := unix.Open(string(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // gone already, or not an execution
+	}
+	defer unix.Close(fd)
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil // its shim lives
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+	defer cancel()
+	if err := cgroup.Sweep(ctx, h, id); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(string(dir)); err != nil {
+		return fault.Wrap(fault.IO, "remove execution", err).WithPath(string(dir))
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package supervisor
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// shimEnvironment is the whole environment of a shim. It lives for one
+// execution and holds a few megabytes: collecting garbage before there are
+// dozens would cost more than it frees.
+var shimEnvironment = []string{"GOGC=off", "GOMEMLIMIT=48MiB", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+
+// spawn makes the execution's directory and starts its shim.
+func (s *Supervisor) spawn(id string) (*Execution, error) {
+	dir := s.state.Execution(id)
+	lock, err := makeLocked(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close() // the shim has its own copy
+	e := &Execution{id: id, dir: dir, supervisor: s, done: make(chan struct{})}
+	conn, err := e.startShim(lock)
+	if err != nil {
+		_ = os.RemoveAll(string(dir)) // it holds nothing of worth
+		return nil, err
+	}
+	e.client = ttrpc.NewClient(conn)
+	e.shim = shimv1.NewShimClient(e.client)
+	return e, nil
+}
+
+// makeLocked makes a directory and locks it. A directory that nobody has
+// locked belongs to a dead shim, and whoever finds it removes it; between
+// mkdir and flock that may strike this one, so it is made again.
+func makeLocked(dir layout.Dir) (*os.File, error) {
+	for range 100 {
+		if err := os.Mkdir(string(dir), 0o700); err != nil {
+			if os.IsExist(err) {
+				return nil, fault.New(fault.InvalidValue, "make execution", "an execution with this id exists").WithField("/execution_id").
+					WithHint("Leave the id out, or choose another.")
+			}
+			return nil, fault.Wrap(fault.IO, "make execution directory", err)
+		}
+		f, err := os.Open(string(dir))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fault.Wrap(fault.IO, "open execution directory", err)
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			f.Close()
+			return nil, fault.Wrap(fault.IO, "lock execution directory", err)
+		}
+		if info, err := f.Stat(); err == nil && linked(info) {
+			return f, nil
+		}
+		f.Close() // it was swept while we waited for the lock
+	}
+	return nil, fault.New(fault.IO, "make execution directory", "it disappeared a hundred times")
+}
+
+func linked(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || st.Nlink > 0
+}
+
+// startShim starts the process and returns our end of its connection.
+func (e *Execution) startShim(lock *os.File) (net.Conn, error) {
+	s := e.supervisor
+	message, err := shimapi.Bootstrap{Version: shimapi.BootstrapVersion, ExecutionID: e.id, StateDir: s.state, Foreground: true,
+		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}.Encode()
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "pipe", err)
+	}
+	defer r.Close()
+	if _, err := w.Write(message); err != nil { // a pipe holds it without a reader
+		w.Close()
+		return nil, fault.Wrap(fault.IO, "write bootstrap message", err)
+	}
+	w.Close()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(ends[0]), "shim"), os.NewFile(uintptr(ends[1]), "shim")
+	defer ours.Close()
+	defer theirs.Close()
+	log, err := os.OpenFile(e.dir.Log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "open shim log", err)
+	}
+	defer log.Close()
+	// A session of its own: signals of the caller's terminal are not for it.
+	e.process, err = os.StartProcess(s.shim, []string{"capsule-shim"}, &os.ProcAttr{Dir: "/", Env: shimEnvironment,
+		Files: []*os.File{r, log, log, theirs, lock}, Sys: &unix.SysProcAttr{Setsid: true}})
+	if err != nil {
+		return nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
+	}
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "connect to shim", err)
+	}
+	return conn, nil
+}

@@ -1,0 +1,85 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// sweepDead looks for executions whose shim is dead and starts the removal of
+// what they left. The returned function waits for it. mine is not looked at.
+func (s *Supervisor) sweepDead(mine string) (wait func()) {
+	wait = func() {}
+	dir, err := os.Open(s.state.Executions())
+	if err != nil {
+		return wait
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return wait
+	}
+	for _, name := range names {
+		if name != mine && abandoned(int(dir.Fd()), name) {
+			return s.startSweep()
+		}
+	}
+	return wait
+}
+
+// abandoned tells whether nobody holds the lock of an execution's directory.
+func abandoned(executions int, name string) bool {
+	fd, err := unix.Openat(executions, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd) // gives the lock back
+	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil
+}
+
+// startSweep runs the shim program in its second role: it knows cgroups.
+func (s *Supervisor) startSweep() (wait func()) {
+	p, err := os.StartProcess(s.shim, []string{"capsule-shim", "sweep", string(s.state)}, &os.ProcAttr{Dir: "/", Env: shimEnvironment,
+		Files: []*os.File{nil, nil, os.Stderr}, Sys: &unix.SysProcAttr{Setsid: true}})
+	if err != nil {
+		return func() {} // the next supervisor tries again
+	}
+	return func() { _, _ = p.Wait() } // it logs its own errors
+}
+
+// explain asks a shim of its own for a plan.
+func (s *Supervisor) explain(ctx context.Context, request []byte, bundle string) (string, error) {
+	id, err := executionID("")
+	if err != nil {
+		return "", err
+	}
+	e, err := s.spawn(id)
+	if err != nil {
+		return "", err
+	}
+	defer e.process.Wait()
+	defer e.client.Close()
+	answer, err := e.shim.Explain(ctx, &shimv1.ExplainRequest{Request: request, Bundle: bundle})
+	if err != nil {
+		return "", fault.Wrap(fault.Unreachable, "explain", err)
+	}
+	if len(answer.Error) == 0 {
+		return answer.Plan, nil
+	}
+	refused, err := spec.DecodeResponse(answer.Error)
+	if err != nil || refused.Error == nil {
+		return "", fault.Wrap(fault.Unreachable, "explain", err)
+	}
+	return "", fromWire(refused.Error)
+}
+
+// fromWire makes the fault again that a shim sent.
+func fromWire(w *spec.Error) error {
+	return &fault.Fault{Code: fault.Code(w.Code), Err: errors.New(w.Message), Hint: w.Hint, Details: w.Details}
+}
