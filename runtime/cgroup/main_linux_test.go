@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -72,6 +73,8 @@ func payload(role string) {
 		time.Sleep(time.Hour)
 	case "tree":
 		plantTree()
+	case "create":
+		createOne()
 	}
 }
 
@@ -94,6 +97,26 @@ func plantTree() {
 		}
 	}
 	fmt.Println("planted")
+}
+
+// createOne does what a shim does in a cgroup where nothing is prepared.
+func createOne() {
+	// The end of stdin is the signal to begin.
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	h, err := Detect()
+	if err == nil {
+		var g *Group
+		limit := int64(5)
+		g, err = h.Create(strconv.Itoa(os.Getpid()), &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}, nil)
+		if err == nil {
+			fmt.Println(strings.Join(g.Paths(), " "))
+			err = g.Remove(context.Background())
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
 // needHost skips where no group can be made at all, which only an

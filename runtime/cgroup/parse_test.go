@@ -25,6 +25,23 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+func TestOOMKills(t *testing.T) {
+	for content, want := range map[string]int64{
+		"oom_kill 0\noom_group_kill 0\n": 0,
+		"oom_kill 2\noom_group_kill 1\n": 1,
+		"oom_kill 1\noom_group_kill 1\n": 1,
+		"oom_kill 4\noom_group_kill 1\n": 3,
+		"oom_kill 3\n":                   3,
+		"oom 1\n":                        -1,
+	} {
+		var s Stats
+		s.oomKills(content)
+		if (s.OOMKills == nil) != (want < 0) || (s.OOMKills != nil && *s.OOMKills != want) {
+			t.Errorf("%q: %v", content, s.OOMKills)
+		}
+	}
+}
+
 func TestCPUTime(t *testing.T) {
 	var s Stats
 	s.cpuStat("usage_usec 1500\nuser_usec 1000\nsystem_usec 499\n")

@@ -135,20 +135,50 @@ func enableOne(dir string, controllers []string) map[string]error {
 	var b buffer
 	given, err := b.read(dir + "/cgroup.subtree_control")
 	given = " " + strings.TrimSpace(given) + " "
+	var missing []string
 	for _, name := range controllers {
-		if strings.Contains(given, " "+name+" ") {
-			continue
+		if !strings.Contains(given, " "+name+" ") {
+			missing = append(missing, name)
 		}
-		// One at a time: a write of several is refused as a whole.
-		if err == nil {
-			err = write(dir+"/cgroup.subtree_control", "+"+name)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err == nil && occupied(&b, dir) {
+		err = unix.EBUSY
+	}
+	for _, name := range missing {
+		cause := err
+		if cause == nil {
+			// One at a time: a write of several is refused as a whole.
+			cause = write(dir+"/cgroup.subtree_control", "+"+name)
 		}
-		if err != nil {
-			lacking[name] = err
+		if cause != nil {
+			lacking[name] = cause
 		}
-		err = nil
+	}
+	// A process that arrived meanwhile made it a thread root after all.
+	if err == nil && len(lacking) < len(missing) && occupied(&b, dir) {
+		for _, name := range missing {
+			if lacking[name] == nil {
+				_ = write(dir+"/cgroup.subtree_control", "-"+name)
+			}
+			lacking[name] = unix.EBUSY
+		}
 	}
 	return lacking
+}
+
+// occupied is true when dir has processes of its own and is not the root, which
+// alone may have them. The kernel refuses memory and io there with EBUSY, but
+// takes pids and cpu and makes dir a thread root by that, whose children are of
+// type "domain invalid" and accept nobody.
+func occupied(b *buffer, dir string) bool {
+	if !exists(dir + "/cgroup.type") {
+		return false
+	}
+	content, err := b.read(dir + "/cgroup.procs")
+	return err == nil && content != ""
 }
 
 // busy: the kernel's answer when a cgroup has processes of its own.

@@ -77,6 +77,18 @@ func (s *Stats) cpuStat(content string) {
 	}
 }
 
+// oomKills reads memory.events of v2. With memory.oom.group the kernel counts the
+// process that it chose twice: once as the victim (oom_kill_process) and once as
+// a member of the group (oom_kill_memcg_member), unless it was gone by then.
+func (s *Stats) oomKills(content string) {
+	s.OOMKills = keyed(content, "oom_kill")
+	if s.OOMKills == nil || *s.OOMKills == 0 {
+		return
+	}
+	// oom_group_kill exists since 5.17.
+	*s.OOMKills = max(1, *s.OOMKills-orZero(keyed(content, "oom_group_kill")))
+}
+
 // cpuacct combines cpuacct.usage, which is exact, with usage_user and usage_sys,
 // which are sampled at clock ticks and are zero for a short run. They divide the
 // exact sum as the kernel's cputime_adjust does for getrusage and for v2.

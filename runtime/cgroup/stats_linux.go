@@ -87,9 +87,7 @@ func (r *reader) memory(s *Stats, m *member) {
 	}
 	s.MemoryPeak = number(r.file(m, "memory.peak"))
 	s.MemoryCurrent = number(r.file(m, "memory.current"))
-	// memory.events counts the whole subtree; with memory.oom.group each
-	// process that died counts.
-	s.OOMKills = keyed(r.file(m, "memory.events"), "oom_kill")
+	s.oomKills(r.file(m, "memory.events"))
 }
 
 func (r *reader) io(s *Stats, m *member) {
