@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -61,29 +62,35 @@ func decode(data []byte, profile string) (*spec.Request, error) {
 	return spec.DecodeOver(base, data)
 }
 
-// nameFlags adds to each fault of validation the flag that set the field, since
-// the caller wrote flags and not JSON.
+// nameFlags adds to each fault the flag that set the field, since the caller
+// wrote flags and not JSON. Other errors stay as they are.
 func nameFlags(err error, settings []setting) error {
 	var faults fault.List
-	switch e := err.(type) {
-	case fault.List:
-		faults = e
-	case *fault.Fault:
-		faults = fault.List{e}
-	default:
-		return err
+	if !errors.As(err, &faults) {
+		var f *fault.Fault
+		if !errors.As(err, &f) {
+			return err
+		}
+		faults = fault.List{f}
 	}
 	named := make(fault.List, len(faults))
 	for i, f := range faults {
 		named[i] = f
-		for _, s := range settings {
-			if p := s.option.pointer; f.Field == p || strings.HasPrefix(f.Field, p+"/") {
-				named[i] = s.option.wrap(f)
-				break
-			}
+		if o := flagOf(f.Field, settings); o != nil {
+			named[i] = o.wrap(f)
 		}
 	}
 	return named
+}
+
+// flagOf is the option among settings that set the field at pointer, nil for none.
+func flagOf(pointer string, settings []setting) *option {
+	for _, s := range settings {
+		if p := s.option.pointer; pointer == p || strings.HasPrefix(pointer, p+"/") {
+			return s.option
+		}
+	}
+	return nil
 }
 
 func applyTimeout(b *builder, v string) (err error) {

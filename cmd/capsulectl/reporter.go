@@ -43,7 +43,7 @@ func (r *reporter) respond(response *spec.Response) int {
 	} else if r.broken != nil {
 		code = r.brokenStream()
 	} else {
-		r.lines(verdictLines(response, r.request, r.caller))
+		r.lines(verdictLines(response, r.request, r.inv.settings, r.caller))
 	}
 	if r.inv.verbose {
 		r.lines(verboseLines(response, r.request))
@@ -60,7 +60,7 @@ func (r *reporter) refuse(err error) int {
 	if r.inv.jsonOutput {
 		return r.document(r.refused(err), code)
 	}
-	r.lines(faultLines(err))
+	r.lines(faultLines(nameFlags(err, r.inv.settings)))
 	return code
 }
 
@@ -139,11 +139,11 @@ func (r *reporter) brokenStream() int {
 		return exitSignalBase + int(syscall.SIGPIPE)
 	}
 	var errno syscall.Errno
-	err := r.broken
-	if errors.As(err, &errno) {
-		err = errno
+	if errors.As(r.broken, &errno) {
+		r.lines(faultLines(fault.Wrap(fault.IO, "pass the output on", errno)))
+	} else {
+		r.lines(faultLines(r.broken))
 	}
-	r.lines(faultLines(fault.Wrap(fault.IO, "pass the output on", err)))
 	return exitRefused
 }
 

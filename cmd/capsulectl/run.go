@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -113,6 +114,9 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 	response := x.Wait()
 	rep.caller = signals.received()
 	rep.broken = errors.Join(out.failure(), errs.failure())
+	if rep.broken == nil {
+		rep.broken = undelivered(response, out, errs)
+	}
 	return rep.respond(response)
 }
 
@@ -142,4 +146,18 @@ func (c *console) streams(inv *invocation, cancel func()) (st supervisor.Streams
 		st.Stdout, st.Stderr = out, errs
 	}
 	return st, out, errs
+}
+
+// undelivered is an E6001 when the live streams lack bytes that the shim counted.
+// Output that ends early must not look like the whole of it.
+func undelivered(r *spec.Response, out, errs *sink) error {
+	if r.Output == nil {
+		return nil
+	}
+	stdout, stderr := out.missing(r.Output.Stdout.BytesTotal), errs.missing(r.Output.Stderr.BytesTotal)
+	if stdout <= 0 && stderr <= 0 {
+		return nil
+	}
+	return fault.New(fault.IO, "pass the output on", fmt.Sprintf("%d bytes of stdout and %d of stderr were not delivered", max(stdout, 0), max(stderr, 0))).
+		WithHint("The command has ended, " + ending(r) + "; --output json shows the output that was kept.")
 }

@@ -220,3 +220,23 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("exit %d, %q", code, b.out.String())
 	}
 }
+
+// TestUndeliveredOutput plays a supervisor that loses the end of a live stream.
+func TestUndeliveredOutput(t *testing.T) {
+	for _, c := range []struct {
+		total int64
+		code  int
+	}{{3, 7}, {4, exitRefused}} {
+		b := newBench("")
+		b.engine.run = func(_ context.Context, st supervisor.Streams, _ <-chan syscall.Signal) *spec.Response {
+			io.WriteString(st.Stdout, "abc")
+			r := exited(7)
+			r.Output = &spec.Output{Stdout: spec.StreamCount{BytesTotal: c.total}}
+			return r
+		}
+		code := b.run([]string{"ls"})
+		if told := strings.Contains(b.errOut.String(), "E6001: pass the output on: 1 bytes of stdout"); code != c.code || told != (c.code == exitRefused) {
+			t.Errorf("%d bytes: exit %d: %s", c.total, code, b.errOut.String())
+		}
+	}
+}

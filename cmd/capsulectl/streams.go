@@ -43,6 +43,7 @@ type sink struct {
 	cancel func()
 
 	mu  sync.Mutex
+	n   int64
 	err error
 }
 
@@ -50,6 +51,7 @@ type sink struct {
 func (s *sink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.n += int64(len(p))
 	if s.err != nil {
 		return len(p), nil
 	}
@@ -68,6 +70,16 @@ func (s *sink) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
+}
+
+// missing is how many of total bytes the supervisor never handed over.
+func (s *sink) missing(total int64) int64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return total - s.n
 }
 
 // isBrokenPipe says that the reader of a stream has gone: nobody is interested,

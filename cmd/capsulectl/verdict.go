@@ -14,8 +14,9 @@ import (
 )
 
 // verdictLines say in words how the execution ended. A plain exit says nothing,
-// unless something happened that the exit status does not show. req may not be nil.
-func verdictLines(r *spec.Response, req *spec.Request, caller syscall.Signal) []string {
+// unless something happened that the exit status does not show. settings are the
+// flags that made req, which may not be nil.
+func verdictLines(r *spec.Response, req *spec.Request, settings []setting, caller syscall.Signal) []string {
 	var lines []string
 	for _, w := range r.Warnings {
 		lines = append(lines, "warning: "+w)
@@ -26,6 +27,9 @@ func verdictLines(r *spec.Response, req *spec.Request, caller syscall.Signal) []
 				spec.FormatBytes(req.Resources.MemoryBytes), strconv.FormatInt(*n, 10), spec.FormatBytes(2*req.Resources.MemoryBytes)))
 		}
 		return lines
+	}
+	if r.Status == spec.StatusError {
+		return append(lines, failureLines(r.Error, req, settings)...)
 	}
 	if line := verdict(r, req, caller); line != "" {
 		lines = append(lines, line)
@@ -59,7 +63,7 @@ func verdict(r *spec.Response, req *spec.Request, caller syscall.Signal) string 
 	case spec.ReasonKilledByCaller:
 		return interrupted(r, caller)
 	}
-	return failure(r.Error, req)
+	return "killed: " + string(r.Termination.Reason)
 }
 
 func signaled(r *spec.Response) string {
@@ -81,16 +85,35 @@ func interrupted(r *spec.Response, caller syscall.Signal) string {
 	return "killed: interrupted by " + signalName(caller)
 }
 
-// failure is the line of a response whose status is error.
-func failure(e *spec.Error, req *spec.Request) string {
+// failureLines are the lines of a response whose status is error: one for each
+// problem. Where a flag set the field that is wrong, they name the flag.
+func failureLines(e *spec.Error, req *spec.Request, settings []setting) []string {
 	if e == nil {
-		return "failed without saying why"
+		return []string{"failed without saying why"}
 	}
-	hint := e.Hint
 	if e.Code == string(fault.CommandNotFound) && strings.Contains(req.Command[0], ":/") {
-		hint = "-v is --verbose here; show a host path with --bind SRC:DEST."
+		return []string{joinHint(e.Code+": "+e.Message, "-v is --verbose here; show a host path with --bind SRC:DEST.")}
 	}
-	return joinHint(e.Code+": "+e.Message, hint)
+	line := func(code, pointer, message, hint string) string {
+		if o := flagOf(pointer, settings); o != nil {
+			message = "flag --" + o.name + ": " + message
+		} else if pointer != "" {
+			message = pointer + ": " + message
+		}
+		return joinHint(code+": "+message, hint)
+	}
+	text := func(m map[string]any, key string) string { s, _ := m[key].(string); return s }
+	var lines []string
+	problems, _ := e.Details["problems"].([]any)
+	for _, p := range problems {
+		if m, ok := p.(map[string]any); ok {
+			lines = append(lines, line(text(m, "code"), text(m, "pointer"), text(m, "message"), text(m, "hint")))
+		}
+	}
+	if lines == nil {
+		lines = []string{line(e.Code, text(e.Details, "field"), e.Message, e.Hint)}
+	}
+	return lines
 }
 
 // faultLines are the lines for an error: one for each fault.

@@ -69,7 +69,7 @@ func TestVerdicts(t *testing.T) {
 			if code := exitCode(c.response, c.caller); code != c.code {
 				t.Errorf("exit %d, want %d", code, c.code)
 			}
-			lines := strings.Join(verdictLines(c.response, req, c.caller), "\n")
+			lines := strings.Join(verdictLines(c.response, req, nil, c.caller), "\n")
 			if !strings.Contains(lines, c.says) || (c.says == "") != (lines == "") {
 				t.Errorf("says %q, want %q", lines, c.says)
 			}
@@ -130,6 +130,30 @@ func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{"tiemout": "timeout", "timeuot": "timeout", "mem": "memory", "xyzzy": "", "evn": "env", "t": ""} {
 		if got := nearest(word, []string{"timeout", "memory", "env"}); got != want {
 			t.Errorf("%s: %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestFailureNamesTheFlag(t *testing.T) {
+	settings := []setting{{longOption("cpus"), "9"}, {longOption("bind"), "a:/b"}}
+	req := spec.Default()
+	req.Command = []string{"ls"}
+	for _, c := range []struct {
+		details map[string]any
+		want    string
+	}{
+		{nil, "E1003: too much. Take less."},
+		{map[string]any{"field": "/resources/cpu_quota"}, "E1003: flag --cpus: too much. Take less."},
+		{map[string]any{"field": "/resources/max_pids"}, "E1003: /resources/max_pids: too much. Take less."},
+		{map[string]any{"field": "linux.seccomp"}, "E1003: linux.seccomp: too much. Take less."},
+		{map[string]any{"problems": []any{
+			map[string]any{"code": "E1006", "pointer": "/isolation/bind_mounts/0", "message": "gone", "hint": "Make it."},
+			map[string]any{"code": "E1003", "pointer": "/resources/cpu_quota", "message": "no"},
+		}}, "E1006: flag --bind: gone. Make it.\nE1003: flag --cpus: no"},
+	} {
+		e := &spec.Error{Code: "E1003", Message: "too much", Hint: "Take less.", Details: c.details}
+		if got := strings.Join(failureLines(e, req, settings), "\n"); got != c.want {
+			t.Errorf("%v: %q, want %q", c.details, got, c.want)
 		}
 	}
 }
