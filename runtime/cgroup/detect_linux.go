@@ -64,9 +64,6 @@ func detect(mount string, mode Mode, self io.Reader) (*Host, error) {
 		h.detectV1(mount, v1)
 	}
 	h.spareTrees()
-	if len(h.trees) == 0 && mode != ModeNone {
-		h.Delegated = false
-	}
 	return h, nil
 }
 
@@ -154,18 +151,30 @@ func (h *Host) detectV2(mount, own string) {
 	}
 	dir, _, reason := place(mount, own)
 	if reason != "" {
-		for name, c := range h.controllers {
-			if !c.Usable && name != CPUAcct && name != Freezer {
+		// On a hybrid host the reason that the v1 hierarchy gave says more.
+		for _, name := range []string{Memory, Pids, CPU, IO} {
+			if h.Mode == ModeV2 {
 				h.refuse(name, reason)
 			}
 		}
 		return
 	}
 	t := &tree{version: 2, mount: mount, own: dir, parent: dir}
+	// First, so that it is the first to have a process and the last to lose it.
+	h.trees = append([]*tree{t}, h.trees...)
+	if h.serves(Memory, Pids, CPU, IO) {
+		// All controllers are on v1; nothing has to be enabled here.
+		return
+	}
 	h.Delegated = delegated(dir, mount)
 	t.settled = h.Delegated || inLeaf || dir == mount
+	h.chooseV2(t)
+}
+
+// chooseV2 takes the controllers that t has or can get for its children.
+func (h *Host) chooseV2(t *tree) {
 	var b buffer
-	given, _ := b.read(dir + "/cgroup.subtree_control")
+	given, _ := b.read(t.parent + "/cgroup.subtree_control")
 	given = " " + strings.TrimSpace(given) + " "
 	available, root := "", ""
 	for _, name := range []string{Memory, Pids, CPU, IO} {
@@ -177,12 +186,12 @@ func (h *Host) detectV2(mount, own string) {
 			continue
 		}
 		if available == "" {
-			available, root = controllersOf(dir), controllersOf(mount)
+			available, root = controllersOf(t.parent), controllersOf(t.mount)
 		}
 		// What the root has but this cgroup has not can be passed down only
 		// by somebody who may write to the ancestors.
 		if strings.Contains(available, " "+name+" ") ||
-			(strings.Contains(root, " "+name+" ") && writable(filepath.Dir(dir)+"/cgroup.subtree_control")) {
+			(strings.Contains(root, " "+name+" ") && writable(filepath.Dir(t.parent)+"/cgroup.subtree_control")) {
 			h.adopt(t, name)
 			t.pending = append(t.pending, name)
 			continue
@@ -190,10 +199,17 @@ func (h *Host) detectV2(mount, own string) {
 		if h.Mode == ModeHybrid && !strings.Contains(root, " "+name+" ") {
 			continue
 		}
-		h.refuse(name, "the controller "+name+" is not delegated to "+dir)
+		h.refuse(name, "the controller "+name+" is not delegated to "+t.parent)
 	}
-	// First, so that it is the first to have a process and the last to lose it.
-	h.trees = append([]*tree{t}, h.trees...)
+}
+
+func (h *Host) serves(names ...string) bool {
+	for _, name := range names {
+		if !h.controllers[name].Usable {
+			return false
+		}
+	}
+	return true
 }
 
 func (h *Host) adopt(t *tree, name string) {

@@ -1,19 +1,14 @@
 package cgroup
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -179,125 +174,6 @@ func TestCPUTimeIsMeasured(t *testing.T) {
 	}, CPU)
 }
 
-func TestKillReachesTheWholeTree(t *testing.T) {
-	variants(t, func(t *testing.T, h *Host) {
-		g := newGroup(t, h, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(100))}})
-		cmd := start(t, g, "tree")
-		out, err := cmd.Output()
-		if err != nil || !bytes.Contains(out, []byte("planted")) {
-			t.Fatalf("%s %v", out, err)
-		}
-		if empty, err := g.Empty(); empty || err != nil {
-			t.Fatalf("the tree is gone already: %v %v", empty, err)
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-		defer cancel()
-		if err := g.WaitEmpty(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("waiting for a living group: %v", err)
-		}
-		if err := g.Remove(ctx); err == nil {
-			t.Error("a living group was removed")
-		}
-		kill(t, g)
-		if empty, err := g.Empty(); !empty || err != nil {
-			t.Errorf("after the kill: %v %v", empty, err)
-		}
-	}, Pids)
-}
-
-func TestSweepRemovesWhatADeadShimLeft(t *testing.T) {
-	variants(t, func(t *testing.T, h *Host) {
-		for _, byName := range []bool{true, false} {
-			g := newGroup(t, h, nil)
-			if out, err := start(t, g, "tree").Output(); err != nil {
-				t.Fatalf("%s %v", out, err)
-			}
-			paths := g.Paths()
-			name := strings.TrimPrefix(filepath.Base(paths[0]), groupPrefix)
-			if names := h.Names(); !strings.Contains(strings.Join(names, " ")+" ", name+" ") {
-				t.Errorf("%s is not among %v", name, names)
-			}
-			g.Close()
-			var err error
-			if byName {
-				err = Sweep(soon(t), h, name)
-			} else {
-				err = SweepPaths(soon(t), paths)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, path := range paths {
-				if exists(path) {
-					t.Errorf("%s is still there", path)
-				}
-			}
-			if err := g.Remove(soon(t)); err != nil {
-				t.Errorf("removing what is gone: %v", err)
-			}
-			if err := Sweep(soon(t), h, name); err != nil {
-				t.Errorf("sweeping what is gone: %v", err)
-			}
-		}
-	})
-}
-
-func TestSweepRefusesForeignPaths(t *testing.T) {
-	for _, path := range []string{"/tmp", "/sys/fs/cgroup", "/sys/fs/cgroup/../../../tmp/capsule-x", "/sys/fs/cgroup/system.slice", "capsule-x"} {
-		if err := SweepPaths(soon(t), []string{path}); !errors.Is(err, &fault.Fault{Code: fault.Cgroup}) {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-}
-
-func TestConcurrentCreateAndRemove(t *testing.T) {
-	h := needHost(t)
-	var wg sync.WaitGroup
-	for i := range 32 {
-		wg.Go(func() {
-			for round := range 3 {
-				// A Host each, as 32 processes would have.
-				h, err := Detect()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				g, err := h.Create(fmt.Sprintf("%sconcurrent-%d-%d", testPrefix(), i, round), &specs.LinuxResources{}, nil)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if err := g.Remove(soon(t)); err != nil {
-					t.Error(err)
-				}
-				if err := g.Remove(soon(t)); err != nil {
-					t.Errorf("the second time: %v", err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	for _, name := range h.Names() {
-		if strings.HasPrefix(name, testPrefix()) {
-			t.Errorf("%s is left", name)
-		}
-	}
-}
-
-func TestNestedGroupsGoToo(t *testing.T) {
-	variants(t, func(t *testing.T, h *Host) {
-		g := newGroup(t, h, nil)
-		for _, path := range g.Paths() {
-			if err := os.MkdirAll(path+"/a/b", 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := g.Remove(soon(t)); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestNamesAreChecked(t *testing.T) {
 	h := needHost(t)
 	for _, name := range []string{"", "a/b", "../x", "a b", "a\n", strings.Repeat("x", 129)} {
@@ -331,61 +207,6 @@ func TestDescriptorsAreReleased(t *testing.T) {
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
-}
-
-// TestSmallestMemory looks for the smallest limit at which programs can start
-// in the group, because the kernel charges set-up (stacks, page tables,
-// descriptors) to it. The contract accepts limits from 1 MiB.
-func TestSmallestMemory(t *testing.T) {
-	variants(t, func(t *testing.T, h *Host) {
-		programs := map[string][]string{"dynamic": {"/bin/true"}}
-		if path, ok := minimalProgram(t); ok {
-			programs["static"] = []string{path}
-		}
-		if _, err := os.Stat("/bin/busybox"); err == nil {
-			programs["busybox"] = []string{"/bin/busybox", "true"}
-		}
-		for kind, argv := range programs {
-			smallest := 0
-			for _, kib := range []int{2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 64} {
-				g := newGroup(t, h, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(kib) << 10)}})
-				err := start(t, g, "", argv...).Run()
-				if removeErr := g.Remove(soon(t)); removeErr != nil {
-					t.Fatal(removeErr)
-				}
-				if err != nil {
-					t.Logf("%s: %d KiB: %v", kind, kib, err)
-					break
-				}
-				smallest = kib
-			}
-			t.Logf("%s: smallest limit %d KiB", kind, smallest)
-			if smallest == 0 || smallest > 1024 {
-				t.Errorf("%s: does not start at 1 MiB", kind)
-			}
-		}
-	}, Memory)
-}
-
-// minimalProgram is an ELF file of one page that calls exit(0).
-func minimalProgram(t *testing.T) (string, bool) {
-	if runtime.GOARCH != "amd64" {
-		return "", false
-	}
-	header := []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
-		"\x02\x00\x3e\x00\x01\x00\x00\x00\x78\x00\x40\x00\x00\x00\x00\x00" +
-		"\x40\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
-		"\x00\x00\x00\x00\x40\x00\x38\x00\x01\x00\x00\x00\x00\x00\x00\x00" +
-		"\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
-		"\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00" +
-		"\x84\x00\x00\x00\x00\x00\x00\x00\x84\x00\x00\x00\x00\x00\x00\x00" +
-		"\x00\x10\x00\x00\x00\x00\x00\x00")
-	code := []byte("\xb8\x3c\x00\x00\x00\x31\xff\x0f\x05\x90\x90\x90")
-	path := filepath.Join(t.TempDir(), "exit0")
-	if err := os.WriteFile(path, append(header, code...), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path, true
 }
 
 func descriptors(t *testing.T) int {

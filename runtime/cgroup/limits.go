@@ -234,6 +234,18 @@ func otherWants(r *specs.LinuxResources) []want {
 	return list
 }
 
+// atLeast compares a kernel release such as "6.1.0-56-cloud-amd64".
+func atLeast(release string, major, minor int) bool {
+	first, rest, _ := strings.Cut(release, ".")
+	digits := 0
+	for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
+		digits++
+	}
+	a, errA := strconv.Atoi(first)
+	b, errB := strconv.Atoi(rest[:digits])
+	return errA == nil && errB == nil && (a > major || (a == major && b >= minor))
+}
+
 func same(content, value string) bool { return strings.TrimSpace(content) == value }
 
 // atMost accepts the value rounded down to the size of a page (64 KiB at most).

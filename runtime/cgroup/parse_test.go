@@ -116,6 +116,17 @@ func TestConfirmation(t *testing.T) {
 	}
 }
 
+func TestKernelRelease(t *testing.T) {
+	for release, want := range map[string]bool{
+		"5.14": true, "5.14.0-362.el9": true, "6.1.0-56-cloud-amd64": true, "5.13.19": false,
+		"4.19.0": false, "5.4": false, "7.3-rc1": true, "": false, "6": false, "x.y": false,
+	} {
+		if got := atLeast(release, 5, 14); got != want {
+			t.Errorf("%q: %v", release, got)
+		}
+	}
+}
+
 func TestWants(t *testing.T) {
 	n := func(v int64) *int64 { return &v }
 	for name, c := range map[string]struct {
