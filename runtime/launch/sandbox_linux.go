@@ -191,6 +191,9 @@ func (s *Sandbox) stepFault(r report) error {
 	step := steps[r.step]
 	f := fault.Wrap(stepCode(step), step.Op.String(), errno).WithField(step.Field).WithPath(step.Path)
 	f.Details = map[string]any{"step": step.String(), "errno": unix.ErrnoName(errno)}
+	if step.Field == "process.cwd" {
+		f.Op = "chdir" // what it amounts to; Details has the call
+	}
 	if step.Op == plan.OpExecve {
 		return execFault(f, step, errno, r.found == 1)
 	}
@@ -245,7 +248,7 @@ func stepCode(s plan.Step) fault.Code {
 		return fault.LimitUnavailable
 	case plan.OpExecve, plan.OpFaccessat:
 		return fault.CommandNotFound
-	case plan.OpChdir:
+	case plan.OpOpenat2, plan.OpFchdir:
 		if s.Field == "process.cwd" {
 			return fault.InvalidPath
 		}

@@ -27,12 +27,21 @@ func (c *compiler) payload() error {
 	for i, r := range []Reg{RegStdin, RegStdout, RegStderr} {
 		c.do(OpDup3, "", reg(r), imm(int64(i)), imm(0))
 	}
+	if !c.facts.NoInit {
+		// What the launcher holds is gone before a path of the request is
+		// resolved. Without an init this process still reports its failures.
+		c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), imm(0))
+	}
 	if err := c.rlimits(); err != nil {
 		return err
 	}
 	c.identity()
 	c.field = "process.cwd"
-	c.do(OpChdir, p.Cwd, str(p.Cwd))
+	// Links are followed, but none of /proc's that stand for an open file: one
+	// below a bind or in a given root would lead to a directory that the
+	// launcher has open, outside the root (CVE-2024-21626).
+	c.into(RegFile, OpOpenat2, p.Cwd, imm(atFDCWD), str(p.Cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
+	c.do(OpFchdir, p.Cwd, reg(RegFile))
 	candidates, err := c.candidates()
 	if err != nil {
 		return err
