@@ -116,6 +116,10 @@ func (c *compiler) init() error {
 		return nil
 	}
 	c.out = &c.plan.Init
+	// First of all: rootless the command has our ids, and only our capabilities
+	// keep it from us until this holds.
+	c.field = "process"
+	c.do(OpPrctl, "init", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
 	c.field = "process.user"
 	if !c.facts.Rootless {
 		c.do(OpSetresgid, "init", imm(initID), imm(initID), imm(initID))
@@ -123,6 +127,7 @@ func (c *compiler) init() error {
 	}
 	c.dropAll()
 	c.field = "process"
+	// Again: a change of credentials sets it to fs.suid_dumpable.
 	c.do(OpPrctl, "init", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
 	// After the last change of credentials, which clears it.
 	c.do(OpPrctl, "init", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), flag(sigKill, "SIGKILL"), imm(0), imm(0), imm(0))
