@@ -100,6 +100,7 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 	m := pr.machine
 	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
 	m.regs[plan.RegSync] = uintptr(ends[1])
+	m.regs[plan.RegBelow], m.regs[plan.RegAbove] = uintptr(ends[1]-1), uintptr(ends[1]+1)
 	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
 	m.msg.Control = (*byte)(unsafe.Pointer(&m.control))
 	m.msg.SetControllen(unix.CmsgSpace(4))

@@ -73,7 +73,8 @@ func cloneNames(f uint64) string {
 }
 
 var regNames = map[Reg]string{RegSync: "sync", RegStdin: "stdin", RegStdout: "stdout", RegStderr: "stderr", RegRoot: "root",
-	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file"}
+	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file",
+	RegBelow: "status-1", RegAbove: "status+1"}
 
 func regName(r Reg) string {
 	if n, ok := regNames[r]; ok {

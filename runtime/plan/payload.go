@@ -27,11 +27,7 @@ func (c *compiler) payload() error {
 	for i, r := range []Reg{RegStdin, RegStdout, RegStderr} {
 		c.do(OpDup3, "", reg(r), imm(int64(i)), imm(0))
 	}
-	if !c.facts.NoInit {
-		// What the launcher holds is gone before a path of the request is
-		// resolved. Without an init this process still reports its failures.
-		c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), imm(0))
-	}
+	c.closeInherited()
 	if err := c.rlimits(); err != nil {
 		return err
 	}
@@ -42,6 +38,7 @@ func (c *compiler) payload() error {
 	// launcher has open, outside the root (CVE-2024-21626).
 	c.into(RegFile, OpOpenat2, p.Cwd, imm(atFDCWD), str(p.Cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
 	c.do(OpFchdir, p.Cwd, reg(RegFile))
+	c.closeReg(RegFile)
 	candidates, err := c.candidates()
 	if err != nil {
 		return err
@@ -68,6 +65,20 @@ func (c *compiler) payload() error {
 		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})
 	}
 	return nil
+}
+
+// closeInherited closes what the launcher has open before any path of the
+// request is resolved: /proc/self/fd would lead out of the root, as working
+// directory, as command or in PATH (CVE-2024-21626).
+func (c *compiler) closeInherited() {
+	all := flag(0xffffffff, "~0")
+	if !c.facts.NoInit {
+		c.do(OpCloseRange, "", imm(3), all, imm(0))
+		return
+	}
+	// This process still reports its own failures. EINVAL: there is none below.
+	c.emit(Step{Op: OpCloseRange, Args: []Arg{imm(3), reg(RegBelow), imm(0)}, Mode: Ignore})
+	c.do(OpCloseRange, "", reg(RegAbove), all, imm(0))
 }
 
 // identity becomes the user of the command.

@@ -80,6 +80,8 @@ const (
 	RegTree       // detached mount at hand
 	RegFS         // file system context at hand
 	RegFile       // file or socket at hand
+	RegBelow      // not a descriptor: the number below the one on which failures are reported
+	RegAbove      // and the number above it
 	RegTasks0     // first of MaxTasks cgroup v1 tasks files, donated
 )
 
