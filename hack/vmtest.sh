@@ -37,7 +37,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/capsule-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 
-# The layout of the checkout is kept, so that tests find testdata beside them
+# The layout of the checkout is kept, so that tests find what stands beside them
 # and the programs in ../../bin.
 [ ! -d bin ] || cp -r bin "$work/bin"
 for pattern in $packages; do
@@ -49,7 +49,7 @@ done | sort -u | while read -r dir; do
   case $rel in runtime/plan | shim/bundle) continue ;; esac # pure: no kernel changes their answer
   mkdir -p "$work/$rel"
   go test -c -tags "${TAGS:-urfave_cli_no_docs}" -o "$work/$rel/kernel.test" "./$rel" >&2
-  [ ! -d "$rel/testdata" ] || cp -r "$rel/testdata" "$work/$rel/"
+  git ls-files -z --cached --others --exclude-standard -- "$rel" | { grep -zv '\.go$' || true; } | xargs -0r cp --parents -t "$work"
   [ ! -e "$work/$rel/kernel.test" ] || echo "$rel" >>"$work/list"
 done
 if [ ! -s "$work/list" ]; then
@@ -60,36 +60,57 @@ fi
 cat >"$work/driver" <<'D'
 #!/bin/bash
 # Runs inside the machine. Output goes to files: the console has one channel.
-export CAPSULE_TEST_SLOW=10 CAPSULE_BIN=$PWD/bin
+export CAPSULE_TEST_SLOW=10 CAPSULE_BIN=$TOP/bin
 mkdir -p /tmp/home && export HOME=/tmp/home
 while read -r p; do
   cd "$TOP/$p"
-  ./kernel.test -test.v=test2json -test.timeout="${SECONDS_EACH}s" >"$TOP/out/${p//\//+}" 2>&1 </dev/null
-  echo $? >"$TOP/out/${p//\//+}.status"
-  echo "  $p: exit $(cat "$TOP/out/${p//\//+}.status")"
+  name=${p//\//+} began=$SECONDS
+  ./kernel.test -test.v=test2json -test.timeout="${SECONDS_EACH}s" >"$OUT/$name" 2>&1 </dev/null
+  status=$?
+  echo $status >"$OUT/$name.status"
+  echo "  $CONFIG $p: exit $status, $((SECONDS - began)) s"
 done <"$TOP/list"
 D
 chmod +x "$work/driver"
 
-failed=0
-for config in "${configs[@]}"; do
-  kernel=${config%%:*} user=${config##*:}
-  echo "virtual machine: kernel $kernel, $user"
-  rm -rf "$work/out"
-  mkdir -m 777 "$work/out"
-  machine=0
-  (cd "$work" && "$OLDPWD/$runner" --kernel "$kernel" --user "$user" --cwd "$work" --mem 2048 --timeout "$seconds" \
-    --env TOP="$work" --env SECONDS_EACH=$((seconds * 2 / 3)) --env CAPSULE_TEST_STRICT -- "$work/driver") || machine=$?
+# machine KERNEL:USER: boot, run, report. The report comes in one piece, as two
+# machines run at a time.
+machine() {
+  local kernel=${1%%:*} user=${1##*:} out=$work/out-${1//:/-} status=0
+  mkdir -m 777 "$out"
+  (cd "$work" && "$top/$runner" --kernel "$kernel" --user "$user" --cwd "$work" --mem 2048 --timeout "$seconds" \
+    --env TOP="$work" --env OUT="$out" --env CONFIG="$1" --env SECONDS_EACH=$((seconds * 2 / 3)) --env CAPSULE_TEST_STRICT \
+    -- "$work/driver") || status=$?
   while read -r p; do
-    out=$work/out/${p//\//+}
-    [ -e "$out" ] || echo "--- not run: the machine ended first (status $machine)" >"$out"
+    local file=$out/${p//\//+}
+    [ -e "$file" ] || echo "--- not run: the machine ended first (status $status)" >"$file"
     # test2json takes the package's verdict from the closing PASS or FAIL; a
     # binary that died without one needs it from its status.
-    if [ "$(cat "$out.status" 2>/dev/null || echo 255)" != 0 ]; then
-      { cat "$out"; echo FAIL; } | go tool test2json -p "$p"
+    if [ "$(cat "$file.status" 2>/dev/null || echo 255)" != 0 ]; then
+      { cat "$file"; echo FAIL; } | go tool test2json -p "$p"
     else
-      go tool test2json -p "$p" <"$out"
+      go tool test2json -p "$p" <"$file"
     fi
-  done <"$work/list" | go run ./hack/testreport -label "kernel $kernel, $user" || failed=1
+  done <"$work/list" >"$out.json"
+  go run ./hack/testreport -label "kernel $kernel, $user" <"$out.json" >"$out.report" 2>&1 || status=1
+  cat "$out.report"
+  return $status
+}
+
+top=$PWD
+case $runner in /*) top= ;; esac
+echo "virtual machines: ${configs[*]}"
+failed=0 running=0
+for config in "${configs[@]}"; do
+  if [ $running = 2 ]; then
+    wait -n || failed=1
+    running=1
+  fi
+  machine "$config" &
+  running=$((running + 1))
+done
+while [ $running -gt 0 ]; do
+  wait -n || failed=1
+  running=$((running - 1))
 done
 exit $failed
