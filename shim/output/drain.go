@@ -11,6 +11,7 @@ import (
 // nothing. Otherwise it returns true at the end of the stream, and false when
 // no byte came for quiet or when max has passed; both are at least zero. While
 // a subscriber holds the reader up, only max counts, because silence could not be told.
+// A writer that gets no CPU for quiet is silent: nothing tells it from one that sleeps.
 // Afterwards the caller kills the tree and calls Finish.
 func (s *Stream) Drain(quiet, max time.Duration) bool {
 	s.mu.Lock()
@@ -58,17 +59,26 @@ func (s *Stream) over() bool {
 }
 
 // drainMore tells how much longer the stream must stay silent to count as
-// quiet, zero when it already does, and whether it is over.
+// quiet, zero or less when it already does, and whether it is over.
 func (s *Stream) drainMore(now time.Time, quiet time.Duration) (wait time.Duration, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over() {
 		return 0, true
 	}
-	if s.stalled() {
+	return s.silence(now, quiet), false
+}
+
+// silence is how much of quiet is left at now. Bytes that wait in the pipe are
+// not silence: on a busy host the reader may be the one that is late.
+func (s *Stream) silence(now time.Time, quiet time.Duration) time.Duration {
+	waiting := 0
+	// Without the count only what was read speaks against silence.
+	_ = s.raw.Control(func(fd uintptr) { waiting, _ = queued(int(fd)) })
+	if waiting > 0 || s.stalled() {
 		s.lastByte = now
 	}
-	return quiet - now.Sub(s.lastByte), false
+	return quiet - now.Sub(s.lastByte)
 }
 
 // Finish reads what already is in the pipe, closes it and freezes the counts.
