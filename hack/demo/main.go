@@ -12,9 +12,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/capsule-run/capsule/spec"
@@ -47,16 +49,18 @@ func run(w *os.File, bin string) (ok bool, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	state, secret := filepath.Join(work, "state"), filepath.Join(work, "host-file")
-	if err := os.WriteFile(secret, []byte("the host's own\n"), 0o666); err != nil {
+	const own = "the host's own\n"
+	if err := os.WriteFile(secret, []byte(own), 0o666); err != nil {
 		return false, err
 	}
 
 	t := newTable(w)
 	t.head()
 	ok = true
-	var first []byte
-	for i, s := range shows(secret) {
-		response, raw, err := execute(capsulectl, state, s.request)
+	var ids []string
+	all := shows(secret)
+	for _, s := range all {
+		response, _, err := execute(capsulectl, state, s.request)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", s.title, err)
 		}
@@ -65,12 +69,44 @@ func run(w *os.File, bin string) (ok bool, err error) {
 			ok = false
 		}
 		t.row(s, response, surprise)
-		if i == 0 {
-			first = raw
-		}
+		ids = append(ids, response.ExecutionID)
 	}
-	t.foot(shows(secret)[0].request, first, ok)
+	if now, err := os.ReadFile(secret); err != nil || string(now) != own {
+		return false, fmt.Errorf("a sandbox changed %s: %q, %v", secret, now, err)
+	}
+	if err := leftOver(state, ids); err != nil {
+		return false, err
+	}
+	t.summary(ok)
+	// Again, now that the filter is compiled: the first run of all paid for it.
+	_, document, err := execute(capsulectl, state, all[0].request)
+	if err != nil {
+		return false, err
+	}
+	t.exchange(all[0].request, document)
 	return ok, nil
+}
+
+// leftOver is an error when a directory or a cgroup of an execution is still
+// there.
+func leftOver(state string, ids []string) error {
+	entries, err := os.ReadDir(filepath.Join(state, "executions"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		return fmt.Errorf("execution %s left its directory behind", e.Name())
+	}
+	return filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			// Other groups come and go while we look.
+			return nil
+		}
+		if id, ok := strings.CutPrefix(d.Name(), "capsule-"); ok && slices.Contains(ids, id) {
+			return fmt.Errorf("execution %s left %s behind", id, path)
+		}
+		return nil
+	})
 }
 
 // execute sends one request and decodes the answer. An exit status other than

@@ -29,7 +29,8 @@ func newTable(w *os.File) *table {
 const columns = "  %-33s %s %-9s %8s %8s  %s\n"
 
 func (t *table) head() {
-	fmt.Fprintf(t.w, "\nEach line is one command in a fresh sandbox of its own, and the verdict that came back.\n\n")
+	fmt.Fprintf(t.w, "\nEach line is one command in a fresh sandbox of its own, and the verdict that came back.\n"+
+		"Verdicts are about how it ended: success means by itself, with whatever exit code.\n\n")
 	fmt.Fprintf(t.w, columns, "the command", pad("verdict", 12), "ended by", "time", "memory", "what was seen")
 	fmt.Fprintln(t.w, "  "+strings.Repeat("-", 96))
 }
@@ -46,13 +47,19 @@ func (t *table) row(s show, r spec.Response, surprise string) {
 	}
 }
 
-// foot ends the table and shows one exchange in full.
-func (t *table) foot(request string, response []byte, ok bool) {
-	fmt.Fprintf(t.w, "\n%d sandboxes in %.1f s; nothing of them is left. The first one, in full:\n\n", t.count, time.Since(t.began).Seconds())
-	fmt.Fprintf(t.w, "  echo '%s' | bin/capsulectl run --json\n\n", request)
-	fmt.Fprintln(t.w, strings.TrimSpace(string(response)))
+// summary ends the table.
+func (t *table) summary(ok bool) {
+	fmt.Fprintf(t.w, "\n%d sandboxes in %.1f s, and no process, directory or cgroup of them is left.\n", t.count, time.Since(t.began).Seconds())
 	if !ok {
-		fmt.Fprintln(t.w, "\nNot every verdict was the expected one on this host; see the lines above.")
+		fmt.Fprintln(t.w, "Not every verdict was the expected one on this host; see the lines above.")
+	}
+}
+
+// exchange shows one request and its response as a user would see them.
+func (t *table) exchange(request string, response []byte) {
+	fmt.Fprintf(t.w, "\nOne of them in full:\n\n  echo '%s' | bin/capsulectl run --json\n\n", request)
+	for _, line := range fold(strings.TrimSpace(string(response)), 98) {
+		fmt.Fprintln(t.w, "  "+line)
 	}
 }
 
@@ -142,6 +149,32 @@ func seen(s show, r spec.Response) string {
 		return r.Error.Message
 	}
 	return ""
+}
+
+// fold breaks a JSON document into lines of at most width columns, after
+// commas that separate members; it stays the same document.
+func fold(document string, width int) []string {
+	var lines []string
+	quoted, start, last := false, 0, 0
+	for i := 0; i < len(document); i++ {
+		switch c := document[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			if i+1-start > width && last > start {
+				lines = append(lines, document[start:last])
+				start = last
+			}
+			last = i + 1
+		}
+	}
+	if len(document)-start > width && last > start {
+		lines = append(lines, document[start:last])
+		start = last
+	}
+	return append(lines, document[start:])
 }
 
 func pad(s string, n int) string { return s + strings.Repeat(" ", max(0, n-len(s))) }
