@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/capsule-run/capsule/spec"
 )
@@ -88,14 +89,22 @@ func run(w *os.File, bin string) (ok bool, err error) {
 }
 
 // leftOver is an error when a directory or a cgroup of an execution is still
-// there.
+// there. The shim removes its directory once the answer is delivered, which
+// capsulectl does not wait for.
 func leftOver(state string, ids []string) error {
-	entries, err := os.ReadDir(filepath.Join(state, "executions"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		return fmt.Errorf("execution %s left its directory behind", e.Name())
+	executions := filepath.Join(state, "executions")
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		entries, err := os.ReadDir(executions)
+		if len(entries) == 0 {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			name := entries[0].Name()
+			return fmt.Errorf("execution %d (%s) left its directory behind", slices.Index(ids, name)+1, name)
+		}
 	}
 	return filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
