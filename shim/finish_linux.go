@@ -32,7 +32,8 @@ func (e *execution) finish() {
 
 func (e *execution) verdictResponse() *spec.Response {
 	o := e.observed()
-	r := &spec.Response{ExecutionID: e.boot.ExecutionID, Warnings: e.warnings}
+	r := &spec.Response{ExecutionID: e.boot.ExecutionID}
+	defer func() { r.Warnings = e.warnings }() // the measures add to them
 	r.Timestamps.Created = e.created.UTC()
 	if e.req == nil {
 		v := failed(o.failure)

@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkNothingLeft waits until nothing of the test's executions exists. What is
+// killed needs a moment to be gone, and a shim removes its directory after it
+// has answered.
+func (c *capsule) checkNothingLeft() {
+	c.Helper()
+	deadline := time.Now().Add(patient(15 * time.Second))
+	for {
+		left := c.left()
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+			return
+		}
+		time.Sleep(2 * time.Millisecond) // the end of strangers sends no event
+	}
+}
+
+// left lists processes, groups, mounts and directories that still exist.
+func (c *capsule) left() []string {
+	left := children()
+	entries, err := os.ReadDir(filepath.Join(stateDir(), "executions"))
+	if err != nil && !os.IsNotExist(err) {
+		return []string{err.Error()}
+	}
+	for _, e := range entries {
+		log, _ := os.ReadFile(filepath.Join(stateDir(), "executions", e.Name(), "shim.log")) // for the message only
+		left = append(left, fmt.Sprintf("directory %s %s", e.Name(), log))
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, stateDir()) {
+			left = append(left, "mount "+line)
+		}
+	}
+	if len(left) > 0 {
+		return left // the search of the groups costs most
+	}
+	return c.groups()
+}
+
+// children reaps those that have ended and lists the others.
+func children() []string {
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		if err == unix.ECHILD {
+			return nil
+		}
+		if err == nil && pid > 0 || err == unix.EINTR {
+			continue
+		}
+		break
+	}
+	var left []string
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		after := bytes.LastIndexByte(text, ')')
+		if err != nil || after < 0 {
+			continue // it has ended
+		}
+		var state string
+		var parent int
+		if _, err := fmt.Sscan(string(text[after+1:]), &state, &parent); err == nil && parent == os.Getpid() {
+			left = append(left, "process "+string(text[:after+1])+" "+state)
+		}
+	}
+	return left
+}
+
+// groups lists the control groups of the test's executions.
+func (c *capsule) groups() []string {
+	var left []string
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil // groups of others come and go
+		}
+		for _, id := range c.ids {
+			if strings.Contains(d.Name(), id) {
+				left = append(left, "group "+path)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	return left
+}
