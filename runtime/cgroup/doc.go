@@ -33,6 +33,8 @@
 // children. Prepare finds the place then: in a delegated cgroup it moves
 // what is there to the leaf capsule.leaf; otherwise it goes up to the nearest
 // ancestor without processes, as long as no limit is left behind by that.
+// Where nothing was delegated, an empty child capsule.pin stays there, without
+// which systemd would take the controllers back. The leaf stays too.
 //
 // On a hybrid host the limits are on the v1 hierarchies, and the group also
 // exists in the v2 tree that has no controllers: cgroup.kill, cgroup.events,
