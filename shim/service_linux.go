@@ -4,8 +4,6 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 
 	"context"
-	"errors"
-	"io"
 	"os"
 	"strings"
 	"sync"
@@ -16,7 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/capsule-run/capsule/shim/bundle"
-	"github.com/capsule-run/capsule/shim/output"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -99,88 +96,6 @@ func (s *service) Start(ctx context.Context, _ *shimv1.StartRequest) (*shimv1.St
 	return &shimv1.StartResponse{Ok: s.e.observed().failure == nil}, nil
 }
 
-// Attach implements shimv1.ShimService.
-func (s *service) Attach(ctx context.Context, r *shimv1.AttachRequest, to shimv1.Shim_AttachServer) error {
-	select {
-	case <-s.e.prepared:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
-		return nil // creation failed: there is no output
-	}
-	want := map[shimv1.Stream]bool{}
-	for _, stream := range r.Streams {
-		want[stream] = true
-	}
-	all := len(want) == 0
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	errs := make([]error, 2)
-	follow := func(i int, id shimv1.Stream, stream *output.Stream, from int64) {
-		if !all && !want[id] {
-			return
-		}
-		sub := stream.Subscribe(from)
-		stop := context.AfterFunc(ctx, sub.Close)
-		wg.Go(func() {
-			defer sub.Close()
-			defer stop()
-			errs[i] = copyStream(id, sub, to, &mu)
-		})
-	}
-	follow(0, shimv1.Stream_STREAM_STDOUT, s.e.stdio.stdout, r.StdoutOffset)
-	follow(1, shimv1.Stream_STREAM_STDERR, s.e.stdio.stderr, r.StderrOffset)
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// copyStream sends one stream to its end.
-func copyStream(id shimv1.Stream, from *output.Subscription, to shimv1.Shim_AttachServer, mu *sync.Mutex) error {
-	send := func(data []byte) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return to.Send(&shimv1.AttachResponse{Stream: id, Data: data})
-	}
-	for {
-		c, err := from.Next()
-		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
-			return send(nil)
-		}
-		if err != nil {
-			return err
-		}
-		if err := send(c.Data); err != nil {
-			return err
-		}
-	}
-}
-
-// WriteStdin implements shimv1.ShimService.
-func (s *service) WriteStdin(ctx context.Context, from shimv1.Shim_WriteStdinServer) (*shimv1.WriteStdinResponse, error) {
-	select {
-	case <-s.e.prepared:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	w := s.e.stdio.stdin
-	for {
-		m, err := from.Recv()
-		if err != nil { // io.EOF or a lost caller: either way nothing more comes
-			if w != nil {
-				_ = w.Close() // nothing is buffered
-			}
-			return &shimv1.WriteStdinResponse{}, nil
-		}
-		if w == nil {
-			continue
-		}
-		if _, err := w.Write(m.Data); err != nil {
-			w = nil // EPIPE: the command reads no more; the rest is discarded
-		}
-	}
-}
-
 // Wait implements shimv1.ShimService.
 func (s *service) Wait(ctx context.Context, _ *shimv1.WaitRequest) (*shimv1.WaitResponse, error) {
 	select {
@@ -195,7 +110,7 @@ func (s *service) Wait(ctx context.Context, _ *shimv1.WaitRequest) (*shimv1.Wait
 }
 
 // Kill implements shimv1.ShimService.
-func (s *service) Kill(_ context.Context, r *shimv1.KillRequest) (*shimv1.KillResponse, error) {
+func (s *service) Kill(ctx context.Context, r *shimv1.KillRequest) (*shimv1.KillResponse, error) {
 	if r.All {
 		live := !isClosed(s.e.ended)
 		s.e.cancel()
@@ -204,7 +119,14 @@ func (s *service) Kill(_ context.Context, r *shimv1.KillRequest) (*shimv1.KillRe
 	if r.Signal < 1 || r.Signal > 64 {
 		return nil, status.Error(codes.InvalidArgument, "signal is not within 1..64")
 	}
-	if !isClosed(s.e.running) || s.e.sandbox == nil || isClosed(s.e.ended) {
+	// A signal that comes while the sandbox is made is not lost.
+	select {
+	case <-s.e.running:
+	case <-s.e.gone:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s.e.sandbox == nil || isClosed(s.e.ended) {
 		return &shimv1.KillResponse{}, nil
 	}
 	sig := syscall.Signal(r.Signal)

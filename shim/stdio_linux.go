@@ -13,8 +13,9 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// pipeCapacity is what a new pipe takes without a reader (pipe(7)).
-const pipeCapacity = 64 << 10
+// pipeCapacity is what every new pipe takes without a reader: a page is what
+// is left to a user whose pipes hold too much (pipe(7), pipe-user-pages-soft).
+const pipeCapacity = 4 << 10
 
 // openStdio makes the three streams of the payload.
 func (e *execution) openStdio(t *translation, streamStdin bool) error {
@@ -100,12 +101,13 @@ func (s *stdio) closePayloadEnds() {
 	}
 }
 
-// close ends the captures and gives up stdin.
+// close ends the captures and gives up stdin. The captures keep their memory
+// until the process ends: a caller that reads slowly still comes for the rest.
 func (s *stdio) close() {
 	s.closePayloadEnds()
 	for _, stream := range []*output.Stream{s.stdout, s.stderr} {
 		if stream != nil {
-			_ = stream.Close() // the result is made; nothing more is read
+			stream.Finish()
 		}
 	}
 	if s.stdin != nil {

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -55,8 +54,11 @@ func (e *Execution) begin(ctx context.Context, req *spec.Request, st Streams) {
 // follow drives the shim from Create to the response.
 func (e *Execution) follow(ctx context.Context, req *spec.Request, st Streams) *spec.Response {
 	// Calls outlive a cancelled ctx: the verdict is wanted all the same.
-	calls, end := context.WithCancel(context.Background())
-	defer end()
+	calls, end := context.WithCancelCause(context.Background())
+	defer end(nil)
+	// Before the calls end: what the shim still sends to one that has ended would
+	// be complained of on stderr. It tells the shim that the result is delivered.
+	defer e.client.Close()
 	defer context.AfterFunc(ctx, func() { e.abandon(calls) })()
 	var streams sync.WaitGroup
 	if err := e.attach(calls, st, &streams); err != nil {
@@ -65,80 +67,25 @@ func (e *Execution) follow(ctx context.Context, req *spec.Request, st Streams) *
 	create := &shimv1.CreateRequest{Request: req.Encode(), StreamStdin: st.Stdin != nil, Start: true}
 	if len(create.Request) > inlineMax {
 		if err := layout.WriteFile(e.dir.Request(), create.Request); err != nil {
-			_ = e.client.Close() // ends the shim
 			return spec.Refused(e.id, err, e.created)
 		}
 		create.Request = nil
 	}
 	// Create and Wait go out together; the verdict of a failed Create comes by Wait.
-	go func() { _, _ = e.shim.Create(calls, create) }()
+	go func() {
+		if _, err := e.shim.Create(calls, create); err != nil {
+			end(err) // there will be nothing to wait for
+		}
+	}()
 	answer, err := e.shim.Wait(calls, &shimv1.WaitRequest{})
 	if err != nil {
+		if cause := context.Cause(calls); cause != nil {
+			err = cause
+		}
 		return e.lost(err)
 	}
 	streams.Wait()
 	return e.read(answer)
-}
-
-// attach streams the execution's output and input.
-func (e *Execution) attach(ctx context.Context, st Streams, wg *sync.WaitGroup) error {
-	if st.Stdin != nil {
-		in, err := e.shim.WriteStdin(ctx)
-		if err != nil {
-			return err
-		}
-		go sendStdin(in, st.Stdin)
-	}
-	if st.Stdout == nil && st.Stderr == nil {
-		return nil
-	}
-	to := map[shimv1.Stream]io.Writer{}
-	req := &shimv1.AttachRequest{}
-	for id, w := range map[shimv1.Stream]io.Writer{shimv1.Stream_STREAM_STDOUT: st.Stdout, shimv1.Stream_STREAM_STDERR: st.Stderr} {
-		if w != nil {
-			to[id] = w
-			req.Streams = append(req.Streams, id)
-		}
-	}
-	out, err := e.shim.Attach(ctx, req)
-	if err != nil {
-		return err
-	}
-	wg.Go(func() { receive(out, to) })
-	return nil
-}
-
-// receive copies output until it ends. A writer that fails is not written to
-// again; the execution goes on, and its response has what was kept.
-func receive(from shimv1.Shim_AttachClient, to map[shimv1.Stream]io.Writer) {
-	for {
-		m, err := from.Recv()
-		if err != nil {
-			return // io.EOF, or the shim is lost, which Wait tells
-		}
-		if w := to[m.Stream]; w != nil && len(m.Data) > 0 {
-			if _, err := w.Write(m.Data); err != nil {
-				delete(to, m.Stream)
-			}
-		}
-	}
-}
-
-// sendStdin copies input until either side ends.
-func sendStdin(to shimv1.Shim_WriteStdinClient, from io.Reader) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if n > 0 {
-			if err := to.Send(&shimv1.WriteStdinRequest{Data: buf[:n]}); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			_ = to.CloseSend() // a lost shim is told by Wait
-			return
-		}
-	}
 }
 
 // read takes the response out of the answer, or from the record on disk.
@@ -196,6 +143,11 @@ func (e *Execution) kill(ctx context.Context, r *shimv1.KillRequest) error {
 // Kill sends a signal to the command, or with all ends every process of the
 // sandbox. A command that does not run yet, or no more, is not an error.
 func (e *Execution) Kill(sig syscall.Signal, all bool) error {
+	select {
+	case <-e.done:
+		return nil
+	default:
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
 	defer cancel()
 	if err := e.kill(ctx, &shimv1.KillRequest{Signal: int32(sig), All: all}); err != nil {
@@ -208,7 +160,6 @@ func (e *Execution) Kill(sig syscall.Signal, all bool) error {
 // response is never nil; a lost shim yields one with reason shim_lost.
 func (e *Execution) Wait() *spec.Response {
 	<-e.done
-	_ = e.client.Close() // tells the shim that the result is delivered
 	if e.response.Termination.Reason == spec.ReasonShimLost {
 		_, _ = e.process.Wait() // it is dead; its directory lock is free now
 		e.supervisor.sweepDead("")()

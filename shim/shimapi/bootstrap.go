@@ -13,6 +13,11 @@ import (
 // BootstrapVersion is the version of Bootstrap that this package speaks.
 const BootstrapVersion = 1
 
+// Window is how many messages of a stream may be under way unacknowledged. It
+// is below the 64 that ttrpc holds for a receiver: one more, and a receiver that
+// pauses for a second loses the stream. A receiver acknowledges half a window.
+const Window = 32
+
 // Descriptors that a shim inherits besides 0, 1 and 2.
 const (
 	// ConnectionFD is the supervisor's ttrpc connection.

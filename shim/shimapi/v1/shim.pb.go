@@ -274,8 +274,10 @@ type AttachRequest struct {
 	// Which streams; empty: both.
 	Streams []Stream `protobuf:"varint,1,rep,packed,name=streams,proto3,enum=capsule.shim.v1.Stream" json:"streams,omitempty"`
 	// Byte offsets from which to replay what is kept.
-	StdoutOffset  int64 `protobuf:"varint,2,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
-	StderrOffset  int64 `protobuf:"varint,3,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
+	StdoutOffset int64 `protobuf:"varint,2,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
+	StderrOffset int64 `protobuf:"varint,3,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
+	// Responses with data that were taken since the request before.
+	Acknowledged  int32 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -327,6 +329,13 @@ func (x *AttachRequest) GetStdoutOffset() int64 {
 func (x *AttachRequest) GetStderrOffset() int64 {
 	if x != nil {
 		return x.StderrOffset
+	}
+	return 0
+}
+
+func (x *AttachRequest) GetAcknowledged() int32 {
+	if x != nil {
+		return x.Acknowledged
 	}
 	return 0
 }
@@ -429,7 +438,9 @@ func (x *WriteStdinRequest) GetData() []byte {
 }
 
 type WriteStdinResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Requests that were taken since the response before.
+	Acknowledged  int32 `protobuf:"varint,1,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -462,6 +473,13 @@ func (x *WriteStdinResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use WriteStdinResponse.ProtoReflect.Descriptor instead.
 func (*WriteStdinResponse) Descriptor() ([]byte, []int) {
 	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WriteStdinResponse) GetAcknowledged() int32 {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return 0
 }
 
 type WaitRequest struct {
@@ -1016,17 +1034,19 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x0e\n" +
 	"\fStartRequest\"\x1f\n" +
 	"\rStartResponse\x12\x0e\n" +
-	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x8c\x01\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xb0\x01\n" +
 	"\rAttachRequest\x121\n" +
 	"\astreams\x18\x01 \x03(\x0e2\x17.capsule.shim.v1.StreamR\astreams\x12#\n" +
 	"\rstdout_offset\x18\x02 \x01(\x03R\fstdoutOffset\x12#\n" +
-	"\rstderr_offset\x18\x03 \x01(\x03R\fstderrOffset\"U\n" +
+	"\rstderr_offset\x18\x03 \x01(\x03R\fstderrOffset\x12\"\n" +
+	"\facknowledged\x18\x04 \x01(\x05R\facknowledged\"U\n" +
 	"\x0eAttachResponse\x12/\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x17.capsule.shim.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"'\n" +
 	"\x11WriteStdinRequest\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x14\n" +
-	"\x12WriteStdinResponse\"\r\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"8\n" +
+	"\x12WriteStdinResponse\x12\"\n" +
+	"\facknowledged\x18\x01 \x01(\x05R\facknowledged\"\r\n" +
 	"\vWaitRequest\"*\n" +
 	"\fWaitResponse\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\"7\n" +
@@ -1054,13 +1074,13 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
-	"\rSTREAM_STDERR\x10\x022\xf8\x05\n" +
+	"\rSTREAM_STDERR\x10\x022\xfc\x05\n" +
 	"\x04Shim\x12I\n" +
 	"\x06Create\x12\x1e.capsule.shim.v1.CreateRequest\x1a\x1f.capsule.shim.v1.CreateResponse\x12F\n" +
-	"\x05Start\x12\x1d.capsule.shim.v1.StartRequest\x1a\x1e.capsule.shim.v1.StartResponse\x12K\n" +
-	"\x06Attach\x12\x1e.capsule.shim.v1.AttachRequest\x1a\x1f.capsule.shim.v1.AttachResponse0\x01\x12W\n" +
+	"\x05Start\x12\x1d.capsule.shim.v1.StartRequest\x1a\x1e.capsule.shim.v1.StartResponse\x12M\n" +
+	"\x06Attach\x12\x1e.capsule.shim.v1.AttachRequest\x1a\x1f.capsule.shim.v1.AttachResponse(\x010\x01\x12Y\n" +
 	"\n" +
-	"WriteStdin\x12\".capsule.shim.v1.WriteStdinRequest\x1a#.capsule.shim.v1.WriteStdinResponse(\x01\x12C\n" +
+	"WriteStdin\x12\".capsule.shim.v1.WriteStdinRequest\x1a#.capsule.shim.v1.WriteStdinResponse(\x010\x01\x12C\n" +
 	"\x04Wait\x12\x1c.capsule.shim.v1.WaitRequest\x1a\x1d.capsule.shim.v1.WaitResponse\x12C\n" +
 	"\x04Kill\x12\x1c.capsule.shim.v1.KillRequest\x1a\x1d.capsule.shim.v1.KillResponse\x12F\n" +
 	"\x05State\x12\x1d.capsule.shim.v1.StateRequest\x1a\x1e.capsule.shim.v1.StateResponse\x12F\n" +

@@ -10,8 +10,8 @@ import (
 type ShimService interface {
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	Start(context.Context, *StartRequest) (*StartResponse, error)
-	Attach(context.Context, *AttachRequest, Shim_AttachServer) error
-	WriteStdin(context.Context, Shim_WriteStdinServer) (*WriteStdinResponse, error)
+	Attach(context.Context, Shim_AttachServer) error
+	WriteStdin(context.Context, Shim_WriteStdinServer) error
 	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
 	Kill(context.Context, *KillRequest) (*KillResponse, error)
 	State(context.Context, *StateRequest) (*StateResponse, error)
@@ -22,6 +22,7 @@ type ShimService interface {
 
 type Shim_AttachServer interface {
 	Send(*AttachResponse) error
+	Recv() (*AttachRequest, error)
 	ttrpc.StreamServer
 }
 
@@ -33,13 +34,26 @@ func (x *shimAttachServer) Send(m *AttachResponse) error {
 	return x.StreamServer.SendMsg(m)
 }
 
+func (x *shimAttachServer) Recv() (*AttachRequest, error) {
+	m := new(AttachRequest)
+	if err := x.StreamServer.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 type Shim_WriteStdinServer interface {
+	Send(*WriteStdinResponse) error
 	Recv() (*WriteStdinRequest, error)
 	ttrpc.StreamServer
 }
 
 type shimWriteStdinServer struct {
 	ttrpc.StreamServer
+}
+
+func (x *shimWriteStdinServer) Send(m *WriteStdinResponse) error {
+	return x.StreamServer.SendMsg(m)
 }
 
 func (x *shimWriteStdinServer) Recv() (*WriteStdinRequest, error) {
@@ -113,21 +127,17 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 		Streams: map[string]ttrpc.Stream{
 			"Attach": {
 				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
-					m := new(AttachRequest)
-					if err := stream.RecvMsg(m); err != nil {
-						return nil, err
-					}
-					return nil, svc.Attach(ctx, m, &shimAttachServer{stream})
+					return nil, svc.Attach(ctx, &shimAttachServer{stream})
 				},
-				StreamingClient: false,
+				StreamingClient: true,
 				StreamingServer: true,
 			},
 			"WriteStdin": {
 				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
-					return svc.WriteStdin(ctx, &shimWriteStdinServer{stream})
+					return nil, svc.WriteStdin(ctx, &shimWriteStdinServer{stream})
 				},
 				StreamingClient: true,
-				StreamingServer: false,
+				StreamingServer: true,
 			},
 		},
 	})
@@ -136,7 +146,7 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 type ShimClient interface {
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	Start(context.Context, *StartRequest) (*StartResponse, error)
-	Attach(context.Context, *AttachRequest) (Shim_AttachClient, error)
+	Attach(context.Context) (Shim_AttachClient, error)
 	WriteStdin(context.Context) (Shim_WriteStdinClient, error)
 	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
 	Kill(context.Context, *KillRequest) (*KillResponse, error)
@@ -172,11 +182,11 @@ func (c *shimClient) Start(ctx context.Context, req *StartRequest) (*StartRespon
 	return &resp, nil
 }
 
-func (c *shimClient) Attach(ctx context.Context, req *AttachRequest) (Shim_AttachClient, error) {
+func (c *shimClient) Attach(ctx context.Context) (Shim_AttachClient, error) {
 	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
-		StreamingClient: false,
+		StreamingClient: true,
 		StreamingServer: true,
-	}, "capsule.shim.v1.Shim", "Attach", req)
+	}, "capsule.shim.v1.Shim", "Attach", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -185,12 +195,17 @@ func (c *shimClient) Attach(ctx context.Context, req *AttachRequest) (Shim_Attac
 }
 
 type Shim_AttachClient interface {
+	Send(*AttachRequest) error
 	Recv() (*AttachResponse, error)
 	ttrpc.ClientStream
 }
 
 type shimAttachClient struct {
 	ttrpc.ClientStream
+}
+
+func (x *shimAttachClient) Send(m *AttachRequest) error {
+	return x.ClientStream.SendMsg(m)
 }
 
 func (x *shimAttachClient) Recv() (*AttachResponse, error) {
@@ -204,7 +219,7 @@ func (x *shimAttachClient) Recv() (*AttachResponse, error) {
 func (c *shimClient) WriteStdin(ctx context.Context) (Shim_WriteStdinClient, error) {
 	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
 		StreamingClient: true,
-		StreamingServer: false,
+		StreamingServer: true,
 	}, "capsule.shim.v1.Shim", "WriteStdin", nil)
 	if err != nil {
 		return nil, err
@@ -215,7 +230,7 @@ func (c *shimClient) WriteStdin(ctx context.Context) (Shim_WriteStdinClient, err
 
 type Shim_WriteStdinClient interface {
 	Send(*WriteStdinRequest) error
-	CloseAndRecv() (*WriteStdinResponse, error)
+	Recv() (*WriteStdinResponse, error)
 	ttrpc.ClientStream
 }
 
@@ -227,10 +242,7 @@ func (x *shimWriteStdinClient) Send(m *WriteStdinRequest) error {
 	return x.ClientStream.SendMsg(m)
 }
 
-func (x *shimWriteStdinClient) CloseAndRecv() (*WriteStdinResponse, error) {
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
+func (x *shimWriteStdinClient) Recv() (*WriteStdinResponse, error) {
 	m := new(WriteStdinResponse)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err

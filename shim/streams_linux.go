@@ -1,0 +1,151 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/capsule-run/capsule/shim/output"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+)
+
+// attachment sends output to one caller, within the window that the caller
+// acknowledges.
+type attachment struct {
+	ctx    context.Context
+	stream shimv1.Shim_AttachServer
+	credit chan struct{} // one element for each message that may be sent
+	closed chan struct{} // closed when the caller sends nothing more
+	mu     sync.Mutex    // one message at a time
+}
+
+// Attach implements shimv1.ShimService.
+func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error {
+	r, err := to.Recv()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.e.prepared:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
+		return nil // creation failed: there is no output
+	}
+	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{})}
+	a.grant(shimapi.Window)
+	go a.acknowledge()
+	want := map[shimv1.Stream]bool{}
+	for _, stream := range r.Streams {
+		want[stream] = true
+	}
+	all := len(want) == 0
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	follow := func(i int, id shimv1.Stream, stream *output.Stream, from int64) {
+		if !all && !want[id] {
+			return
+		}
+		sub := stream.Subscribe(from)
+		stop := context.AfterFunc(ctx, sub.Close)
+		wg.Go(func() {
+			defer sub.Close()
+			defer stop()
+			errs[i] = a.copy(id, sub)
+		})
+	}
+	follow(0, shimv1.Stream_STREAM_STDOUT, s.e.stdio.stdout, r.StdoutOffset)
+	follow(1, shimv1.Stream_STREAM_STDERR, s.e.stdio.stderr, r.StderrOffset)
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// ttrpc complains of an acknowledgement that comes after the end.
+	<-a.closed
+	return nil
+}
+
+// acknowledge takes the caller's acknowledgements until the stream ends.
+func (a *attachment) acknowledge() {
+	defer close(a.closed)
+	for {
+		r, err := a.stream.Recv()
+		if err != nil {
+			return // a caller that is lost ends ctx too
+		}
+		a.grant(r.Acknowledged)
+	}
+}
+
+// grant allows n more messages, at most a window in all.
+func (a *attachment) grant(n int32) {
+	for range min(n, shimapi.Window) {
+		select {
+		case a.credit <- struct{}{}:
+		default:
+			return
+		}
+	}
+}
+
+// copy sends one stream to its end.
+func (a *attachment) copy(id shimv1.Stream, from *output.Subscription) error {
+	for {
+		c, err := from.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+			return a.send(id, nil)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-a.credit:
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		}
+		if err := a.send(id, c.Data); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *attachment) send(id shimv1.Stream, data []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stream.Send(&shimv1.AttachResponse{Stream: id, Data: data})
+}
+
+// WriteStdin implements shimv1.ShimService.
+func (s *service) WriteStdin(ctx context.Context, from shimv1.Shim_WriteStdinServer) error {
+	select {
+	case <-s.e.prepared:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w := s.e.stdio.stdin
+	taken := int32(0)
+	for {
+		m, err := from.Recv()
+		if err != nil { // io.EOF or a lost caller: either way nothing more comes
+			if w != nil {
+				_ = w.Close() // nothing is buffered
+			}
+			return nil
+		}
+		if w != nil {
+			if _, err := w.Write(m.Data); err != nil {
+				w = nil // EPIPE: the command reads no more; the rest is discarded
+			}
+		}
+		if taken++; taken == shimapi.Window/2 {
+			if err := from.Send(&shimv1.WriteStdinResponse{Acknowledged: taken}); err != nil {
+				return err
+			}
+			taken = 0
+		}
+	}
+}
