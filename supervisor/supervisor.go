@@ -61,10 +61,11 @@ func New(o Options) (*Supervisor, error) {
 // prepare makes the directories and refuses a state directory that somebody
 // else made or can look into.
 func (s *Supervisor) prepare() error {
-	if err := os.MkdirAll(s.state.Executions(), 0o700); err != nil {
-		return fault.Wrap(fault.IO, "make state directory", err).WithHint("Set CAPSULE_STATE to a directory that this user can write.")
-	}
 	for _, dir := range []string{string(s.state), s.state.Executions()} {
+		// One after the other: nothing is made in a directory before it is checked.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fault.Wrap(fault.IO, "make state directory", err).WithHint("Set CAPSULE_STATE to a directory that this user can write.")
+		}
 		info, err := os.Lstat(dir)
 		if err != nil {
 			return fault.Wrap(fault.IO, "check state directory", err)
