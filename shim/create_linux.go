@@ -24,10 +24,10 @@ import (
 func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
 	t, err := translate(e.boot, req)
+	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
 	if err != nil {
 		return err
 	}
-	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
 	e.clock.mark("bundle")
 	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
 		return fault.Wrap(fault.IO, "make bundle", err)

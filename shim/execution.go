@@ -48,10 +48,14 @@ type execution struct {
 	// Written before ended is closed.
 	response []byte
 
+	// Written before gone is closed: why something of the sandbox is left.
+	left error
+
 	clock phases
 
 	mu   sync.Mutex
-	seen observation // what monitor and callers saw; guarded by mu
+	seen observation     // what monitor and callers saw; guarded by mu
+	born *launch.Sandbox // while it is set up, so that cancel reaches it; guarded by mu
 }
 
 // factsOf is what later parts need of the host's facts.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -16,6 +17,10 @@ import (
 // cpuSample is how often the CPU time is read when it is limited. A payload
 // can overrun its limit by this much on each core.
 const cpuSample = 10 * time.Millisecond
+
+// setupTime bounds the set-up of the sandbox, a millisecond in general: a bind
+// of a file system that does not answer must not hold everything up.
+const setupTime = 20 * time.Second
 
 // teardownTime bounds the wait for the end of killed processes.
 const teardownTime = 10 * time.Second
@@ -29,7 +34,7 @@ func (e *execution) start() error {
 	}
 	e.clock.mark("clone")
 	e.stdio.closePayloadEnds()
-	at, err := sb.Started()
+	at, err := e.awaitCommand(sb)
 	if err != nil {
 		sb.Abandon()
 		return err
@@ -39,15 +44,48 @@ func (e *execution) start() error {
 	return nil
 }
 
+// awaitCommand waits until the command runs, for as long as somebody wants it
+// and setupTime allows.
+func (e *execution) awaitCommand(sb *launch.Sandbox) (time.Duration, error) {
+	e.mu.Lock()
+	e.born = sb
+	unwanted := e.seen.cancelled
+	e.mu.Unlock()
+	if unwanted {
+		return 0, cancelledEarly()
+	}
+	late := time.AfterFunc(setupTime, func() { _ = sb.Kill() }) // ESRCH: it has failed by itself
+	at, err := sb.Started()
+	e.mu.Lock()
+	e.born = nil
+	e.mu.Unlock()
+	switch {
+	case !late.Stop():
+		return 0, fault.New(fault.SetupTimeout, "set up sandbox", "not done after "+setupTime.String()).
+			WithHint("Look for a bind of a network or FUSE file system that does not answer.")
+	case err != nil && e.observed().cancelled:
+		return 0, cancelledEarly()
+	}
+	return at, err
+}
+
+func cancelledEarly() error {
+	return fault.New(fault.Cancelled, "", "ended by the caller before the command ran")
+}
+
 // run is the whole execution after create. It ends with the response written
 // and nothing of the sandbox left.
 func (e *execution) run() {
 	err := e.observed().failure
+	if err == nil && e.observed().cancelled {
+		err = cancelledEarly()
+	}
 	if err == nil {
 		err = e.start()
 	}
 	if err != nil {
 		e.note(func(o *observation) { o.failure = err })
+		e.measure() // the set-up may have met the memory limit
 		close(e.running)
 	} else {
 		close(e.running)
@@ -73,7 +111,11 @@ func (e *execution) monitor() {
 	}
 	exit, err := e.sandbox.Exited()
 	if err == nil {
-		e.note(func(o *observation) { o.exited, o.status, o.wall = true, exit.Status, exit.At-e.started })
+		e.note(func(o *observation) {
+			o.exited, o.status, o.wall = true, exit.Status, exit.At-e.started
+			// The clock may strike between the exit and its report.
+			o.timeout = o.timeout && o.wall >= time.Duration(e.req.TimeoutMS)*time.Millisecond
+		})
 	} else if errors.Is(err, io.EOF) {
 		// Process 1 was killed before it could report: by us, or out of memory.
 		e.note(func(o *observation) { o.wall = monotonic() - e.started })
@@ -90,18 +132,33 @@ func (e *execution) collect() {
 	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
 		alone = s.Drain(output.DefaultQuiet, output.DefaultMax) && alone
 	}
-	if e.group == nil {
+	if !alone || !e.empty() {
 		e.killTree()
-		return
-	}
-	if empty, err := e.group.Empty(); err != nil || !empty || !alone {
-		e.killTree()
-		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
-		defer cancel()
-		_ = e.group.WaitEmpty(ctx) // what is left is teardown's to report
+		if e.group != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+			defer cancel()
+			_ = e.group.WaitEmpty(ctx) // what is left is teardown's to report
+		}
 	}
 	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
 		s.Finish()
+	}
+	e.measure()
+}
+
+// empty tells whether no process of the sandbox is left, where that can be told.
+func (e *execution) empty() bool {
+	if e.group == nil {
+		return false
+	}
+	empty, err := e.group.Empty()
+	return err == nil && empty
+}
+
+// measure reads the counters of the kernel.
+func (e *execution) measure() {
+	if e.group == nil {
+		return
 	}
 	stats, err := e.group.Stats()
 	e.note(func(o *observation) { o.stats, o.statsErr = stats, err })
@@ -117,9 +174,16 @@ func (e *execution) killTree() {
 }
 
 // onTimeout asks the payload to end and, after the grace time, ends everything.
+// A payload that has ended is in time, whatever its survivors do.
 func (e *execution) onTimeout() {
-	e.note(func(o *observation) { o.timeout = true })
-	e.endGently()
+	over := false
+	e.note(func(o *observation) {
+		over = o.exited
+		o.timeout = !over
+	})
+	if !over {
+		e.endGently()
+	}
 }
 
 func (e *execution) endGently() {
@@ -150,7 +214,7 @@ func (e *execution) watchCPU(limit time.Duration, stop <-chan struct{}) {
 		case <-tick.C:
 		}
 		if used := cpuOf(e.group); used != nil && *used > limit {
-			e.note(func(o *observation) { o.cpuTime = true })
+			e.note(func(o *observation) { o.cpuTime = !o.exited })
 			e.killTree()
 			return
 		}
@@ -167,7 +231,12 @@ func cpuOf(g *cgroup.Group) *time.Duration {
 
 // cancel ends everything at a caller's wish, or because the caller is gone.
 func (e *execution) cancel() {
-	e.note(func(o *observation) { o.cancelled = !isClosed(e.ended) || o.cancelled })
+	e.note(func(o *observation) {
+		o.cancelled = o.cancelled || !o.exited && !isClosed(e.ended)
+		if e.born != nil {
+			_ = e.born.Kill() // ESRCH: its set-up has failed
+		}
+	})
 	select {
 	case <-e.running:
 		if e.sandbox != nil && !isClosed(e.ended) {
@@ -184,13 +253,14 @@ func monotonic() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// teardown releases everything that create and start acquired, in reverse.
+// teardown releases everything that create and start acquired, in reverse, and
+// leaves what it could not in left.
 func (e *execution) teardown() {
+	var errs []error
 	if e.sandbox != nil {
 		_ = e.sandbox.Kill() // ESRCH: it is gone, which is the common case
-		if _, err := e.sandbox.Reap(); err != nil {
-			logLine("reap: " + err.Error())
-		}
+		_, err := e.sandbox.Reap()
+		errs = append(errs, err)
 	}
 	if e.ready != nil {
 		e.ready.Close()
@@ -199,11 +269,12 @@ func (e *execution) teardown() {
 	if e.group != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 		defer cancel()
-		if err := errors.Join(e.group.Kill(), e.group.Remove(ctx)); err != nil {
-			logLine(fault.Wrap(fault.Cgroup, "remove cgroup", err).Error())
-		}
+		errs = append(errs, e.group.Kill(), e.group.Remove(ctx))
 	}
 	if e.slot != nil {
 		_ = e.slot.Close() // the lock ends with it
+	}
+	if e.left = errors.Join(errs...); e.left != nil {
+		logLine("clean up: " + e.left.Error())
 	}
 }

@@ -30,7 +30,7 @@ func Main() error {
 	unix.CloseOnExec(shimapi.ConnectionFD)
 	unix.CloseOnExec(shimapi.LockFD)
 	e := newExecution(boot)
-	s := &server{e: e, quit: make(chan struct{})}
+	s := &server{e: e, quit: make(chan struct{}), offered: make(chan struct{})}
 	return s.serve()
 }
 
@@ -39,6 +39,8 @@ type server struct {
 	e    *execution
 	quit chan struct{}
 	once sync.Once
+
+	offered chan struct{} // closed when listen makes nothing more in the directory
 }
 
 func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
@@ -86,6 +88,10 @@ func (s *server) wait(svc *service, lost <-chan struct{}) {
 	case <-lost: // the result is delivered, or nobody wants it any more
 	}
 	<-s.e.gone
+	if s.e.left != nil {
+		return // the next sweep finds by the directory what is left
+	}
+	<-s.offered
 	if err := os.RemoveAll(string(s.e.dir)); err != nil {
 		logLine("remove directory: " + err.Error())
 	}
@@ -103,7 +109,7 @@ func (s *server) end(svc *service) {
 	svc.start.Do(func() {
 		s.e.note(func(o *observation) {
 			if o.failure == nil {
-				o.failure = fault.New(fault.Cancelled, "", "ended by the caller before the command ran")
+				o.failure = cancelledEarly()
 			}
 		})
 		close(svc.begun)
@@ -114,10 +120,21 @@ func (s *server) end(svc *service) {
 // listen offers the API on the socket too, once the command runs: nobody can
 // want it earlier, and the start is not to wait for it.
 func (s *server) listen(srv *ttrpc.Server) {
+	l, err := s.offer()
+	close(s.offered)
+	if l == nil || err != nil {
+		return
+	}
+	_ = srv.Serve(context.Background(), l) // ends with the process
+}
+
+// offer makes what others find in the directory. A nil listener: there was
+// nothing to offer.
+func (s *server) offer() (net.Listener, error) {
 	select {
 	case <-s.e.running:
-	case <-s.quit:
-		return
+	case <-s.e.gone:
+		return nil, nil
 	}
 	if err := s.record(); err != nil {
 		logLine(err.Error())
@@ -126,10 +143,10 @@ func (s *server) listen(srv *ttrpc.Server) {
 	l, err := net.Listen("unix", "/proc/self/fd/"+strconv.Itoa(shimapi.LockFD)+"/shim.sock")
 	if err != nil {
 		logLine("listen: " + err.Error())
-		return
+		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // the directory goes as a whole
-	_ = srv.Serve(context.Background(), l)        // ends with the process
+	return l, nil
 }
 
 // record writes shim.json, by which a supervisor recognises this process.

@@ -28,6 +28,17 @@ func Sweep(state layout.State) error {
 	return errors.Join(errs...)
 }
 
+// claim takes the lock of an execution's directory. It is false when its shim
+// lives, and when the directory was removed since it was opened: its name may
+// be that of a live execution again.
+func claim(fd int) bool {
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Nlink > 0
+}
+
 func sweepOne(state layout.State, id string) error {
 	dir := state.Execution(id)
 	fd, err := unix.Open(string(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -35,8 +46,8 @@ func sweepOne(state layout.State, id string) error {
 		return nil // gone already, or not an execution
 	}
 	defer unix.Close(fd)
-	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil // its shim lives
+	if !claim(fd) {
+		return nil
 	}
 	h, err := cgroup.Detect()
 	if err != nil {

@@ -19,9 +19,9 @@ type verdict struct {
 }
 
 // judge makes the verdict from what was observed. When several things struck
-// at once the first of this order is the reason: set-up failed; out of memory;
-// output limit; CPU time; wall clock; the caller's wish; then how the payload
-// ended by itself. Memory comes first because the kernel's own count proves
+// at once the first of this order is the reason: out of memory; set-up failed;
+// output limit; CPU time; wall clock; the caller's wish, unless the payload
+// ended by itself before it was killed; then how it ended. Memory comes first because the kernel's own count proves
 // it, whoever else wanted to end the execution in the same moment.
 func judge(req *spec.Request, o observation) verdict {
 	v := verdict{}
@@ -40,7 +40,7 @@ func judge(req *spec.Request, o observation) verdict {
 	}
 	clean := v.exitCode != nil && *v.exitCode == 0
 	switch {
-	case o.failure != nil:
+	case o.failure != nil && kills == 0:
 		return failed(o.failure)
 	case kills > 0 && !clean:
 		return v.end(spec.StatusKilled, spec.ReasonOOM, oomFault(req, o, kills))
@@ -53,7 +53,7 @@ func judge(req *spec.Request, o observation) verdict {
 	case o.timeout:
 		return v.end(spec.StatusTimeout, spec.ReasonTimeoutWall, limitFault(fault.Timeout,
 			fmt.Sprintf("still running after %d ms", req.TimeoutMS), "timeout_ms", req.TimeoutMS))
-	case o.cancelled, v.signal != nil && o.callerSignal == syscall.Signal(*v.signal):
+	case o.cancelled && v.exitCode == nil, v.signal != nil && o.callerSignal == syscall.Signal(*v.signal):
 		return v.end(spec.StatusKilled, spec.ReasonKilledByCaller, fault.New(fault.Cancelled, "", "ended by the caller"))
 	case v.exitCode != nil:
 		return v.end(spec.StatusSuccess, spec.ReasonExited, nil)
@@ -78,7 +78,11 @@ func (v verdict) end(status spec.Status, reason spec.Reason, f *fault.Fault) ver
 // whose end nobody saw.
 func failed(err error) verdict {
 	reason := spec.ReasonSetupFailed
-	switch fault.From(err, fault.SystemCall).Code[:2] {
+	code := fault.From(err, fault.SystemCall).Code
+	if code == fault.Cancelled {
+		return verdict{status: spec.StatusKilled, reason: spec.ReasonKilledByCaller, err: spec.ErrorFrom(err)}
+	}
+	switch code[:2] {
 	case "E1", "E4", "E5":
 		reason = spec.ReasonRefused
 	}

@@ -1,0 +1,78 @@
+package shim
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// exited and signaled are wait statuses as wait4(2) gives them.
+func exited(code int) syscall.WaitStatus             { return syscall.WaitStatus(code << 8) }
+func signaled(sig syscall.Signal) syscall.WaitStatus { return syscall.WaitStatus(sig) }
+
+func TestJudge(t *testing.T) {
+	oom := cgroup.Stats{OOMKills: ptr(int64(1))}
+	kill := signaled(syscall.SIGKILL)
+	for _, c := range []struct {
+		name   string
+		seen   observation
+		status spec.Status
+		reason spec.Reason
+		code   fault.Code
+	}{
+		{"exit 0", observation{exited: true, status: exited(0)}, spec.StatusSuccess, spec.ReasonExited, ""},
+		{"exit 3", observation{exited: true, status: exited(3)}, spec.StatusSuccess, spec.ReasonExited, ""},
+		{"killed from inside", observation{exited: true, status: kill}, spec.StatusKilled, spec.ReasonSignaled, fault.KilledBySignal},
+		{"SIGSYS", observation{exited: true, status: signaled(syscall.SIGSYS)}, spec.StatusKilled, spec.ReasonSeccomp, fault.SyscallRefused},
+		{"caller's signal", observation{exited: true, status: signaled(syscall.SIGTERM), callerSignal: syscall.SIGTERM}, spec.StatusKilled, spec.ReasonKilledByCaller, fault.Cancelled},
+		{"another signal than the caller's", observation{exited: true, status: signaled(syscall.SIGSEGV), callerSignal: syscall.SIGTERM}, spec.StatusKilled, spec.ReasonSignaled, fault.KilledBySignal},
+		{"caller's signal handled", observation{exited: true, status: exited(0), callerSignal: syscall.SIGTERM}, spec.StatusSuccess, spec.ReasonExited, ""},
+		{"cancelled", observation{cancelled: true}, spec.StatusKilled, spec.ReasonKilledByCaller, fault.Cancelled},
+		{"cancelled, status known", observation{cancelled: true, exited: true, status: kill}, spec.StatusKilled, spec.ReasonKilledByCaller, fault.Cancelled},
+		{"exited just before the cancellation struck", observation{cancelled: true, exited: true, status: exited(4)}, spec.StatusSuccess, spec.ReasonExited, ""},
+		{"cancelled before it ran", observation{cancelled: true, failure: cancelledEarly()}, spec.StatusKilled, spec.ReasonKilledByCaller, fault.Cancelled},
+		{"exit 0 after the timeout", observation{timeout: true, exited: true, status: exited(0)}, spec.StatusTimeout, spec.ReasonTimeoutWall, fault.Timeout},
+		{"killed after the timeout", observation{timeout: true}, spec.StatusTimeout, spec.ReasonTimeoutWall, fault.Timeout},
+		{"out of memory", observation{exited: true, status: kill, stats: oom}, spec.StatusKilled, spec.ReasonOOM, fault.OutOfMemory},
+		{"out of memory took process 1", observation{stats: oom}, spec.StatusKilled, spec.ReasonOOM, fault.OutOfMemory},
+		{"out of memory in the set-up", observation{failure: fault.New(fault.MonitorFailed, "", "x"), stats: oom}, spec.StatusKilled, spec.ReasonOOM, fault.OutOfMemory},
+		{"out of memory in a child, exit 0", observation{exited: true, status: exited(0), stats: oom}, spec.StatusSuccess, spec.ReasonExited, ""},
+		{"process 1 killed by a stranger", observation{}, spec.StatusError, spec.ReasonSetupFailed, fault.MonitorFailed},
+		{"set-up failed", observation{failure: fault.New(fault.Namespace, "", "x")}, spec.StatusError, spec.ReasonSetupFailed, fault.Namespace},
+		{"refused", observation{failure: fault.New(fault.LimitUnavailable, "", "x")}, spec.StatusError, spec.ReasonRefused, fault.LimitUnavailable},
+		{"output limit", observation{outputLimit: true, exited: true, status: kill}, spec.StatusKilled, spec.ReasonOutputLimit, fault.OutputLimit},
+	} {
+		req := spec.Default()
+		v := judge(req, c.seen)
+		code := fault.Code("")
+		if v.err != nil {
+			code = fault.Code(v.err.Code)
+		}
+		if v.status != c.status || v.reason != c.reason || code != c.code {
+			t.Errorf("%s: %s %s %q, want %s %s %q", c.name, v.status, v.reason, code, c.status, c.reason, c.code)
+		}
+		if v.exitCode != nil && v.signal != nil {
+			t.Errorf("%s: exit code and signal at once", c.name)
+		}
+	}
+}
+
+// The end of the payload is what counts, not when it is told of.
+func TestWhatStrikesAfterTheEndIsNoVerdict(t *testing.T) {
+	e := newExecution(shimapi.Bootstrap{StateDir: layout.State(t.TempDir()), ExecutionID: "x"})
+	req := spec.Default()
+	e.req = req
+	close(e.running)
+	e.note(func(o *observation) { o.exited, o.status, o.wall = true, exited(0), time.Millisecond })
+	e.onTimeout()
+	e.cancel()
+	if v := judge(e.req, e.observed()); v.reason != spec.ReasonExited {
+		t.Errorf("reason %s, want exited", v.reason)
+	}
+}
