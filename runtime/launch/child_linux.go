@@ -17,8 +17,10 @@ import (
 //   - the stack cannot grow (stackguard0 is stackFork): every function is
 //     nosplit, and together they fit the linker's nosplit limit;
 //   - memory is read and written through the machine only, which the parent
-//     allocated and filled; no slice is indexed, since a bounds check would
-//     call into the runtime;
+//     mapped and filled; the Go heap does not exist here at all, so even the
+//     goroutine that cloned us is out of reach; no slice is indexed, since a
+//     bounds check would call into the runtime; no pointer is stored, since a
+//     write barrier would too when the launcher was collecting garbage;
 //   - race and coverage instrumentation is off.
 //
 // The order of what happens is in the plan; nothing here depends on policy.
@@ -79,6 +81,7 @@ type machine struct {
 	report               report
 	failed               uint32 // set by the vfork child, which shares our memory
 	pidfd                int32
+	initPidfd            int32 // written by clone3 for the launcher
 	clock                unix.Timespec
 	action               [4]uintptr // struct sigaction: SIG_DFL, no flags
 	wait                 uint32
@@ -98,30 +101,29 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
-//go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
-func runtimeAfterForkInChild()
+// cloneSandbox is clone3(2). The child runs sandboxMain(m) on the stack that args
+// names and never comes back: it has no copy of the Go heap, in which the
+// stacks of goroutines lie (see keepHeap).
+func cloneSandbox(args *cloneArgs, m *machine) (pid, errno uintptr)
 
 // vforkPayload clones with the given flags onto the given stack and calls
-// payloadMain(m) there. It stands in assembly because parent and child share
-// memory but must not share a stack frame.
+// payloadMain(m) there. It stands in assembly because parent and child share memory
+// but must not share a stack frame.
 func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32) (pid, errno uintptr)
 
-// forkSandbox clones the first process of the sandbox. Only the parent returns.
+// forkSandbox clones the first process of the sandbox.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
 func forkSandbox(args *cloneArgs, m *machine) (pid uintptr, errno syscall.Errno) {
-	// Blocks signals and forbids stack growth, as for Go's own forkExec.
+	// Blocks all signals: no handler of ours may run in the child. The child
+	// sets every handler to its default before it unblocks them, so the
+	// runtime's own AfterForkInChild, which needs the heap, is not wanted.
 	runtimeBeforeFork()
-	pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
-	if errno != 0 || pid != 0 {
-		runtimeAfterFork()
-		return pid, errno
-	}
-	runtimeAfterForkInChild()
-	sandboxMain(m)
-	return 0, 0
+	pid, failure := cloneSandbox(args, m)
+	runtimeAfterFork()
+	return pid, syscall.Errno(failure)
 }
 
 // sandboxMain is the life of the sandbox's first process.
@@ -240,8 +242,6 @@ func fail(m *machine) {
 //go:nosplit
 func started(m *machine) {
 	m.report.kind = reportStarted
-	m.iov.Base = (*byte)(unsafe.Pointer(&m.report))
-	m.iov.Len = uint64(reportSize)
 	m.control.fd = m.pidfd
 	_, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, m.status, uintptr(unsafe.Pointer(&m.msg)), unix.MSG_NOSIGNAL)
 	if errno != 0 {

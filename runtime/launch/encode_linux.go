@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,12 +27,26 @@ var numbers = [plan.OpCount]uintptr{
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by
-// address. Heap objects do not move, so addresses taken here hold after fork.
+// address. That memory is a mapping of its own: the child has no Go heap.
 type encoder struct {
+	mapping  []byte
+	machine  *machine
 	data     []byte
 	pointers []uintptr
 	progs    []instr
+	// Tops of the two stacks of the child.
+	sandboxStack, payloadStack uintptr
+	// storage is the thread pointer of the child, amid zeros.
+	storage uintptr
 }
+
+// stackSize is the room of each of the child's stacks. The frames of the
+// walker are within the linker's nosplit limit (under 1 KiB).
+const stackSize = 8 << 10
+
+// storageSize covers the offsets at which g is looked for, on both sides of
+// the thread pointer: -8 on amd64, 16 on arm64, others when libc is linked.
+const storageSize = 4 << 10
 
 // measure counts what the steps need, so that each buffer is allocated once
 // and never moves while addresses into it are handed out.
@@ -67,7 +82,53 @@ func newEncoder(programs ...[]plan.Step) (*encoder, error) {
 	if data > plan.MaxDataSize {
 		return nil, fault.New(fault.OutOfRange, "encode plan", "arguments and environment are larger than 64 MiB").WithField("process.args")
 	}
-	return &encoder{data: make([]byte, 0, data+8), pointers: make([]uintptr, 0, pointers), progs: make([]instr, 0, steps)}, nil
+	parts := []int{2 * stackSize, int(unsafe.Sizeof(machine{})), steps * int(unsafe.Sizeof(instr{})), pointers * 8, data + 8, storageSize}
+	size := 0
+	for _, n := range parts {
+		size += (n + 15) &^ 15
+	}
+	mapping, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "mmap", err)
+	}
+	e := &encoder{mapping: mapping}
+	at := unsafe.Pointer(unsafe.SliceData(mapping))
+	take := func(n int) unsafe.Pointer {
+		p := at
+		at = unsafe.Add(at, (n+15)&^15)
+		return p
+	}
+	stacks := uintptr(take(parts[0]))
+	e.sandboxStack, e.payloadStack = stacks+stackSize, stacks+2*stackSize
+	e.machine = (*machine)(take(parts[1]))
+	e.progs = unsafe.Slice((*instr)(take(parts[2])), steps)[:0]
+	e.pointers = unsafe.Slice((*uintptr)(take(parts[3])), pointers)[:0]
+	e.data = unsafe.Slice((*byte)(take(parts[4])), data+8)[:0]
+	e.machine.stack = e.payloadStack
+	e.storage = uintptr(take(parts[5])) + storageSize/2
+	return e, nil
+}
+
+// close unmaps the memory; the child has its own copy. Safe to call twice.
+func (e *encoder) close() {
+	if e.mapping != nil {
+		_ = unix.Munmap(e.mapping) // it is ours and whole
+		e.mapping = nil
+	}
+}
+
+// keepHeap excludes the arena of the Go heap from coming forks. Without it
+// every page that the launcher writes after a fork is copied first, one page
+// fault each, and the sandbox's process 1 would hold a copy of the launcher's
+// memory for its life.
+func keepHeap() {
+	const arena = 64 << 20 // heapArenaBytes of 64-bit Linux
+	probe := new([64]byte)
+	start := uintptr(unsafe.Pointer(probe)) &^ (arena - 1)
+	// A hole gives ENOMEM after the mapped parts are marked; a heap beyond one
+	// arena is forked as usual. Both only cost time.
+	_, _, _ = unix.RawSyscall(unix.SYS_MADVISE, start, arena, unix.MADV_DONTFORK)
+	runtime.KeepAlive(probe)
 }
 
 // put copies b to an aligned place and returns its address.

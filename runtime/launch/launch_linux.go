@@ -2,7 +2,6 @@ package launch
 
 import (
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,24 +27,31 @@ type Options struct {
 	Keep *os.File
 }
 
-// payloadStack is the stack between vfork and execve. The walker's frames are
-// within the linker's nosplit limit (under 1 KiB).
-const payloadStack = 16 << 10
-
 // cloneArgs is struct clone_args of clone3(2), Linux 5.7.
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
+// cloneArgs are the arguments for a child with the given namespaces on the
+// encoder's stack.
+func (e *encoder) cloneArgs(flags uint64) *cloneArgs {
+	args := &cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&e.machine.initPidfd))),
+		exitSignal: uint64(unix.SIGCHLD), stack: uint64(e.sandboxStack - stackSize), stackSize: stackSize}
+	if bareChild {
+		keepHeap()
+		args.flags |= unix.CLONE_SETTLS
+		args.tls = uint64(e.storage)
+	}
+	return args
+}
+
 // Prepared is a plan that is encoded and whose host mounts are made. It is
 // used once.
 type Prepared struct {
-	plan    *plan.Plan
-	enc     *encoder
-	machine *machine
-	stack   []byte
-	trees   []int
-	opts    Options
+	plan  *plan.Plan
+	enc   *encoder
+	trees []int
+	opts  Options
 }
 
 // Prepare encodes the plan and makes its detached mounts. It needs root when
@@ -55,15 +61,16 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{hasInit: p.HasInit}
+	m := enc.machine
+	m.hasInit = p.HasInit
 	if o.Keep != nil {
 		m.keep, m.hasKeep = o.Keep.Fd(), true
 	}
 	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
-	pr := &Prepared{plan: p, enc: enc, machine: m, opts: o, stack: make([]byte, payloadStack)}
-	m.stack = (uintptr(unsafe.Pointer(unsafe.SliceData(pr.stack))) + payloadStack) &^ 15
+	pr := &Prepared{plan: p, enc: enc, opts: o}
 	m.regs[plan.RegStdin], m.regs[plan.RegStdout], m.regs[plan.RegStderr] = uintptr(o.Stdin), uintptr(o.Stdout), uintptr(o.Stderr)
 	if len(o.Tasks) != p.Tasks {
+		pr.Close()
 		return nil, fault.New(fault.Cgroup, "prepare launch", "the plan joins "+strconv.Itoa(p.Tasks)+" cgroups, "+strconv.Itoa(len(o.Tasks))+" are given")
 	}
 	for i, fd := range o.Tasks {
@@ -87,6 +94,7 @@ func (pr *Prepared) Close() {
 		unix.Close(fd) // detached trees vanish with their descriptor
 	}
 	pr.trees = nil
+	pr.enc.close()
 }
 
 // Start clones the sandbox and lets it run. It returns once the id maps are
@@ -97,31 +105,29 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
 	}
-	m := pr.machine
+	m := pr.enc.machine
 	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
 	m.regs[plan.RegSync] = uintptr(ends[1])
 	m.regs[plan.RegBelow], m.regs[plan.RegAbove] = uintptr(ends[1]-1), uintptr(ends[1]+1)
+	m.iov.Base, m.iov.Len = (*byte)(unsafe.Pointer(&m.report)), uint64(reportSize)
 	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
 	m.msg.Control = (*byte)(unsafe.Pointer(&m.control))
 	m.msg.SetControllen(unix.CmsgSpace(4))
 	m.control.Level, m.control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	m.control.SetLen(unix.CmsgLen(4))
 
-	pidfd := int32(-1)
-	args := &cloneArgs{flags: pr.plan.Clone | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
+	args := pr.enc.cloneArgs(pr.plan.Clone)
 	if pr.opts.CgroupFD >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(pr.opts.CgroupFD)
 	}
 	pid, errno := forkSandbox(args, m)
-	runtime.KeepAlive(pr.enc)
-	runtime.KeepAlive(pr.stack)
 	unix.Close(ends[1])
 	if errno != 0 {
 		unix.Close(ends[0])
 		return nil, cloneFault(errno, pr.opts.CgroupFD >= 0)
 	}
-	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(pidfd), payload: -1, status: ends[0]}
+	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
 	if err := pr.mapIDs(sb); err != nil {
 		sb.Abandon()
 		return nil, err
@@ -245,19 +251,18 @@ func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{peer: uintptr(ends[0]), status: uintptr(ends[1])}
+	defer enc.close()
+	m := enc.machine
+	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
 	m.setup = enc.program(waitOnly)
 	m.regs[plan.RegSync] = uintptr(ends[1])
-	pidfd := int32(-1)
-	args := &cloneArgs{flags: unix.CLONE_NEWUSER | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
-	pid, errno := forkSandbox(args, m)
-	runtime.KeepAlive(enc)
+	pid, errno := forkSandbox(enc.cloneArgs(unix.CLONE_NEWUSER), m)
 	unix.Close(ends[1])
 	if errno != 0 {
 		unix.Close(ends[0])
 		return nil, cloneFault(errno, false)
 	}
-	sb := &Sandbox{Pid: int(pid), pidfd: int(pidfd), payload: -1, status: ends[0]}
+	sb := &Sandbox{Pid: int(pid), pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
 	defer sb.Abandon()
 	dir := "/proc/" + strconv.Itoa(int(pid))
 	if err := writeMaps(dir, uid, gid, false); err != nil {

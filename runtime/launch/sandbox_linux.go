@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"io"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -36,7 +37,7 @@ func (s *Sandbox) Started() (time.Duration, error) {
 		s.setPayload(s.pidfd)
 		return monotonic(), nil
 	case errors.Is(err, io.EOF):
-		return 0, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before the command ran")
+		return 0, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before the command ran: "+s.lastWords())
 	case err != nil:
 		return 0, err
 	case r.kind == reportStarted:
@@ -52,6 +53,20 @@ func (s *Sandbox) setPayload(fd int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.payload = fd
+}
+
+// lastWords says how process 1 ended, without reaping it.
+func (s *Sandbox) lastWords() string {
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PIDFD, s.pidfd, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		return err.Error()
+	}
+	// struct siginfo of SIGCHLD: si_pid, si_uid, si_status behind the 16 bytes of the head.
+	status := *(*int32)(unsafe.Add(unsafe.Pointer(&info), 24))
+	if info.Code == 1 { // CLD_EXITED
+		return "exit status " + strconv.Itoa(int(status))
+	}
+	return "signal " + unix.SignalName(syscall.Signal(status))
 }
 
 // Exit is the end of the payload.
