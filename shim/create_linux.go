@@ -4,7 +4,6 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 
 	"context"
-	"encoding/json"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -65,7 +64,7 @@ type translation struct {
 	config   *specs.Spec
 	skeleton *plan.Skeleton
 	filter   []byte
-	profile  func() (*specs.LinuxSeccomp, error) // the filter as OCI object; nil: unconfined
+	object   string // the filter as OCI linux.seccomp JSON; empty: see config
 	rootless bool
 	noInit   bool
 	ids      [2]int // host ids of the payload; -1: leave stdio as it is
@@ -89,7 +88,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	if err := t.seccomp(boot, req.Isolation.Seccomp); err != nil {
 		return t, err
 	}
-	if t.profile != nil {
+	if t.object != "" {
 		// The object itself is long and only the bundle on disk needs it: see writeBundle.
 		facts.Host.Seccomp = &specs.LinuxSeccomp{}
 	}
@@ -120,31 +119,19 @@ func refuseUnbuilt(req *spec.Request) error {
 // seccomp gets the compiled filter.
 func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
 	cache := seccomp.Cache{Dir: boot.StateDir.Seccomp(), Helper: boot.SeccompHelper}
-	var key string
-	var source seccomp.Source
 	var err error
 	switch {
 	case s.Custom != nil:
-		key = seccomp.HashJSON(s.Custom)
-		source = func() ([]byte, error) { return s.Custom, nil }
-		t.profile = func() (*specs.LinuxSeccomp, error) {
-			object := new(specs.LinuxSeccomp)
-			return object, json.Unmarshal(s.Custom, object) // it has compiled, so it is valid
-		}
+		t.object = string(s.Custom)
+		t.filter, err = cache.Object(context.Background(), s.Custom)
 	case s.Name == spec.SeccompUnconfined:
 		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
 			WithHint("Use the default or the network profile, or give an OCI linux.seccomp object of your own.")
 	default:
-		if key, err = seccomp.HashProfile(s.Name); err != nil {
-			return err
+		if t.object, err = seccomp.OCI(s.Name); err == nil {
+			t.filter, err = cache.Named(context.Background(), s.Name)
 		}
-		source = func() ([]byte, error) {
-			object, err := seccomp.OCI(s.Name)
-			return []byte(object), err
-		}
-		t.profile = func() (*specs.LinuxSeccomp, error) { return seccomp.Profile(s.Name) }
 	}
-	t.filter, err = cache.Get(context.Background(), key, source)
 	if err != nil {
 		f := fault.From(err, fault.Seccomp)
 		if f.Field == "" || f.Field == "linux.seccomp" {
@@ -160,27 +147,13 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit})
 }
 
-// complete puts the whole filter into the configuration.
-func (t *translation) complete() error {
-	if t.profile == nil {
-		return nil
-	}
-	object, err := t.profile()
-	t.config.Linux.Seccomp = object
-	return err
-}
-
 // writeBundle writes config.json beside the launch: encoding it takes as long
 // as building the sandbox. finish waits for it, so a result without its bundle
 // is never reported as good.
 func (e *execution) writeBundle(t *translation) {
 	e.bundled = make(chan error, 1)
 	go func() {
-		err := t.complete()
-		if err == nil {
-			err = bundle.Write(e.dir.Bundle(), t.config)
-		}
-		e.bundled <- err
+		e.bundled <- bundle.WriteFiltered(e.dir.Bundle(), t.config, t.object)
 	}()
 }
 
@@ -194,27 +167,36 @@ func (e *execution) control(config *specs.Spec) error {
 	if !h.Usable() {
 		return e.withoutCgroup(h)
 	}
-	e.group, err = h.Create(e.boot.ExecutionID, config.Linux.Resources, e.mayLack)
-	return err
+	if e.group, err = h.Create(e.boot.ExecutionID, config.Linux.Resources, e.mayLack); err != nil {
+		return err
+	}
+	if e.req.Resources.CPUTimeMS != nil && cpuOf(e.group) == nil && !e.mayLack(spec.LimitCPUTime) {
+		return lacking(h, spec.LimitCPUTime)
+	}
+	return nil
+}
+
+func lacking(h *cgroup.Host, limit string) *fault.Fault {
+	return fault.New(fault.LimitUnavailable, "limit "+limit, h.Missing()[limitController[limit]]).WithField(limitField[limit])
 }
 
 // withoutCgroup is for hosts on which no group can be made: what was asked for
 // is refused, what is a default goes and is told.
 func (e *execution) withoutCgroup(h *cgroup.Host) error {
 	var all fault.List
-	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota} {
+	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota, spec.LimitCPUTime} {
 		if asked(e.req, limit) && !e.mayLack(limit) {
-			why := h.Missing()[limitController[limit]]
-			all = append(all, fault.New(fault.LimitUnavailable, "limit "+limit, why).WithField(limitField[limit]))
+			all = append(all, lacking(h, limit))
 		}
 	}
 	return all.Err()
 }
 
-var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU}
+var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU, spec.LimitCPUTime: cgroup.CPU}
 
 var limitField = map[string]string{spec.LimitMemory: "/resources/memory_bytes", spec.LimitPids: "/resources/max_pids",
-	spec.LimitCPUShares: "/resources/cpu_shares", spec.LimitCPUQuota: "/resources/cpu_quota"}
+	spec.LimitCPUShares: "/resources/cpu_shares", spec.LimitCPUQuota: "/resources/cpu_quota",
+	spec.LimitCPUTime: "/resources/cpu_time_ms"}
 
 // mayLack tells whether a limit may be missing: the request lists it, or it is
 // a default that nobody asked for.
@@ -240,6 +222,8 @@ func asked(req *spec.Request, limit string) bool {
 		return r.CPUShares != d.CPUShares
 	case spec.LimitCPUQuota:
 		return r.CPUQuota != nil
+	case spec.LimitCPUTime:
+		return r.CPUTimeMS != nil
 	}
 	return true
 }

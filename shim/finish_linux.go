@@ -41,6 +41,9 @@ func (e *execution) verdictResponse() *spec.Response {
 		return r
 	}
 	v := judge(e.req, o)
+	if o.statsErr != nil {
+		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())
+	}
 	if e.sandbox != nil {
 		v = e.addOutput(r, v)
 		e.addMeasures(r, o)
@@ -50,15 +53,20 @@ func (e *execution) verdictResponse() *spec.Response {
 }
 
 // addOutput adds what the payload wrote. Output that could not be stored makes
-// a good verdict an error: a response without it would be a lie.
+// a good verdict an error: a response without it would be a lie. The reason stays
+// how the payload ended.
 func (e *execution) addOutput(r *spec.Response, v verdict) verdict {
 	stdout, err1 := e.stdio.stdout.Bytes()
 	stderr, err2 := e.stdio.stderr.Bytes()
 	r.SetOutput(stdout, stderr)
 	r.Output = &spec.Output{Stdout: e.stdio.stdout.Counts(), Stderr: e.stdio.stderr.Counts()}
 	for _, err := range []error{err1, err2, asError(e.stdio.stdout.Err()), asError(e.stdio.stderr.Err())} {
-		if err != nil && v.status == spec.StatusSuccess {
-			v.status, v.reason, v.err = spec.StatusError, spec.ReasonSetupFailed, spec.ErrorFrom(err)
+		switch {
+		case err == nil:
+		case v.status == spec.StatusSuccess:
+			v.status, v.err = spec.StatusError, spec.ErrorFrom(err)
+		default:
+			e.warnOnce("output is incomplete: " + err.Error())
 		}
 	}
 	return v
@@ -130,6 +138,7 @@ func (e *execution) limits() map[string]spec.State {
 		limits[spec.LimitCPUTime] = spec.Enforced
 		if e.group == nil {
 			limits[spec.LimitCPUTime] = spec.Absent
+			e.warnOnce("limit " + spec.LimitCPUTime + " is not enforced on this host")
 		}
 	}
 	if e.group != nil && e.group.Confirmed[spec.LimitMemory] && !e.group.Confirmed[cgroup.LimitSwap] {

@@ -139,14 +139,35 @@ func (s *server) offer() (net.Listener, error) {
 	if err := s.record(); err != nil {
 		logLine(err.Error())
 	}
-	// Through the descriptor: a socket address holds 108 bytes, a path more.
-	l, err := net.Listen("unix", "/proc/self/fd/"+strconv.Itoa(shimapi.LockFD)+"/shim.sock")
+	l, err := listenIn(shimapi.LockFD)
 	if err != nil {
 		logLine("listen: " + err.Error())
+	}
+	return l, err
+}
+
+// listenIn makes shim.sock in a directory. net.Listen would first read the
+// host's longest backlog, through a buffer of 64 KiB. The socket's file goes
+// with the directory.
+func listenIn(dir int) (net.Listener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
 		return nil, err
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // the directory goes as a whole
-	return l, nil
+	f := os.NewFile(uintptr(fd), "shim.sock")
+	defer f.Close() // FileListener has its own copy
+	// Through the descriptor: a socket address holds 108 bytes, a path more.
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/shim.sock"}); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, 64); err != nil {
+		return nil, err
+	}
+	l, err := net.FileListener(f)
+	if err == nil {
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+	}
+	return l, err
 }
 
 // record writes shim.json, by which a supervisor recognises this process.

@@ -30,9 +30,9 @@ type Execution struct {
 	supervisor *Supervisor
 	client     *ttrpc.Client
 	shim       shimv1.ShimClient
-	process    *os.Process
+	process    process
 	created    time.Time
-	sweep      func() // waits for the removal of what dead shims left
+	sweep      func() bool // waits for the removal of what dead shims left
 
 	done     chan struct{} // response is set
 	response *spec.Response
@@ -44,7 +44,7 @@ func (e *Execution) ID() string { return e.id }
 // begin sends the request and follows the execution.
 func (e *Execution) begin(ctx context.Context, req *spec.Request, st Streams) {
 	e.created = time.Now()
-	e.sweep = func() {}
+	e.sweep = func() bool { return false }
 	go func() {
 		defer close(e.done)
 		e.response = e.follow(ctx, req, st)
@@ -161,10 +161,10 @@ func (e *Execution) Kill(sig syscall.Signal, all bool) error {
 func (e *Execution) Wait() *spec.Response {
 	<-e.done
 	if e.response.Termination.Reason == spec.ReasonShimLost {
-		_, _ = e.process.Wait() // it is dead; its directory lock is free now
+		e.process.wait() // it is dead; its directory lock is free now
 		e.supervisor.sweepDead("")()
 	}
 	e.sweep()
-	go e.process.Wait() // whoever lives on reaps it
+	go e.process.wait() // whoever lives on reaps it
 	return e.response
 }

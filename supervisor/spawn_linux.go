@@ -105,9 +105,7 @@ func (e *Execution) startShim(lock *os.File) (net.Conn, error) {
 		return nil, fault.Wrap(fault.IO, "open shim log", err)
 	}
 	defer log.Close()
-	// A session of its own: signals of the caller's terminal are not for it.
-	e.process, err = os.StartProcess(s.shim, []string{"capsule-shim"}, &os.ProcAttr{Dir: "/", Env: shimEnvironment,
-		Files: []*os.File{r, log, log, theirs, lock}, Sys: &unix.SysProcAttr{Setsid: true}})
+	e.process, err = s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
 	if err != nil {
 		return nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
 	}
@@ -116,4 +114,28 @@ func (e *Execution) startShim(lock *os.File) (net.Conn, error) {
 		return nil, fault.Wrap(fault.IO, "connect to shim", err)
 	}
 	return conn, nil
+}
+
+// process is a child that is waited for by its pid, which stays ours until then.
+type process int
+
+// startProcess starts the shim program with the given descriptors from 0 on.
+// os.StartProcess would first fork a process only to see whether pidfds work.
+func (s *Supervisor) startProcess(args []string, files ...*os.File) (process, error) {
+	fds := make([]uintptr, len(files))
+	for i, f := range files {
+		fds[i] = f.Fd()
+	}
+	// A session of its own: signals of the caller's terminal are not for it.
+	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: shimEnvironment, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
+	return process(pid), err
+}
+
+// wait reaps the process. How it ended is told by what it wrote.
+func (p process) wait() {
+	for {
+		if _, err := syscall.Wait4(int(p), nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
 }

@@ -147,3 +147,10 @@ func (s *Supervisor) ExplainBundle(ctx context.Context, dir string) (string, err
 	}
 	return s.explain(ctx, nil, dir)
 }
+
+// StateDir is the state directory in use.
+func (s *Supervisor) StateDir() string { return string(s.state) }
+
+// Sweep removes what dead shims left and waits for it. It returns whether there
+// was anything.
+func (s *Supervisor) Sweep() bool { return s.sweepDead("")() }

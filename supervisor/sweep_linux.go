@@ -13,9 +13,10 @@ import (
 )
 
 // sweepDead looks for executions whose shim is dead and starts the removal of
-// what they left. The returned function waits for it. mine is not looked at.
-func (s *Supervisor) sweepDead(mine string) (wait func()) {
-	wait = func() {}
+// what they left. The returned function waits for it and tells whether there
+// was anything. mine is not looked at.
+func (s *Supervisor) sweepDead(mine string) (wait func() bool) {
+	wait = func() bool { return false }
 	dir, err := os.Open(s.state.Executions())
 	if err != nil {
 		return wait
@@ -44,13 +45,17 @@ func abandoned(executions int, name string) bool {
 }
 
 // startSweep runs the shim program in its second role: it knows cgroups.
-func (s *Supervisor) startSweep() (wait func()) {
-	p, err := os.StartProcess(s.shim, []string{"capsule-shim", "sweep", string(s.state)}, &os.ProcAttr{Dir: "/", Env: shimEnvironment,
-		Files: []*os.File{nil, nil, os.Stderr}, Sys: &unix.SysProcAttr{Setsid: true}})
+func (s *Supervisor) startSweep() (wait func() bool) {
+	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return func() {} // the next supervisor tries again
+		return func() bool { return false } // the next supervisor tries again
 	}
-	return func() { _, _ = p.Wait() } // it logs its own errors
+	defer null.Close()
+	p, err := s.startProcess([]string{"capsule-shim", "sweep", string(s.state)}, null, null, os.Stderr)
+	if err != nil {
+		return func() bool { return false } // as above
+	}
+	return func() bool { p.wait(); return true } // it logs its own errors
 }
 
 // explain asks a shim of its own for a plan.
@@ -63,7 +68,7 @@ func (s *Supervisor) explain(ctx context.Context, request []byte, bundle string)
 	if err != nil {
 		return "", err
 	}
-	defer e.process.Wait()
+	defer e.process.wait()
 	defer e.client.Close()
 	answer, err := e.shim.Explain(ctx, &shimv1.ExplainRequest{Request: request, Bundle: bundle})
 	if err != nil {

@@ -26,8 +26,13 @@ const maxConfigBytes = 16 << 20
 // exist: config.json with mode 0600, whole or not at all, and an empty rootfs
 // directory. It does not sync: a bundle means nothing after a crash of the
 // host. Errors are E2009 (not expressible in JSON) and E6001.
-func Write(dir string, s *specs.Spec) error {
-	data, err := Encode(s)
+func Write(dir string, s *specs.Spec) error { return WriteFiltered(dir, s, "") }
+
+// WriteFiltered is Write with the JSON of linux.seccomp in place of the object
+// in s. Empty: the object is written. A configuration that Encode does not
+// write by hand must hold the object itself.
+func WriteFiltered(dir string, s *specs.Spec, filter string) error {
+	data, err := encode(s, filter)
 	if err != nil {
 		return err
 	}

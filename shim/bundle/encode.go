@@ -17,7 +17,11 @@ import (
 // It writes the fields that Build uses by hand, because the first use of
 // encoding/json on specs.Spec in a process costs a millisecond of reflection. A
 // configuration with other fields set goes through encoding/json.
-func Encode(s *specs.Spec) ([]byte, error) {
+func Encode(s *specs.Spec) ([]byte, error) { return encode(s, "") }
+
+// encode is Encode with the JSON of linux.seccomp in place of the object, which
+// is long and stands ready. Empty: the object is encoded.
+func encode(s *specs.Spec, filter string) ([]byte, error) {
 	if !plain(s) {
 		var buf bytes.Buffer
 		e := json.NewEncoder(&buf)
@@ -28,7 +32,7 @@ func Encode(s *specs.Spec) ([]byte, error) {
 		}
 		return buf.Bytes(), nil
 	}
-	w := writer{buf: make([]byte, 0, 8192), pretty: true}
+	w := writer{buf: make([]byte, 0, 12<<10+len(filter)), pretty: true, filter: filter}
 	w.spec(s)
 	if w.invalid {
 		return nil, fault.Wrap(fault.InvalidBundle, "encode config.json", errors.New("text that is not UTF-8"))
@@ -146,7 +150,11 @@ func (w *writer) linux(l *specs.Linux) {
 		}
 		w.close(']')
 	}
-	if l.Seccomp != nil {
+	switch {
+	case w.filter != "":
+		w.key("seccomp")
+		w.buf = append(w.buf, w.filter...)
+	case l.Seccomp != nil:
 		w.seccomp(l.Seccomp)
 	}
 	w.strOmit("rootfsPropagation", l.RootfsPropagation)

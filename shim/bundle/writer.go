@@ -18,6 +18,8 @@ type writer struct {
 	depth, flat int
 	// invalid is set when some text was not UTF-8.
 	invalid bool
+	// filter is linux.seccomp ready made; see encode.
+	filter string
 }
 
 // open begins an object or an array.
