@@ -132,8 +132,11 @@ func (s *Sandbox) Abandon() {
 func (s *Sandbox) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.payload == s.pidfd {
+		s.payload = -1 // one descriptor by two names is closed once
+	}
 	for _, fd := range []*int{&s.status, &s.payload, &s.pidfd} {
-		if *fd >= 0 && !(fd == &s.pidfd && s.payload == s.pidfd) {
+		if *fd >= 0 {
 			unix.Close(*fd)
 		}
 		*fd = -1
