@@ -98,6 +98,9 @@ func checkLimits(t *testing.T, o outcome) {
 			}
 		}
 	}
+	if want[spec.LimitMemory] == spec.Enforced && len(o.Warnings) > 0 {
+		t.Errorf("warnings %q", o.Warnings)
+	}
 	if !maps.Equal(o.Enforcement.Limits, want) {
 		t.Errorf("limits %v, want %v", o.Enforcement.Limits, want)
 	}

@@ -17,7 +17,7 @@ import (
 // has answered.
 func (c *capsule) checkNothingLeft() {
 	c.Helper()
-	deadline := time.Now().Add(patient(15 * time.Second))
+	deadline := time.Now().Add(patient(5 * time.Second))
 	for {
 		left := c.left()
 		if len(left) == 0 {
@@ -39,8 +39,7 @@ func (c *capsule) left() []string {
 		return []string{err.Error()}
 	}
 	for _, e := range entries {
-		log, _ := os.ReadFile(filepath.Join(stateDir(), "executions", e.Name(), "shim.log")) // for the message only
-		left = append(left, fmt.Sprintf("directory %s %s", e.Name(), log))
+		left = append(left, contents(filepath.Join(stateDir(), "executions", e.Name()))...)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -104,4 +103,22 @@ func (c *capsule) groups() []string {
 		left = append(left, err.Error())
 	}
 	return left
+}
+
+// contents lists a directory for a message, with the text of the shim's log.
+func contents(dir string) []string {
+	var list []string
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it is going away
+		}
+		text := ""
+		if d.Name() == "shim.log" {
+			b, _ := os.ReadFile(path)
+			text = string(b)
+		}
+		list = append(list, strings.TrimSpace(fmt.Sprint(d.Type(), " ", path, " ", text)))
+		return nil
+	})
+	return list
 }
