@@ -27,17 +27,17 @@ var networkARM64 string
 func generated(name, goarch string) (key, object string) {
 	switch name + "/" + goarch {
 	case "default/amd64":
-		return "db689eedcd447ef5f0f0efe6333805b63a93602171953cc3a0a287dd01ca30a8", defaultAMD64
+		return "5266627f0b3ed175897a2e49993f40adb9226ba87743a986a4894d558d571154", defaultAMD64
 	case "default/arm64":
-		return "3b33b6fba3149c6d72f59368d1ca2bab9c5fe784f8bd15fec71cd0d311b6b769", defaultARM64
+		return "ad278c737f5ab2690a28e17d7d140564b170e64660c4acc26a3e19549b9c7bee", defaultARM64
 	case "strict/amd64":
-		return "e3e190b1cdf1ca2a373fb5d2a112c5b495c0f8d98ea06f52c649e43a01ce45cc", strictAMD64
+		return "bad31ead4cb663a531d21bd0c9571193303ee98cf91d4ea60cd0f2203fc61d9a", strictAMD64
 	case "strict/arm64":
-		return "3ef0efe27209587f9faa53197e5fed20c42755f9e49cff72be4ec0ba24e839c4", strictARM64
+		return "1ffdf1b2793f3bb8ad0d8c7edb68c56546b086e8b31bb505a347ced86bec75ac", strictARM64
 	case "network/amd64":
-		return "4de2c879c55749aef88d14c1ab1e89a730b9e76a18ac81fa275dd2de2854735e", networkAMD64
+		return "3269bf4e2199a388f6511b299a038903370aa6469c4b1d034174f66c1bad283a", networkAMD64
 	case "network/arm64":
-		return "f45a5fc0d595173a0c362ffc496ea3f0652ebd29bde8b84781ee71da69baa55a", networkARM64
+		return "bae2f3b4aadc950837b3f634fb35bf880c27c309f8a129b2e0c5a41b161f00e0", networkARM64
 	}
 	return "", ""
 }
