@@ -216,3 +216,15 @@ func (o outcome) errors() string {
 func sh(script string, args ...string) []string { return append([]string{"sh", "-c", script}, args...) }
 
 func python(program string) []string { return []string{"python3", "-c", program} }
+
+// complaints is what capsulectl or the payload wrote to stderr, without the
+// warnings that every run gives where there is no control group.
+func (o outcome) complaints() string {
+	var rest strings.Builder
+	for line := range strings.Lines(o.stderr) {
+		if !strings.HasPrefix(line, "capsule: warning: limit ") || os.Geteuid() == 0 || delegated() {
+			rest.WriteString(line)
+		}
+	}
+	return rest.String()
+}
