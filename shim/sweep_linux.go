@@ -23,9 +23,24 @@ func Sweep(state layout.State) error {
 	}
 	var errs []error
 	for _, entry := range entries {
-		errs = append(errs, sweepOne(state, entry.Name()))
+		if isID(entry.Name()) {
+			errs = append(errs, sweepOne(state, entry.Name()))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// isID tells whether a name is shaped like an execution id; anything else in
+// the directory is not ours to remove.
+func isID(name string) bool {
+	for i, c := range []byte(name) {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		hex := c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
+		if dash != (c == '-') || !dash && !hex {
+			return false
+		}
+	}
+	return len(name) == 36
 }
 
 // claim takes the lock of an execution's directory. It is false when its shim

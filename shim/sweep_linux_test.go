@@ -22,8 +22,9 @@ func open(t *testing.T, dir string) int {
 
 func TestSweepTakesOnlyTheDead(t *testing.T) {
 	state := layout.State(t.TempDir())
-	alive, dead := state.Execution("capsule-test-alive"), state.Execution("capsule-test-dead")
-	for _, dir := range []layout.Dir{alive, dead} {
+	other := state.Execution("lost+found")
+	alive, dead := state.Execution("00000000-57e5-4000-8000-000000000001"), state.Execution("00000000-57e5-4000-8000-000000000002")
+	for _, dir := range []layout.Dir{alive, dead, other} {
 		if err := os.MkdirAll(dir.Bundle(), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -36,6 +37,9 @@ func TestSweepTakesOnlyTheDead(t *testing.T) {
 	}
 	if _, err := os.Stat(alive.Bundle()); err != nil {
 		t.Errorf("a live execution was swept: %v", err)
+	}
+	if _, err := os.Stat(string(other)); err != nil {
+		t.Errorf("what is no execution was swept: %v", err)
 	}
 	if _, err := os.Stat(string(dead)); !os.IsNotExist(err) {
 		t.Errorf("a dead execution was left: %v", err)

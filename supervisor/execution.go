@@ -23,6 +23,25 @@ const inlineMax = 2 << 20
 // that was cancelled. After that its connection is closed, which ends it too.
 const killPatience = 15 * time.Second
 
+// sweepPatience is how long a response is held back for the removal of what
+// other executions left. It goes on without us.
+const sweepPatience = 2 * time.Second
+
+// within waits for f, but not for longer than d.
+func within(d time.Duration, f func() bool) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case <-done:
+	case <-late.C:
+	}
+}
+
 // Execution is a started one. Its methods are safe for concurrent use.
 type Execution struct {
 	id         string
@@ -30,7 +49,7 @@ type Execution struct {
 	supervisor *Supervisor
 	client     *ttrpc.Client
 	shim       shimv1.ShimClient
-	process    process
+	process    *process
 	created    time.Time
 	sweep      func() bool // waits for the removal of what dead shims left
 
@@ -161,10 +180,14 @@ func (e *Execution) Kill(sig syscall.Signal, all bool) error {
 func (e *Execution) Wait() *spec.Response {
 	<-e.done
 	if e.response.Termination.Reason == spec.ReasonShimLost {
-		e.process.wait() // it is dead; its directory lock is free now
-		e.supervisor.sweepDead("")()
+		// It is dead, or ends now that its connection is closed; one that does
+		// neither, being stopped for instance, is not waited for for ever.
+		stuck := time.AfterFunc(killPatience, e.process.kill)
+		e.process.wait() // its directory lock is free now
+		stuck.Stop()
+		within(sweepPatience, e.supervisor.sweepDead(""))
 	}
-	e.sweep()
+	within(sweepPatience, e.sweep)
 	go e.process.wait() // whoever lives on reaps it
 	return e.response
 }

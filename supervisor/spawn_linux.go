@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/containerd/ttrpc"
@@ -116,26 +117,45 @@ func (e *Execution) startShim(lock *os.File) (net.Conn, error) {
 	return conn, nil
 }
 
-// process is a child that is waited for by its pid, which stays ours until then.
-type process int
+// process is a child. Its pid is used only until it is waited for: afterwards
+// the number may be that of another child.
+type process struct {
+	pid  int
+	once sync.Once
+	mu   sync.Mutex
+	dead bool
+}
 
 // startProcess starts the shim program with the given descriptors from 0 on.
 // os.StartProcess would first fork a process only to see whether pidfds work.
-func (s *Supervisor) startProcess(args []string, files ...*os.File) (process, error) {
+func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, error) {
 	fds := make([]uintptr, len(files))
 	for i, f := range files {
 		fds[i] = f.Fd()
 	}
 	// A session of its own: signals of the caller's terminal are not for it.
 	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: shimEnvironment, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
-	return process(pid), err
+	return &process{pid: pid}, err
 }
 
-// wait reaps the process. How it ended is told by what it wrote.
-func (p process) wait() {
-	for {
-		if _, err := syscall.Wait4(int(p), nil, 0, nil); err != syscall.EINTR {
-			return
+// wait returns when the process is dead. How it ended is told by what it wrote.
+func (p *process) wait() {
+	p.once.Do(func() {
+		var info unix.Siginfo
+		for unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dead = true
+		_, _ = syscall.Wait4(p.pid, nil, 0, nil) // it is dead: this only reaps it
+	})
+}
+
+// kill ends the process if it is not dead.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.dead {
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it is ours and not reaped
 	}
 }

@@ -27,6 +27,9 @@ func (s *Supervisor) sweepDead(mine string) (wait func() bool) {
 		return wait
 	}
 	for _, name := range names {
+		if _, err := executionID(name); err != nil {
+			continue // nothing of ours
+		}
 		if name != mine && abandoned(int(dir.Fd()), name) {
 			return s.startSweep()
 		}

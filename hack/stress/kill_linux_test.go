@@ -180,6 +180,39 @@ func TestSignalledCallers(t *testing.T) {
 	sweepByStart(t)
 }
 
+// A shim that is stopped does not hold its caller for ever.
+func TestStoppedShim(t *testing.T) {
+	cmd := command(t, "--output", "json", "--", "sleep", "1000")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shim := shimOf(cmd)
+	if shim < 0 {
+		t.Fatal("no shim")
+	}
+	defer unix.Close(shim)
+	if err := unix.PidfdSendSignal(shim, unix.SIGSTOP, nil, 0); err != nil {
+		t.Error(err)
+	}
+	wait(20 * time.Millisecond)
+	for range 3 { // the third is for the impatient
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		wait(20 * time.Millisecond)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("it ended well: %s", stdout.String())
+	}
+	if err := unix.PidfdSendSignal(shim, unix.SIGCONT, nil, 0); err != nil && err != unix.ESRCH {
+		t.Error(err)
+	}
+	nothingLives(t)
+	sweepByStart(t)
+}
+
 // One id, two callers: one of them runs.
 func TestOneIDTwice(t *testing.T) {
 	for range scaled(20) {
