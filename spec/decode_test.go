@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 			OutputPolicy: spec.OutputTruncate, MaxPids: 100, DiskBytes: 67108864,
 			Rlimits: map[string]spec.Rlimit{
 				"core": {}, "nofile": {Soft: 1024, Hard: 1024},
-				"nproc": {Soft: 101, Hard: 101}, "fsize": {Soft: 67108864, Hard: 67108864},
+				"nproc": {Soft: 101, Hard: 101}, "fsize": {Soft: 67108864 + 65536, Hard: 67108864 + 65536},
 			},
 		},
 		Isolation: spec.Isolation{
@@ -73,7 +73,7 @@ func TestEveryField(t *testing.T) {
 			IO: &spec.IOLimits{ReadBytesPerSecond: ptr(int64(1000)), WriteOpsPerSecond: ptr(int64(9223372036854775807))},
 			Rlimits: map[string]spec.Rlimit{
 				"nofile": {Soft: 64, Hard: 64}, "stack": {Soft: 8388608, Hard: 18446744073709551615}, "core": {Soft: 1, Hard: 1},
-				"nproc": {Soft: 32769, Hard: 32769}, "fsize": {Soft: 65536, Hard: 65536},
+				"nproc": {Soft: 32769, Hard: 32769}, "fsize": {Soft: 131072, Hard: 131072},
 			},
 		},
 		Isolation: spec.Isolation{

@@ -51,7 +51,7 @@ const (
 )
 
 // Complete fills in the rlimits that the request does not name: core 0,
-// nofile 1024, nproc max_pids + 1 and fsize disk_bytes. Call it after
+// nofile 1024, nproc max_pids + 1 and fsize disk_bytes + 64 KiB. Call it after
 // everything else is set; a second call changes nothing.
 //
 // Nproc is one more than max_pids because capsule's init counts among the
@@ -64,9 +64,14 @@ func (r *Request) Complete() {
 	set("core", defaultCore)
 	set("nofile", defaultNofile)
 	set("nproc", uint64(max(r.Resources.MaxPids, 0))+1)
-	set("fsize", uint64(max(r.Resources.DiskBytes, 0)))
+	set("fsize", uint64(max(r.Resources.DiskBytes, 0))+fsizeSlack)
 	for name, l := range r.Resources.Rlimits {
 		limits[name] = l
 	}
 	r.Resources.Rlimits = limits
 }
+
+// fsizeSlack is what the default fsize exceeds disk_bytes by: a file that fills
+// its file system gets ENOSPC, which programs handle, before SIGXFSZ, which
+// kills them.
+const fsizeSlack = 64 << 10

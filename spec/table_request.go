@@ -71,7 +71,7 @@ var resourcesObject = object{title: "resources", fields: []field{
 	{name: "io", at: func(o any) any { return &o.(*Resources).IO }, object: &ioObject,
 		doc: "Bounds on the traffic to block devices, where the host can enforce them. Null: none."},
 	{name: "rlimits", at: func(o any) any { return &o.(*Resources).Rlimits }, max: 16, object: &rlimitObject,
-		doc:     "Limits of getrlimit(2) by OCI name without `RLIMIT_`, in lower case; a bare number sets soft and hard. Those not named: `core` 0, `nofile` 1024, `nproc` max_pids + 1, `fsize` disk_bytes.",
+		doc:     "Limits of getrlimit(2) by OCI name without `RLIMIT_`, in lower case; a bare number sets soft and hard. Those not named: `core` 0, `nofile` 1024, `nproc` max_pids + 1, `fsize` disk_bytes + 65536 (so that a full disk is ENOSPC, not SIGXFSZ).",
 		accepts: "soft <= hard"},
 }}
 

@@ -124,7 +124,7 @@ func TestCompleteKeepsWhatIsNamed(t *testing.T) {
 	r.Resources.Rlimits = own
 	r.Resources.MaxPids, r.Resources.DiskBytes = -5, -5
 	r.Complete()
-	want := map[string]spec.Rlimit{"nproc": {Soft: 5, Hard: 6}, "stack": {Soft: 1, Hard: 1}, "core": {}, "nofile": {Soft: 1024, Hard: 1024}, "fsize": {}}
+	want := map[string]spec.Rlimit{"nproc": {Soft: 5, Hard: 6}, "stack": {Soft: 1, Hard: 1}, "core": {}, "nofile": {Soft: 1024, Hard: 1024}, "fsize": {Soft: 65536, Hard: 65536}}
 	if !reflect.DeepEqual(r.Resources.Rlimits, want) {
 		t.Errorf("%+v", r.Resources.Rlimits)
 	}
