@@ -30,6 +30,7 @@ const (
 	reportFailed  = 1 // a step failed: phase, step and errno tell which
 	reportStarted = 2 // execve succeeded; the payload's pidfd comes along
 	reportExited  = 3 // value is the payload's wait status
+	reportReady   = 4 // one byte, from a payload without init that is about to execve
 )
 
 // The phases of a plan.

@@ -31,8 +31,12 @@ type Sandbox struct {
 // (CLOCK_MONOTONIC), or the fault of the step that failed.
 func (s *Sandbox) Started() (time.Duration, error) {
 	r, fd, err := s.receive()
+	ready := err == nil && r.kind == reportReady
+	if ready {
+		r, fd, err = s.receive()
+	}
 	switch {
-	case errors.Is(err, io.EOF) && !s.plan.HasInit:
+	case errors.Is(err, io.EOF) && ready:
 		// The payload is process 1: execve closed the socket.
 		s.setPayload(s.pidfd)
 		return monotonic(), nil
@@ -156,6 +160,9 @@ func (s *Sandbox) receive() (report, int, error) {
 		}
 		if err == unix.ECONNRESET || err == nil && n == 0 {
 			return r, -1, io.EOF
+		}
+		if err == nil && n == 1 {
+			return report{kind: reportReady}, -1, nil
 		}
 		if err != nil || n != int(reportSize) {
 			return r, -1, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))

@@ -52,6 +52,9 @@ func (c *compiler) payload() error {
 	if c.facts.NoInit {
 		c.field = "process"
 		c.do(OpPrctl, "", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), flag(sigKill, "SIGKILL"), imm(0), imm(0), imm(0))
+		// A launcher that died before that sends no signal any more: EPIPE. One
+		// that lives learns that the end of the socket will be execve.
+		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegSync), raw([]byte{1}, "one byte"), imm(1)}, Expect: 1, Path: "launcher"})
 	}
 	c.field = "process"
 	c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), flag(closeRangeCloexec, "CLOSE_RANGE_CLOEXEC"))
