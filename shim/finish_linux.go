@@ -25,9 +25,23 @@ func (e *execution) finish() {
 	if err := layout.WriteFile(e.dir.Result(), e.response); err != nil {
 		// Without a record the result may be lost with this process; the caller
 		// that waits still gets it, and is told.
-		r.Warnings = append(r.Warnings, "the result could not be recorded: "+err.Error())
-		e.response = r.Encode(false)
+		e.response = unrecorded(r, len(e.response), err)
 	}
+}
+
+// unrecorded is a response that could not be written down. One that is too large for a
+// message, and so would be read from its record, goes without the output: a
+// success without it would be a lie.
+func unrecorded(r *spec.Response, size int, err error) []byte {
+	r.Warnings = append(r.Warnings, "the result could not be recorded: "+err.Error())
+	if size > inlineMax {
+		r.Stdout, r.Stderr, r.StdoutEncoding, r.StderrEncoding = nil, nil, "", ""
+		r.Warnings = append(r.Warnings, "the output is too large to be delivered without a record")
+		if r.Status == spec.StatusSuccess {
+			r.Status, r.Error = spec.StatusError, spec.ErrorFrom(err)
+		}
+	}
+	return r.Encode(false)
 }
 
 func (e *execution) verdictResponse() *spec.Response {

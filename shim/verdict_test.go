@@ -76,3 +76,20 @@ func TestWhatStrikesAfterTheEndIsNoVerdict(t *testing.T) {
 		t.Errorf("reason %s, want exited", v.reason)
 	}
 }
+
+func TestResponseThatCannotBeRecorded(t *testing.T) {
+	full := fault.New(fault.IO, "write", "no space left on device")
+	for _, size := range []int{10, inlineMax + 1} {
+		r := &spec.Response{Status: spec.StatusSuccess, Termination: spec.Termination{Reason: spec.ReasonExited}}
+		r.SetOutput(make([]byte, size), nil)
+		data := unrecorded(r, len(r.Encode(false)), full)
+		got, err := spec.DecodeResponse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := size > inlineMax
+		if len(data) > inlineMax || (got.Status == spec.StatusSuccess) == large || (got.Stdout == nil) != large || len(got.Warnings) == 0 {
+			t.Errorf("%d bytes of output: %d bytes, status %s, warnings %v", size, len(data), got.Status, got.Warnings)
+		}
+	}
+}
