@@ -41,6 +41,9 @@ func readRequest(r io.Reader, limit int) ([]byte, error) {
 	}
 	f := *fault.From(err, fault.IO)
 	f.Op = "read the request from stdin"
+	if f.Code == fault.OutOfRange {
+		return nil, fault.List{&f} // a problem of the document, as the decoder tells them
+	}
 	return nil, &f
 }
 
