@@ -1,0 +1,110 @@
+package walls
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// attackerPath is where the sandbox sees the attacker.
+const attackerPath = "/attacker"
+
+// TestMain is also the attacker: "attack NAME..." runs those attacks and
+// prints one line for each.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "attack" {
+		attack(os.Args[2:])
+		os.Exit(0)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(scratchDir()) // in /tmp; nothing else is left to tell
+	os.Exit(code)
+}
+
+// attack runs the named attacks in order. NAME:ARGUMENT hands one over.
+func attack(names []string) {
+	for _, name := range names {
+		key, argument, _ := strings.Cut(name, ":")
+		run, ok := attacks[key]
+		if !ok {
+			fmt.Printf("%s unknown\n", name)
+			continue
+		}
+		fmt.Printf("%s %s\n", name, strings.ReplaceAll(run(argument), "\n", "|"))
+	}
+}
+
+// scratchDir is the directory of this process for what its tests share.
+var scratchDir = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("/tmp", "capsule-walls-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return dir
+})
+
+// scratch is a directory below it for one test, searchable by everybody:
+// payloads of other user ids are to reach what is bound from it.
+func scratch(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratchDir(), "")
+	must(t, err)
+	must(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// programs is the directory of capsulectl and its companions: CAPSULE_BIN, or
+// built from this tree, so that an old build in bin/ decides nothing.
+var programs = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv("CAPSULE_BIN"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir := filepath.Join(scratchDir(), "bin")
+	for _, b := range []struct{ cgo, program string }{
+		{"CGO_ENABLED=0", "capsulectl"}, {"CGO_ENABLED=0", "capsule-shim"}, {"CGO_ENABLED=1", "capsule-seccomp"},
+	} {
+		build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs,osusergo,netgo", "-o", dir+"/", "../../cmd/"+b.program)
+		build.Env = append(os.Environ(), b.cgo)
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", b.program, err, out)
+		}
+	}
+	return dir, nil
+})
+
+// slow is the factor by which this machine is slower than an ordinary one.
+var slow = sync.OnceValue(func() int {
+	if n, err := strconv.Atoi(os.Getenv("CAPSULE_TEST_SLOW")); err == nil && n > 0 {
+		return n
+	}
+	return 1
+})
+
+func patient(d time.Duration) time.Duration { return d * time.Duration(slow()) }
+
+// rootless tells which expectations hold: with one mapped id and no privilege,
+// or with a slot of host ids.
+func rootless() bool { return os.Geteuid() != 0 }
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if rootless() {
+		t.Skip("needs root: a second user id must be mapped")
+	}
+}
