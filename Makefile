@@ -9,8 +9,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/capsule
 # Where hack/deps.sh puts a Go of its own, when the machine had none.
 export PATH := $(CACHE)/go/bin:$(PATH)
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+# Asked once, so that one run of make has one answer.
+VERSION := $(or $(VERSION),$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown))
+COMMIT := $(or $(COMMIT),$(shell git rev-parse HEAD 2>/dev/null))
 BIN ?= bin
 DIST ?= dist
 
@@ -100,11 +101,11 @@ pre-commit: fmt generate check ## What to run before a commit: fmt, generate, ch
 .PHONY: build-release
 build-release: deps ## Pack reproducible archives for amd64 and arm64 into dist/
 	@hack/deps.sh pack
-	@VERSION=$(VERSION) DIST=$(DIST) hack/release.sh build
+	@VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) hack/release.sh build
 
 .PHONY: release-check
 release-check: build-release ## Unpack dist/, check it and rebuild it bit by bit
-	@VERSION=$(VERSION) DIST=$(DIST) hack/release.sh check
+	@VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) hack/release.sh check
 
 .PHONY: clean
 clean: ## Remove bin/ and dist/

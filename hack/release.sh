@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs the release archives, and checks them.
 #
-#   VERSION=v DIST=dir hack/release.sh build|check
+#   VERSION=v COMMIT=hash DIST=dir hack/release.sh build|check
 #
 # One archive for each architecture and a SHA256SUMS. Archives are reproducible:
 # the same commit and Go version give the same bytes. capsule-seccomp holds
@@ -10,8 +10,14 @@
 # E2003 rather than left out silently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${VERSION:?}" "${DIST:?}"
+: "${VERSION:?}" "${COMMIT:?}" "${DIST:?}"
 tags=urfave_cli_no_docs
+# Every program but the one with C in it.
+pure=()
+for main in cmd/*/main.go; do
+  dir=./${main%/main.go}
+  [ "$dir" = ./cmd/capsule-seccomp ] || pure+=("$dir")
+done
 epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 # compiler ARCH: a C compiler that can link libseccomp for it, or nothing.
@@ -29,14 +35,14 @@ compiler() {
 
 # pack ARCH DIR: build into DIR and pack; prints the archive's name.
 pack() {
-  local arch=$1 dir=$2 cc name ldflags="-s -w -X main.version=$VERSION -X main.commit=$(git rev-parse HEAD)"
+  local arch=$1 dir=$2 cc name ldflags="-s -w -X main.version=$VERSION -X main.commit=$COMMIT"
   cc=$(compiler "$arch")
   name=capsule-$VERSION-linux-$arch
   [ -n "$cc" ] || name=$name-noseccomp
   rm -rf "${dir:?}/$name"
   mkdir -p "$dir/$name"
   CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=false -tags $tags -ldflags "$ldflags" \
-    -o "$dir/$name/" ./cmd/capsulectl ./cmd/capsuled ./cmd/capsule-shim
+    -o "$dir/$name/" "${pure[@]}"
   if [ -n "$cc" ]; then
     CGO_ENABLED=1 CC=$cc GOARCH=$arch go build -trimpath -buildvcs=false -tags "$tags,osusergo,netgo" \
       -ldflags "$ldflags -linkmode external -extldflags -static" -o "$dir/$name/" ./cmd/capsule-seccomp
