@@ -122,17 +122,17 @@ func (e *execution) monitor() {
 	} else {
 		e.note(func(o *observation) { o.failure = err })
 	}
-	e.collect()
+	e.collect(err == nil && exit.Alone)
 }
 
 // collect takes what is left of the output, then ends the tree and reads the
-// counters. Survivors of the payload get a short quiet time for last words.
-func (e *execution) collect() {
-	alone := true
+// counters. Survivors of the payload get a short quiet time for last words; a
+// payload that was alone leaves nothing to wait for.
+func (e *execution) collect(alone bool) {
 	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
 		alone = s.Drain(output.DefaultQuiet, output.DefaultMax) && alone
 	}
-	if !alone || !e.empty() {
+	if !alone {
 		e.killTree()
 		if e.group != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
@@ -144,15 +144,6 @@ func (e *execution) collect() {
 		s.Finish()
 	}
 	e.measure()
-}
-
-// empty tells whether no process of the sandbox is left, where that can be told.
-func (e *execution) empty() bool {
-	if e.group == nil {
-		return false
-	}
-	empty, err := e.group.Empty()
-	return err == nil && empty
 }
 
 // measure reads the counters of the kernel.
@@ -199,7 +190,13 @@ func (e *execution) endGently() {
 
 func (e *execution) onOutputLimit() {
 	e.note(func(o *observation) { o.outputLimit = true })
-	go e.killTree()
+	go func() {
+		// A quick command has written too much before its start is known.
+		<-e.running
+		if e.sandbox != nil {
+			e.killTree()
+		}
+	}()
 }
 
 // watchCPU ends the execution when its tree has used up its CPU time, counted
