@@ -3,6 +3,8 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 )
 
 // directory makes an empty directory that a sandbox may be given.
@@ -28,4 +30,19 @@ func (c *capsule) write(dir, name, text string) string {
 		c.Fatal(err)
 	}
 	return path
+}
+
+// unixEpoch is a deadline that is over.
+var unixEpoch = time.Unix(0, 1)
+
+func decimal(n int) string { return strconv.Itoa(n) }
+
+// eventually waits until a condition holds that sends no event.
+func (c *capsule) eventually(what string, holds func() bool) {
+	c.Helper()
+	for deadline := time.Now().Add(patient(10 * time.Second)); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.Fatal("never: " + what)
+		}
+	}
 }
