@@ -47,7 +47,7 @@ type report struct {
 	phase uint32
 	step  uint32
 	value uint32 // errno, or wait status
-	found uint32 // 1: the command exists, so ENOENT is about its interpreter
+	found uint32 // failed: 1 when the command exists, so ENOENT is about its interpreter; exited: see alone
 	_     uint32
 	nanos int64 // CLOCK_MONOTONIC
 }
@@ -274,7 +274,25 @@ func reap(m *machine, payload uintptr) {
 		if pid == payload {
 			now(m)
 			m.report.kind, m.report.value = reportExited, m.wait
+			m.report.found = alone(m)
 			syscall.RawSyscall(unix.SYS_WRITE, m.status, uintptr(unsafe.Pointer(&m.report)), reportSize)
+		}
+	}
+}
+
+// alone is 1 when no child is left. Every process of the namespace whose parent
+// died is process 1's child, so after the payload's end that means: no process.
+//
+//go:norace
+//go:nosplit
+func alone(m *machine) uint32 {
+	for {
+		pid, _, errno := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&m.wait)), unix.WALL|unix.WNOHANG, 0, 0, 0)
+		if errno == syscall.ECHILD {
+			return 1
+		}
+		if errno != 0 || pid == 0 {
+			return 0
 		}
 	}
 }

@@ -77,6 +77,9 @@ func (s *Sandbox) lastWords() string {
 type Exit struct {
 	Status syscall.WaitStatus
 	At     time.Duration // CLOCK_MONOTONIC
+	// Alone: the payload was the last process of the sandbox but process 1,
+	// which ends by itself.
+	Alone bool
 }
 
 // Exited blocks until the payload has ended and returns its wait status as the
@@ -84,13 +87,14 @@ type Exit struct {
 func (s *Sandbox) Exited() (Exit, error) {
 	if !s.plan.HasInit {
 		status, _, err := waitPidfd(s.pidfd, s.Pid)
-		return Exit{Status: status, At: monotonic()}, err
+		// The kernel lets process 1 be waited for when all others are dead.
+		return Exit{Status: status, At: monotonic(), Alone: true}, err
 	}
 	r, _, err := s.receive()
 	if err != nil {
 		return Exit{}, err
 	}
-	return Exit{Status: syscall.WaitStatus(r.value), At: time.Duration(r.nanos)}, nil
+	return Exit{Status: syscall.WaitStatus(r.value), At: time.Duration(r.nanos), Alone: r.found == 1}, nil
 }
 
 // Signal sends sig to the payload alone.
