@@ -24,6 +24,7 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpCapset: unix.SYS_CAPSET, plan.OpPrlimit: unix.SYS_PRLIMIT64, plan.OpDup3: unix.SYS_DUP3,
 	plan.OpCloseRange: unix.SYS_CLOSE_RANGE, plan.OpSeccomp: unix.SYS_SECCOMP, plan.OpSocket: unix.SYS_SOCKET,
 	plan.OpIoctl: unix.SYS_IOCTL, plan.OpFaccessat: unix.SYS_FACCESSAT, plan.OpExecve: unix.SYS_EXECVE, plan.OpUmask: unix.SYS_UMASK,
+	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by
@@ -187,6 +188,8 @@ func (e *encoder) program(steps []plan.Step) program {
 				in.args[k] = e.put(a.S, 0)
 			case plan.ArgProgram:
 				in.args[k] = e.filter(a.S)
+			case plan.ArgClock:
+				in.args[k] = uintptr(unsafe.Pointer(&e.machine.clock))
 			case plan.ArgVector:
 				in.args[k] = e.vector(a.Vec)
 			}

@@ -58,6 +58,9 @@ func (c *compiler) payload() error {
 	}
 	c.field = "process"
 	c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), flag(closeRangeCloexec, "CLOSE_RANGE_CLOEXEC"))
+	// The start of the command's wall clock. The last moment at which we may
+	// call anything: process 1 learns of execve only when it is scheduled again.
+	c.do(OpClockGettime, "", flag(1, "CLOCK_MONOTONIC"), Arg{Kind: ArgClock, Note: "start of the command"})
 	if len(c.facts.Filter) > 0 {
 		c.field = "linux.seccomp"
 		c.do(OpSeccomp, "", flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(0), program(c.facts.Filter, strconv.Itoa(len(c.facts.Filter)/8)+" instructions"))

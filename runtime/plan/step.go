@@ -43,6 +43,7 @@ const (
 	OpFaccessat
 	OpExecve
 	OpUmask
+	OpClockGettime
 	opCount
 )
 
@@ -53,7 +54,7 @@ var opNames = [OpCount]string{
 	"invalid", "read", "write", "close", "chdir", "fchdir", "openat", "openat2", "mkdirat", "symlinkat", "fchmod",
 	"open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "mount", "umount2", "pivot_root",
 	"unshare", "sethostname", "setdomainname", "setresuid", "setresgid", "setgroups", "setsid", "prctl", "capset",
-	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask",
+	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime",
 }
 
 // String is the kernel's name of the system call.
@@ -106,6 +107,7 @@ const (
 	ArgBytes                  // pointer to the bytes of S
 	ArgVector                 // pointer to a NULL-terminated array of pointers to Vec
 	ArgProgram                // pointer to a struct sock_fprog over the bytes of S
+	ArgClock                  // pointer to the launch's timespec
 )
 
 // Arg is one argument of a step.
