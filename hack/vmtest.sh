@@ -34,7 +34,16 @@ export VMTEST_CACHE=${VMTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/capsule-vmte
 mkdir -p "$VMTEST_CACHE"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/capsule-vm.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# Every machine is a process group of its own, so that nothing outlives us.
+set -m
+stop() {
+  local group
+  for group in $(jobs -p); do kill -- "-$group" 2>/dev/null || true; done
+  wait
+  rm -rf "$work"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
 chmod 755 "$work"
 
 # The layout of the checkout is kept, so that tests find what stands beside them
@@ -61,11 +70,12 @@ cat >"$work/driver" <<'D'
 #!/bin/bash
 # Runs inside the machine. Output goes to files: the console has one channel.
 export CAPSULE_TEST_SLOW=10 CAPSULE_BIN=$TOP/bin
-mkdir -p /tmp/home && export HOME=/tmp/home
+# go run compiles Go's own library first: a quarter of an hour in here.
+skip='^TestPrograms$/^go_run$'
 while read -r p; do
   cd "$TOP/$p"
   name=${p//\//+} began=$SECONDS
-  ./kernel.test -test.v=test2json -test.timeout="${SECONDS_EACH}s" >"$OUT/$name" 2>&1 </dev/null
+  ./kernel.test -test.v=test2json -test.timeout="${SECONDS_EACH}s" -test.skip "$skip" >"$OUT/$name" 2>&1 </dev/null
   status=$?
   echo $status >"$OUT/$name.status"
   echo "  $CONFIG $p: exit $status, $((SECONDS - began)) s"
