@@ -24,7 +24,7 @@ func (o outcome) counted(t *testing.T, total, kept int64) {
 func TestFlood(t *testing.T) {
 	c := begin(t)
 	size := int64(1 << 30)
-	if slow() > 1 {
+	if slow() > 1 || testing.Short() {
 		size = 64 << 20
 	}
 	o := c.run(object{"command": sh("yes | head -c " + strconv.FormatInt(size, 10)), "timeout_ms": ms(patient(time.Minute))})

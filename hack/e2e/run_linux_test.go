@@ -59,7 +59,7 @@ func (c *capsule) program(args ...string) *exec.Cmd {
 	if err != nil {
 		c.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patient(2*time.Minute))
+	ctx, cancel := context.WithTimeout(context.Background(), patient(6*time.Minute))
 	c.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, dir+"/capsulectl", args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "CAPSULE_STATE=" + stateDir()}, c.env...)
