@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +36,18 @@ var (
 	initKnobs   = []string{"oom_score_adj", "oom_adj", "coredump_filter", "comm", "clear_refs", "mem", "uid_map", "gid_map", "setgroups",
 		"timerslack_ns", "autogroup", "sched", "attr/current", "loginuid", "timens_offsets"}
 )
+
+// settle waits until process 1 has dropped its capabilities, which protect it
+// as long as it has them: what is to be seen is how it is afterwards.
+func settle() {
+	for end := monotonic() + 10e9; monotonic() < end; {
+		status, err := os.ReadFile("/proc/1/status")
+		if err != nil || strings.Contains(string(status), "CapPrm:\t0000000000000000\n") {
+			return
+		}
+		_, _ = unix.Poll(nil, 1)
+	}
+}
 
 // initFiles tries all of them on process 1 and gives those that let it in.
 func initFiles(string) string {
@@ -72,23 +83,30 @@ func initFiles(string) string {
 }
 
 // initRace reaches for process 1 from the first moment on, while it still
-// becomes what it will be.
-func initRace(duration string) string {
-	d, err := time.ParseDuration(duration)
-	if err != nil {
-		return err.Error()
-	}
-	for end := time.Now().Add(d); time.Now().Before(end); {
+// becomes what it will be. It prints the time of each attempt that failed, and
+// ends when it succeeds or stdin does.
+func initRace(string) string {
+	poll := []unix.PollFd{{Fd: 0, Events: unix.POLLRDHUP}}
+	for {
 		for _, name := range []string{"mem", "environ"} {
 			if fd, err := unix.Open("/proc/1/"+name, unix.O_RDONLY, 0); err == nil {
-				// Opened without the right to trace it reads as empty: a
-				// dead process's memory.
-				n, err := unix.Pread(fd, make([]byte, 1), 0)
-				return fmt.Sprint("opened ", name, " ", n, " ", errnoName(err))
+				unix.Close(fd)
+				return "opened " + name
 			}
 		}
+		fmt.Println(monotonic())
+		if n, _ := unix.Poll(poll, 2); n > 0 && poll[0].Revents&unix.POLLHUP != 0 {
+			return "never"
+		}
 	}
-	return "never"
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds: the same inside and outside, as
+// long as the time namespace has no offset.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
+	return ts.Nano()
 }
 
 // exes are the programs that links in /proc lead to.

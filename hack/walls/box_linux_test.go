@@ -120,6 +120,16 @@ type running struct {
 // start launches a plan. Whatever is in it dies after a minute.
 func (b box) start(t testing.TB, p *plan.Plan) (*running, error) {
 	t.Helper()
+	r, err := b.launch(t, p)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.started()
+}
+
+// launch is start without waiting for the command to run.
+func (b box) launch(t testing.TB, p *plan.Plan) (*running, error) {
+	t.Helper()
 	stdin := b.stdin
 	if stdin == nil {
 		null, err := os.Open(os.DevNull)
@@ -141,13 +151,19 @@ func (b box) start(t testing.TB, p *plan.Plan) (*running, error) {
 		r.Close()
 		return nil, err
 	}
-	if _, err := sb.Started(); err != nil {
-		sb.Abandon()
-		r.Close()
-		return nil, err
-	}
 	timer := time.AfterFunc(patient(time.Minute), func() { _ = sb.Kill() })
 	return &running{sb, r, timer.Stop}, nil
+}
+
+// started waits until the command runs and process 1 has said so.
+func (r *running) started() error {
+	_, err := r.sb.Started()
+	if err != nil {
+		r.cancel()
+		r.sb.Abandon()
+		r.out.Close()
+	}
+	return err
 }
 
 // finish reads to the end and reaps.

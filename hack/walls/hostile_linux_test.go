@@ -146,7 +146,7 @@ func TestHostileRootfs(t *testing.T) {
 		a := capsulectl(t, state, map[string]any{
 			"command": []string{attackerPath, "attack", secretInside, "read:/etc/secret", "read:/usr/secret", "read:/var/secret", "read:/data/secret",
 				"read:/var/tmp/secret", "devices", "create:/tmp/made", "create:/run/made", "create:/workspace/made", "create:/dev/shm/made", "processes"},
-			"isolation": map[string]any{"rootfs": root, "bind_mounts": binds},
+			"isolation": map[string]any{"rootfs": root, "bind_mounts": binds, "allow_degraded": []string{spec.WallIDMap}},
 		})
 		switch {
 		case c.refused && a.code != 125:
@@ -213,7 +213,7 @@ func race(t *testing.T, path string, readonly bool, secret string, n int) (shown
 	for i := 0; i < n || (shown == 0 || refused == 0) && i < 3*n; i++ {
 		a := capsulectl(t, state, map[string]any{
 			"command": []string{attackerPath, "attack", "read:/host", "open:/host"},
-			"isolation": map[string]any{"bind_mounts": []any{map[string]any{"source": exe, "destination": attackerPath},
+			"isolation": map[string]any{"allow_degraded": []string{spec.WallIDMap}, "bind_mounts": []any{map[string]any{"source": exe, "destination": attackerPath},
 				map[string]any{"source": path, "destination": "/host", "readonly": readonly}}},
 		})
 		switch {

@@ -80,7 +80,7 @@ func TestCapabilities(t *testing.T) {
 // bounding set and securebits leave the new user without capabilities.
 func TestSetuidFile(t *testing.T) {
 	needRoot(t)
-	dir := scratch(t)
+	dir := idmapped(t)
 	exe, err := os.Executable()
 	must(t, err)
 	program, err := os.ReadFile(exe)

@@ -10,6 +10,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/capsule-run/capsule/shim/host"
+	"github.com/capsule-run/capsule/spec"
 )
 
 // attackerPath is where the sandbox sees the attacker.
@@ -35,6 +38,9 @@ func attack(names []string) {
 		if !ok {
 			fmt.Printf("%s unknown\n", name)
 			continue
+		}
+		if key == "init-files" || strings.HasSuffix(key, "-init") && key != "become-init" {
+			settle()
 		}
 		fmt.Printf("%s %s\n", name, strings.ReplaceAll(run(argument), "\n", "|"))
 	}
@@ -101,6 +107,47 @@ func patient(d time.Duration) time.Duration { return d * time.Duration(slow()) }
 // rootless tells which expectations hold: with one mapped id and no privilege,
 // or with a slot of host ids.
 func rootless() bool { return os.Geteuid() != 0 }
+
+// idmapped is a directory for one test whose file system supports idmapped
+// mounts, as every common one does in the kernels of today; tmpfs does since
+// Linux 6.3. Rootless nothing is idmapped, and any directory will do.
+func idmapped(t *testing.T) string {
+	t.Helper()
+	if rootless() {
+		return scratch(t)
+	}
+	for _, parent := range append([]string{"/tmp", os.TempDir(), "/var/tmp"}, openMounts(t)...) {
+		dir, err := os.MkdirTemp(parent, "capsule-walls-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+		must(t, os.Chmod(dir, 0o755))
+		r := spec.Default()
+		r.Isolation.WritablePaths = []string{dir}
+		if facts, err := host.Probe(r, host.Options{}); err == nil && facts.Host.Binds[0].IDMap {
+			return dir
+		}
+	}
+	t.Skip("needs a file system with idmapped mounts")
+	return ""
+}
+
+// openMounts are the mount points of disks that are like /tmp.
+func openMounts(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	var points []string
+	for line := range strings.Lines(string(text)) {
+		head, tail, _ := strings.Cut(line, " - ")
+		point := strings.Fields(head)[4]
+		if info, err := os.Stat(point); err == nil && strings.HasPrefix(tail, "ext4 ") && info.IsDir() && info.Mode().Perm() == 0o777 {
+			points = append(points, point)
+		}
+	}
+	return points
+}
 
 func needRoot(t *testing.T) {
 	t.Helper()

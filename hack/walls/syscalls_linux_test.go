@@ -72,7 +72,7 @@ var outcomes = map[string]outcome{
 	"io_uring_setup":    {"ENOSYS", "", ""},
 	"userfaultfd":       {"EPERM", "", ""},
 	"modify_ldt":        {"EPERM", "", ""},
-	"name_to_handle_at": {"EPERM", "EOVERFLOW or EOPNOTSUPP", ""},
+	"name_to_handle_at": {"EPERM", "EOVERFLOW or ENOTSUP", ""},
 	"open_by_handle_at": {"EPERM", "EINVAL or EPERM", ""},
 	"fanotify_init":     {"EPERM", "", ""},
 	"personality":       {"EPERM", "ok", ""},

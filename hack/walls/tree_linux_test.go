@@ -84,7 +84,7 @@ func TestReadonlyRoot(t *testing.T) {
 
 // TestReadonlyBind: a directory that the command owns, shown read-only.
 func TestReadonlyBind(t *testing.T) {
-	dir := scratch(t)
+	dir := idmapped(t)
 	must(t, os.WriteFile(dir+"/file", nil, 0o644))
 	b := box{}.with(func(r *spec.Request) {
 		r.Isolation.BindMounts = append(r.Isolation.BindMounts, spec.BindMount{Source: dir, Destination: "/host", Readonly: true})
