@@ -45,7 +45,8 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 
 // outcome is what a call gave.
 type outcome struct {
-	*spec.Response // nil: it printed none
+	*spec.Response       // nil: it printed none
+	undecoded      error // why it printed none
 	code           int
 	text, stderr   string
 }
@@ -53,10 +54,10 @@ type outcome struct {
 // String is for messages of tests.
 func (o outcome) String() string {
 	text := o.text
-	if len(text) > 2000 {
-		text = text[:2000] + "..."
+	if len(text) > 4000 {
+		text = text[:2000] + " ... " + text[len(text)-2000:]
 	}
-	return fmt.Sprintf("exit status %d, stdout %s, stderr %s", o.code, text, o.stderr)
+	return fmt.Sprintf("exit status %d, decoded %v, stdout %s, stderr %s", o.code, o.undecoded, text, o.stderr)
 }
 
 // is tells whether the response has this status, reason and, if any, code.
@@ -85,6 +86,8 @@ func result(t *testing.T, cmd *exec.Cmd, err error, stdout, stderr string) outco
 	o := outcome{code: cmd.ProcessState.ExitCode(), text: stdout, stderr: stderr}
 	if r, err := spec.DecodeResponse([]byte(stdout)); err == nil {
 		o.Response = r
+	} else {
+		o.undecoded = err
 	}
 	return o
 }
