@@ -24,12 +24,6 @@ func words(v ...uint64) []byte {
 	return b
 }
 
-// namespaceFlags are the flags of clone(2) and unshare(2), by name.
-var namespaceFlags = map[string]int{
-	"mount": unix.CLONE_NEWNS, "cgroup": unix.CLONE_NEWCGROUP, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC,
-	"user": unix.CLONE_NEWUSER, "pid": unix.CLONE_NEWPID, "net": unix.CLONE_NEWNET, "time": unix.CLONE_NEWTIME,
-}
-
 // cloning makes a child with flags. clone has no flag for a time namespace.
 func cloning(flags int) []call {
 	return []call{{unix.SYS_CLONE, []any{flags | int(unix.SIGCHLD), 0, 0, 0, 0}}}

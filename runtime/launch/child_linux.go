@@ -1,5 +1,7 @@
 package launch
 
+//lint:file-ignore U1000 Assembly calls the entry points of the child.
+
 import (
 	"syscall"
 	"unsafe"

@@ -28,6 +28,8 @@ type Options struct {
 }
 
 // cloneArgs is struct clone_args of clone3(2), Linux 5.7.
+//
+//lint:ignore U1000 The kernel's layout, of which some fields stay zero.
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }

@@ -41,6 +41,7 @@ func check(s *specs.Spec, f Facts) error {
 	}
 	refuse(f.Rootless && len(p.User.AdditionalGids) > 0, "process.user.additionalGids", "needs root")
 	h := s.Hooks
+	//lint:ignore SA1019 A deprecated hook is refused like the others.
 	refuse(h != nil && len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop)+len(h.Prestart) > 0, "hooks", later)
 	refuse(len(l.Devices) > 0, "linux.devices", "besides the default ones "+later)
 	refuse(len(l.NetDevices) > 0, "linux.netDevices", later)

@@ -33,6 +33,7 @@ func plainResources(r *specs.LinuxResources) bool {
 	if len(r.Devices) > 0 || r.BlockIO != nil || len(r.HugepageLimits) > 0 || r.Network != nil || len(r.Rdma) > 0 || len(r.Unified) > 0 {
 		return false
 	}
+	//lint:ignore SA1019 A deprecated field is written like the others.
 	if m := r.Memory; m != nil && (m.Reservation != nil || m.Kernel != nil || m.KernelTCP != nil || m.Swappiness != nil ||
 		m.DisableOOMKiller != nil || m.UseHierarchy != nil || m.CheckBeforeUpdate != nil) {
 		return false
