@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 
 // scratch is the directory of this process for all that its tests share.
 var scratch = sync.OnceValue(func() string {
-	// Directly below /tmp and open to everybody: payloads of other user ids
-	// are to reach what is bound from it.
-	dir, err := os.MkdirTemp("/tmp", "capsule-e2e-")
+	// Open to everybody: payloads of other user ids are to reach what is
+	// bound from it.
+	dir, err := os.MkdirTemp(disk(), "capsule-e2e-")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
@@ -41,6 +41,18 @@ var scratch = sync.OnceValue(func() string {
 	}
 	return dir
 })
+
+// disk is a directory for temporary files, if possible not on a tmpfs, of which
+// root can have idmapped mounts only since Linux 6.3.
+func disk() string {
+	for _, dir := range []string{os.TempDir(), "/var/tmp", "/scratch"} {
+		var fs unix.Statfs_t
+		if unix.Statfs(dir, &fs) == nil && fs.Type != unix.TMPFS_MAGIC && writable(dir) {
+			return dir
+		}
+	}
+	return os.TempDir()
+}
 
 // stateDir is the state directory that the tests share, so that a system call
 // filter is compiled once.
