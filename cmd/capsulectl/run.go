@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/log"
+
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor"
@@ -39,6 +41,9 @@ func (e embedded) Start(ctx context.Context, req *spec.Request, id string, st su
 }
 
 func openEmbedded() (engine, error) {
+	// ttrpc logs what it drops, such as the last acknowledgement of a stream
+	// that has ended; what matters reaches the caller as a fault.
+	log.L.Logger.SetOutput(io.Discard)
 	s, err := supervisor.New(supervisor.Options{})
 	if err != nil {
 		return nil, err
