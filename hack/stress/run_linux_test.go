@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"math/rand/v2"
 	"os/exec"
 	"sync"
 	"sync/atomic"
@@ -29,7 +29,7 @@ var serial atomic.Int64
 func newID() string { return fmt.Sprintf("%s-%012x", idPrefix(), serial.Add(1)) }
 
 var idPrefix = sync.OnceValue(func() string {
-	return fmt.Sprintf("%08x-57e5-4000-8000", uint32(os.Getpid())^uint32(time.Now().Unix()))
+	return fmt.Sprintf("%08x-57e5-4000-8000", rand.Uint32())
 })
 
 // command prepares `capsulectl run`, which is killed when it is not done in time.
@@ -39,7 +39,9 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, binaries(t)+"/capsulectl", append([]string{"run", "--execution-id", newID()}, args...)...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "CAPSULE_STATE=" + state()}
-	cmd.WaitDelay = time.Second
+	// Whoever inherits the pipes must not hold us for ever. On a loaded machine
+	// a second is too short: what came later would be cut off without an error.
+	cmd.WaitDelay = patient(patience)
 	return cmd
 }
 
