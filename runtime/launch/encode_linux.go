@@ -24,7 +24,7 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpCapset: unix.SYS_CAPSET, plan.OpPrlimit: unix.SYS_PRLIMIT64, plan.OpDup3: unix.SYS_DUP3,
 	plan.OpCloseRange: unix.SYS_CLOSE_RANGE, plan.OpSeccomp: unix.SYS_SECCOMP, plan.OpSocket: unix.SYS_SOCKET,
 	plan.OpIoctl: unix.SYS_IOCTL, plan.OpFaccessat: unix.SYS_FACCESSAT, plan.OpExecve: unix.SYS_EXECVE, plan.OpUmask: unix.SYS_UMASK,
-	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME,
+	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME, plan.OpKeyctl: unix.SYS_KEYCTL,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by

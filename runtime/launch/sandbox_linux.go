@@ -261,7 +261,7 @@ func stepCode(s plan.Step) fault.Code {
 	switch s.Op {
 	case plan.OpSetresuid, plan.OpSetresgid, plan.OpSetgroups:
 		return fault.IDMapping
-	case plan.OpUnshare, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid:
+	case plan.OpUnshare, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid, plan.OpKeyctl:
 		return fault.Namespace
 	case plan.OpWrite:
 		if s.Field == "linux.cgroupsPath" {

@@ -64,6 +64,7 @@ const (
 	securebitsLocked  = 0xeb // NOROOT and NO_CAP_AMBIENT_RAISE on, NO_SETUID_FIXUP and KEEP_CAPS off, all four locked
 	capVersion3       = 0x20080522
 	seccompSetFilter  = 1
+	keyctlJoinSession = 1
 	closeRangeCloexec = 4
 	sigKill           = 9
 	afInet            = 2

@@ -45,6 +45,14 @@ func (c *compiler) protectProc() error {
 
 // seal makes the root read-only and leaves the host's tree for good.
 func (c *compiler) seal() error {
+	if c.hasDev() {
+		// Everything that belongs in /dev is there; user 0 and a rootless
+		// payload own the directory and could fill it.
+		c.field = "linux.devices"
+		c.target("/dev")
+		c.do(OpMountSetattr, "/dev", reg(RegTarget), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(mountAttrRdonly, 0, 0), "ro"), imm(mountAttrSize))
+		c.closeReg(RegTarget)
+	}
 	c.field = "root.readonly"
 	if c.spec.Root.Readonly {
 		c.do(OpMountSetattr, "/", reg(RegRoot), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(mountAttrRdonly, 0, 0), "ro"), imm(mountAttrSize))
@@ -80,6 +88,17 @@ func (c *compiler) names() error {
 		c.do(OpIoctl, "lo", reg(RegFile), flag(siocSIFFlags, "SIOCSIFFLAGS"), raw(ifreq, "lo up"))
 		c.closeReg(RegFile)
 	}
+	return nil
+}
+
+// keyring leaves the session keyring of the launcher for a new, empty one
+// (keyctl(2)): the filter forbids keyctl, and this wall does not depend on it.
+func (c *compiler) keyring() error {
+	if c.facts.Kinds["/proc/keys"] == KindMissing {
+		return nil // a kernel without keys, which has nothing to leave
+	}
+	c.field = "process"
+	c.do(OpKeyctl, "session keyring", flag(keyctlJoinSession, "KEYCTL_JOIN_SESSION_KEYRING"), imm(0))
 	return nil
 }
 

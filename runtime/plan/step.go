@@ -44,6 +44,7 @@ const (
 	OpExecve
 	OpUmask
 	OpClockGettime
+	OpKeyctl
 	opCount
 )
 
@@ -54,7 +55,7 @@ var opNames = [OpCount]string{
 	"invalid", "read", "write", "close", "chdir", "fchdir", "openat", "openat2", "mkdirat", "symlinkat", "fchmod",
 	"open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "mount", "umount2", "pivot_root",
 	"unshare", "sethostname", "setdomainname", "setresuid", "setresgid", "setgroups", "setsid", "prctl", "capset",
-	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime",
+	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime", "keyctl",
 }
 
 // String is the kernel's name of the system call.

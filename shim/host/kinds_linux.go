@@ -18,6 +18,8 @@ func Kinds(s *specs.Spec) map[string]plan.Kind {
 			kinds[m.Source] = kindAt(m.Source)
 		}
 	}
+	// Listed or not: whether the kernel has keys decides about a step of the plan.
+	kinds["/proc/keys"] = kindAt("/proc/keys")
 	if s.Linux == nil {
 		return kinds
 	}
