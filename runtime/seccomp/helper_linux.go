@@ -16,7 +16,7 @@ import (
 
 // compileTimeout bounds one compilation; a large profile takes 20 ms. The
 // object may come from a caller, and the library's effort grows with it.
-const compileTimeout = 10 * time.Second
+const compileTimeout = time.Minute
 
 // compile runs the helper on an object. The helper gets no environment and
 // dies with the thread that started it.
