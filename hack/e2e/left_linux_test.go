@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,4 +124,32 @@ func contents(dir string) []string {
 		return nil
 	})
 	return list
+}
+
+// TestLeftIsSeen holds the check itself to what it has to see: an orphan, and a
+// directory.
+func TestLeftIsSeen(t *testing.T) {
+	c := begin(t)
+	orphan := exec.Command("sh", "-c", "sleep 1000 >&2 & echo $!")
+	out, err := orphan.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(stateDir(), "executions", "left")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if left := strings.Join(c.left(), "\n"); !strings.Contains(left, "process "+strconv.Itoa(pid)+" (s") || !strings.Contains(left, dir) {
+		t.Errorf("left: %q", left)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil { // our child: it cannot be another's number
+		t.Error(err)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Error(err)
+	}
 }

@@ -235,7 +235,7 @@ func TestCPUTime(t *testing.T) {
 func TestCPUQuota(t *testing.T) {
 	c := begin(t)
 	c.needLimits(spec.LimitCPUShares)
-	o := c.run(object{"command": sh("i=0; while [ $i -lt "+decimal(200000/slow())+" ]; do i=$((i+1)); done"), "resources": object{"cpu_quota": 0.2}})
+	o := c.run(object{"command": sh("i=0; while [ $i -lt " + decimal(200000/slow()) + " ]; do i=$((i+1)); done"), "resources": object{"cpu_quota": 0.2}})
 	o.is(t, exited(0))
 	if m := o.Metrics; o.Enforcement.Limits[spec.LimitCPUQuota] != spec.Enforced || m.ThrottledMS == nil || *m.ThrottledMS <= 0 || *m.WallTimeMS < 2**m.CPUTimeMS {
 		t.Errorf("metrics %s", o.out)
