@@ -130,7 +130,7 @@ func contents(dir string) []string {
 // directory.
 func TestLeftIsSeen(t *testing.T) {
 	c := begin(t)
-	orphan := exec.Command("sh", "-c", "sleep 1000 >&2 & echo $!")
+	orphan := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
 	out, err := orphan.Output()
 	if err != nil {
 		t.Fatal(err)
