@@ -170,7 +170,7 @@ func TestDryRun(t *testing.T) {
 // TestBundle takes the bundle of a running execution and has it explained.
 func TestBundle(t *testing.T) {
 	c := begin(t)
-	cmd, stdout, stderr := c.running("--hostname", "box", "--", "sh", "-c", `trap 'exit 0' TERM; echo >"$READY"; while :; do sleep 0.01; done`)
+	l := c.running("--hostname", "box", "--", "sh", "-c", `trap 'exit 0' TERM; echo >"$READY"; while :; do sleep 0.01; done`)
 	config := filepath.Join(stateDir(), "executions", c.ids[0], "bundle/config.json")
 	var text []byte
 	c.eventually("the bundle is written", func() bool {
@@ -178,10 +178,10 @@ func TestBundle(t *testing.T) {
 		text, err = os.ReadFile(config)
 		return err == nil && bytes.HasSuffix(bytes.TrimSpace(text), []byte("}"))
 	})
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := l.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	c.ended(cmd, stdout, stderr).is(t, exited(0))
+	c.ended(l).is(t, exited(0))
 
 	dir := c.directory()
 	if err := os.Mkdir(filepath.Join(dir, "rootfs"), 0o755); err != nil {
