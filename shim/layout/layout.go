@@ -44,6 +44,9 @@ func (s State) Executions() string { return string(s) + "/executions" }
 // Seccomp is the cache of compiled filters.
 func (s State) Seccomp() string { return string(s) + "/seccomp" }
 
+// Socket is the supervisor's API.
+func (s State) Socket() string { return string(s) + "/capsuled.sock" }
+
 // Execution is the directory of one execution.
 func (s State) Execution(id string) Dir { return Dir(s.Executions() + "/" + id) }
 
@@ -55,6 +58,10 @@ func (d Dir) Bundle() string { return string(d) + "/bundle" }
 
 // Request is the resolved request.
 func (d Dir) Request() string { return string(d) + "/request.json" }
+
+// Record is what its supervisor knows of the execution. A foreground execution
+// without a daemon has none: nobody asks for it after its caller is gone.
+func (d Dir) Record() string { return string(d) + "/execution.json" }
 
 // Result is the final record; its presence means that the execution has ended.
 func (d Dir) Result() string { return string(d) + "/result.json" }

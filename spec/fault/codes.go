@@ -46,6 +46,7 @@ const (
 	Unreachable       Code = "E6004"
 	ShimLost          Code = "E6005"
 	StateUnreadable   Code = "E6006"
+	NotFound          Code = "E6007"
 )
 
 // Info is what the table knows of a code.

@@ -43,4 +43,5 @@ var table = []Info{
 	{Unreachable, "supervisor unreachable", "No supervisor or shim answers.", "Check the address, or run embedded."},
 	{ShimLost, "shim lost", "The shim of the execution died before it wrote a verdict; the sandbox died with it.", "The outcome is unknown; run it again."},
 	{StateUnreadable, "state record unreadable", "A record in the state directory is damaged or of an unknown version.", "Remove the execution with `capsulectl rm`."},
+	{NotFound, "no such execution", "No execution with this id is known, or it is not the caller's.", "`capsulectl ps -a` lists the executions that are known."},
 }
