@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
@@ -62,26 +63,66 @@ func (s *server) serve() error {
 	life := &lifeline{Conn: conn, lost: make(chan struct{})}
 	go srv.Serve(context.Background(), &single{conn: life, done: s.quit})
 	go s.listen(srv)
-	s.wait(svc, life.lost)
+	if s.e.boot.Foreground {
+		s.wait(svc, life.lost)
+		return nil
+	}
+	go func() {
+		// An error is that the execution is created, which nobody else asks for.
+		_, _ = svc.Create(context.Background(), &shimv1.CreateRequest{StreamStdin: s.e.boot.StreamStdin, Start: true})
+	}()
+	s.outlive(svc, srv)
 	return nil
 }
 
-// wait sees the execution to its end.
+// answerTime is how long a detached shim stays for callers that have not taken
+// their answer. What they miss stands in the result.
+const answerTime = 5 * time.Second
+
+// outlive sees an execution to its end that nobody needs to wait for.
+func (s *server) outlive(svc *service, srv *ttrpc.Server) {
+	select {
+	case <-s.quit:
+		if !isClosed(s.e.gone) {
+			s.end(svc)
+		}
+	case <-s.e.gone:
+	}
+	<-s.offered
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	_ = srv.Shutdown(ctx) // whoever is late finds the result on disk
+	s.tidy()
+}
+
+// tidy leaves of the directory what is to be collected.
+func (s *server) tidy() {
+	dir := s.e.dir
+	if s.e.left != nil {
+		if err := layout.WriteFile(dir.Left(), []byte(s.e.left.Error())); err != nil {
+			logLine(err.Error())
+		}
+	}
+	gone := []string{dir.Socket(), dir.Shim(), dir.Stdout(), dir.Stderr(), dir.Rootfs()}
+	if info, err := os.Stat(dir.Log()); err == nil && info.Size() == 0 {
+		gone = append(gone, dir.Log())
+	}
+	for _, path := range gone {
+		if err := os.RemoveAll(path); err != nil {
+			logLine("remove: " + err.Error())
+		}
+	}
+}
+
+// wait sees a foreground execution to its end.
 func (s *server) wait(svc *service, lost <-chan struct{}) {
-	foreground := s.e.boot.Foreground
 	select {
 	case <-s.quit:
 	case <-lost:
 	case <-s.e.gone:
 	}
-	if !isClosed(s.e.gone) && (foreground || isClosed(s.quit)) {
+	if !isClosed(s.e.gone) {
 		s.end(svc)
-	}
-	if !foreground {
-		<-s.e.gone
-		// A detached execution stays answerable until its result is collected.
-		<-s.quit
-		return
 	}
 	select {
 	case <-s.quit:

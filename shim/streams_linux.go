@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"sync"
 
@@ -19,6 +20,8 @@ type attachment struct {
 	stream shimv1.Shim_AttachServer
 	credit chan struct{} // one element for each message that may be sent
 	closed chan struct{} // closed when the caller sends nothing more
+	hold   bool
+	once   bool // end after what is kept now
 	mu     sync.Mutex    // one message at a time
 }
 
@@ -36,7 +39,7 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
 		return nil // creation failed: there is no output
 	}
-	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{})}
+	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.Hold, once: r.NoFollow}
 	a.grant(shimapi.Window)
 	go a.acknowledge()
 	want := map[shimv1.Stream]bool{}
@@ -50,12 +53,12 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 		if !all && !want[id] {
 			return
 		}
-		sub := stream.Subscribe(from)
+		sub := a.subscribe(stream, from)
 		stop := context.AfterFunc(ctx, sub.Close)
 		wg.Go(func() {
 			defer sub.Close()
 			defer stop()
-			errs[i] = a.copy(id, sub)
+			errs[i] = a.copy(id, stream, sub, max(from, 0))
 		})
 	}
 	follow(0, shimv1.Stream_STREAM_STDOUT, s.e.stdio.stdout, r.StdoutOffset)
@@ -92,12 +95,23 @@ func (a *attachment) grant(n int32) {
 	}
 }
 
-// copy sends one stream to its end.
-func (a *attachment) copy(id shimv1.Stream, from *output.Subscription) error {
-	for {
+func (a *attachment) subscribe(stream *output.Stream, from int64) *output.Subscription {
+	if a.hold && !a.once {
+		return stream.Subscribe(from)
+	}
+	return stream.SubscribeKept(from)
+}
+
+// copy sends one stream from offset at to its end.
+func (a *attachment) copy(id shimv1.Stream, stream *output.Stream, from *output.Subscription, at int64) error {
+	until := int64(math.MaxInt64)
+	if a.once {
+		until = stream.KeptEnd()
+	}
+	for at < until {
 		c, err := from.Next()
 		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
-			return a.send(id, nil)
+			break
 		}
 		if err != nil {
 			return err
@@ -107,16 +121,18 @@ func (a *attachment) copy(id shimv1.Stream, from *output.Subscription) error {
 		case <-a.ctx.Done():
 			return a.ctx.Err()
 		}
-		if err := a.send(id, c.Data); err != nil {
+		if err := a.send(&shimv1.AttachResponse{Stream: id, Data: c.Data, Offset: c.Offset}); err != nil {
 			return err
 		}
+		at = c.Offset + int64(len(c.Data))
 	}
+	return a.send(&shimv1.AttachResponse{Stream: id, Offset: stream.Counts().BytesTotal})
 }
 
-func (a *attachment) send(id shimv1.Stream, data []byte) error {
+func (a *attachment) send(m *shimv1.AttachResponse) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.stream.Send(&shimv1.AttachResponse{Stream: id, Data: data})
+	return a.stream.Send(m)
 }
 
 // WriteStdin implements shimv1.ShimService.

@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
 // Sweep removes what dead shims left in a state directory: processes and
 // cgroups first, the directory last, so that a sweep that is killed half-way
-// is done again. A finished result that nobody collected goes too: its
-// foreground caller is gone.
+// is done again. The directory of a foreground execution goes with its result:
+// its caller is gone. One with a record stays to be collected, with the result
+// that it was lost if it has none.
 func Sweep(state layout.State) error {
 	entries, err := os.ReadDir(state.Executions())
 	if err != nil {
@@ -64,6 +68,11 @@ func sweepOne(state layout.State, id string) error {
 	if !claim(fd) {
 		return nil
 	}
+	record, err := shimapi.ReadRecord(dir)
+	recorded := !errors.Is(err, os.ErrNotExist)
+	if recorded && !begun(dir) {
+		return nil // it waits to be started
+	}
 	h, err := cgroup.Detect()
 	if err != nil {
 		return err
@@ -73,8 +82,40 @@ func sweepOne(state layout.State, id string) error {
 	if err := cgroup.Sweep(ctx, h, id); err != nil {
 		return err
 	}
+	if recorded {
+		return settle(dir, id, record)
+	}
 	if err := os.RemoveAll(string(dir)); err != nil {
 		return fault.Wrap(fault.IO, "remove execution", err).WithPath(string(dir))
+	}
+	return nil
+}
+
+// begun tells whether a shim was ever started for an execution, or has ended.
+func begun(dir layout.Dir) bool {
+	for _, path := range []string{dir.Log(), dir.Result()} {
+		if _, err := os.Lstat(path); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// settle makes an execution whose shim is dead ready to be collected. record is
+// nil when it cannot be read.
+func settle(dir layout.Dir, id string, record *shimapi.Record) error {
+	if _, err := os.Lstat(dir.Result()); errors.Is(err, os.ErrNotExist) {
+		created := time.Now()
+		if record != nil {
+			created = record.Created
+		}
+		lost := spec.Lost(id, fault.New(fault.ShimLost, "sweep the execution", "its shim died before it wrote a result"), created)
+		if err := layout.WriteFile(dir.Result(), lost.Encode(false)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir.Left()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Wrap(fault.IO, "remove mark", err).WithPath(dir.Left())
 	}
 	return nil
 }

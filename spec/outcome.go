@@ -96,6 +96,14 @@ func Refused(id string, err error, created time.Time) *Response {
 	}
 }
 
+// Lost is the response of an execution of which nobody can tell how it ended:
+// as Refused, with reason shim_lost.
+func Lost(id string, err error, created time.Time) *Response {
+	r := Refused(id, err, created)
+	r.Termination.Reason = ReasonShimLost
+	return r
+}
+
 // SetOutput stores what was kept of both streams: as text when it is UTF-8,
 // otherwise as base64, each stream by itself. It copies the bytes and does
 // not touch Output.

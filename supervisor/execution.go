@@ -131,10 +131,7 @@ func (e *Execution) lost(cause error) *spec.Response {
 			return r
 		}
 	}
-	f := fault.Wrap(fault.ShimLost, "wait for the execution", cause)
-	r := spec.Refused(e.id, f, e.created)
-	r.Termination.Reason = spec.ReasonShimLost
-	return r
+	return spec.Lost(e.id, fault.Wrap(fault.ShimLost, "wait for the execution", cause), e.created)
 }
 
 // abandon ends the execution because the caller's context is done.

@@ -22,7 +22,7 @@ func (e *Execution) attach(ctx context.Context, st Streams, wg *sync.WaitGroup) 
 		return nil
 	}
 	to := map[shimv1.Stream]io.Writer{}
-	req := &shimv1.AttachRequest{}
+	req := &shimv1.AttachRequest{Hold: true}
 	for id, w := range map[shimv1.Stream]io.Writer{shimv1.Stream_STREAM_STDOUT: st.Stdout, shimv1.Stream_STREAM_STDERR: st.Stderr} {
 		if w != nil {
 			to[id] = w

@@ -72,7 +72,20 @@ func (d Dir) Shim() string { return string(d) + "/shim.json" }
 // Socket is the shim's API.
 func (d Dir) Socket() string { return string(d) + "/shim.sock" }
 
-// Log is what the shim prints when it panics.
+// Stdout and Stderr hold kept output that does not fit into memory.
+func (d Dir) Stdout() string { return string(d) + "/stdout" }
+
+// Stderr is as Stdout.
+func (d Dir) Stderr() string { return string(d) + "/stderr" }
+
+// Rootfs is where the root of the bundle is mounted, inside the sandbox alone.
+func (d Dir) Rootfs() string { return d.Bundle() + "/rootfs" }
+
+// Left tells that the shim could not remove all of its sandbox.
+func (d Dir) Left() string { return string(d) + "/left" }
+
+// Log is what the shim prints when it panics. Whoever starts a shim makes it
+// first: without it no shim was ever started.
 func (d Dir) Log() string { return string(d) + "/shim.log" }
 
 // WriteFile makes a file with mode 0600 appear whole or not at all. It does

@@ -206,3 +206,42 @@ func TestCloseEndsSubscribers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKeptSubscriberHoldsNothing: one that takes what is kept never slows the
+// stream, gets every kept byte, and sees by the offsets what a tail has left.
+func TestKeptSubscriberHoldsNothing(t *testing.T) {
+	leakCheck(t)
+	for _, policy := range []spec.OutputPolicy{spec.OutputTruncate, spec.OutputTail} {
+		c := start(t, 1000, policy, nil)
+		all := pattern(3 << 20)
+		early := c.SubscribeKept(0)
+		c.write(all[:10])
+		if got := take(t, early, 10); !bytes.Equal(got, all[:10]) {
+			t.Fatalf("got %q", got)
+		}
+		c.write(all[10:]) // returns only if nobody holds the stream
+		c.end()
+		checkKept(t, c, int64(len(all)), model(all, 1000, policy))
+		end := int64(10)
+		for {
+			chunk, err := early.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if chunk.Offset < end || !bytes.Equal(chunk.Data, all[chunk.Offset:chunk.Offset+int64(len(chunk.Data))]) {
+				t.Fatalf("%v: wrong bytes at %d after %d", policy, chunk.Offset, end)
+			}
+			end = chunk.Offset + int64(len(chunk.Data))
+		}
+		if want := int64(1000); policy == spec.OutputTruncate && end != want {
+			t.Errorf("ended at %d, want %d", end, want)
+		}
+		if policy == spec.OutputTail && end != int64(len(all)) {
+			t.Errorf("ended at %d, want %d", end, len(all))
+		}
+		early.Close()
+	}
+}

@@ -137,7 +137,7 @@ func (s *Stream) count(n int) {
 	if s.drained != nil {
 		s.lastByte = time.Now()
 	}
-	if len(s.subs) > 0 {
+	if len(s.subs)+s.keptSubs > 0 {
 		s.changed.Broadcast()
 	}
 }

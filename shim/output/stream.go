@@ -70,6 +70,7 @@ type Stream struct {
 	// subscribers were there.
 	live, rest chunk
 	subs       []*Subscription
+	keptSubs   int // subscriptions of SubscribeKept
 	// ended: nothing more will be read, at end of file or after a read error.
 	// frozen: Finish has run. closed: Close has run.
 	ended, frozen, closed bool
@@ -141,6 +142,13 @@ func (s *Stream) Counts() spec.StreamCount {
 	defer s.mu.Unlock()
 	kept := s.store.kept()
 	return spec.StreamCount{BytesTotal: s.total, BytesKept: kept, Truncated: kept < s.total}
+}
+
+// KeptEnd is the offset in the stream behind the last byte that is kept.
+func (s *Stream) KeptEnd() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store.start() + s.store.kept()
 }
 
 // Exceeded tells whether more than the limit came, whatever the policy.

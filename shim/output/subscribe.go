@@ -29,7 +29,9 @@ type Subscription struct {
 	// lent: the subscriber uses a part of the stream's read buffer.
 	lent   bool
 	closed bool
-	buf    []byte
+	// keptOnly: it takes from the store and never holds the stream up.
+	keptOnly bool
+	buf      []byte
 }
 
 // Subscribe gives every byte from stream offset from on: first what is kept,
@@ -42,6 +44,17 @@ func (s *Stream) Subscribe(from int64) *Subscription {
 	b := &Subscription{s: s, pos: min(max(from, 0), s.total), joined: s.total}
 	s.subs = append(s.subs, b)
 	return b
+}
+
+// SubscribeKept gives what is kept from stream offset from on, now and as it
+// comes, and never holds the stream up: bytes that are not kept, or no more
+// when the subscriber comes for them, are left out, which the offsets tell.
+// Otherwise it is as Subscribe.
+func (s *Stream) SubscribeKept(from int64) *Subscription {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keptSubs++
+	return &Subscription{s: s, pos: min(max(from, 0), s.total), keptOnly: true}
 }
 
 // Next gives the following bytes and blocks until there are some. It returns
@@ -60,6 +73,12 @@ func (b *Subscription) Next() (Chunk, error) {
 		switch {
 		case b.closed || s.closed:
 			return Chunk{}, os.ErrClosed
+		case b.keptOnly && b.pos < s.total:
+			b.joined = s.total
+			c, err := b.replay()
+			if c.Data != nil || err != nil {
+				return c, err
+			}
 		case b.pos < b.joined:
 			c, err := b.replay()
 			if c.Data != nil || err != nil {
@@ -128,6 +147,9 @@ func (b *Subscription) Close() {
 		return
 	}
 	b.closed, b.lent = true, false
+	if b.keptOnly {
+		s.keptSubs--
+	}
 	s.subs = slices.DeleteFunc(s.subs, func(o *Subscription) bool { return o == b })
 	s.changed.Broadcast()
 }

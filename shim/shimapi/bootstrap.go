@@ -35,8 +35,12 @@ type Bootstrap struct {
 	// StateDir is the state directory; the execution's own lies in it.
 	StateDir layout.State `json:"state_dir"`
 	// Foreground ends the execution when the connection ends, and removes its
-	// directory when the result is delivered.
+	// directory when the result is delivered. Without it the shim takes the
+	// request from its directory and begins by itself, whatever becomes of its
+	// starter, and leaves the directory with the result to whoever collects it.
 	Foreground bool `json:"foreground"`
+	// StreamStdin is CreateRequest.stream_stdin of an execution that begins by itself.
+	StreamStdin bool `json:"stream_stdin,omitempty"`
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string `json:"seccomp_helper"`
 }

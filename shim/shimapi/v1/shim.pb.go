@@ -277,7 +277,13 @@ type AttachRequest struct {
 	StdoutOffset int64 `protobuf:"varint,2,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
 	StderrOffset int64 `protobuf:"varint,3,opt,name=stderr_offset,json=stderrOffset,proto3" json:"stderr_offset,omitempty"`
 	// Responses with data that were taken since the request before.
-	Acknowledged  int32 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Acknowledged int32 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Every byte from now on is sent, also beyond what is kept, and the command
+	// waits for the receiver. Without it only what is kept is sent; the command
+	// waits for nobody, and offset tells what is missing.
+	Hold bool `protobuf:"varint,5,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The streams end after what is kept now.
+	NoFollow      bool `protobuf:"varint,6,opt,name=no_follow,json=noFollow,proto3" json:"no_follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,11 +346,28 @@ func (x *AttachRequest) GetAcknowledged() int32 {
 	return 0
 }
 
+func (x *AttachRequest) GetHold() bool {
+	if x != nil {
+		return x.Hold
+	}
+	return false
+}
+
+func (x *AttachRequest) GetNoFollow() bool {
+	if x != nil {
+		return x.NoFollow
+	}
+	return false
+}
+
 type AttachResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream Stream                 `protobuf:"varint,1,opt,name=stream,proto3,enum=capsule.shim.v1.Stream" json:"stream,omitempty"`
 	// Bytes as the command wrote them. Empty: this stream has ended.
-	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Position of the first byte of data in the stream; at the end of the stream
+	// its length.
+	Offset        int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,6 +414,13 @@ func (x *AttachResponse) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *AttachResponse) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
 }
 
 type WriteStdinRequest struct {
@@ -1034,15 +1064,18 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x0e\n" +
 	"\fStartRequest\"\x1f\n" +
 	"\rStartResponse\x12\x0e\n" +
-	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xb0\x01\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xe1\x01\n" +
 	"\rAttachRequest\x121\n" +
 	"\astreams\x18\x01 \x03(\x0e2\x17.capsule.shim.v1.StreamR\astreams\x12#\n" +
 	"\rstdout_offset\x18\x02 \x01(\x03R\fstdoutOffset\x12#\n" +
 	"\rstderr_offset\x18\x03 \x01(\x03R\fstderrOffset\x12\"\n" +
-	"\facknowledged\x18\x04 \x01(\x05R\facknowledged\"U\n" +
+	"\facknowledged\x18\x04 \x01(\x05R\facknowledged\x12\x12\n" +
+	"\x04hold\x18\x05 \x01(\bR\x04hold\x12\x1b\n" +
+	"\tno_follow\x18\x06 \x01(\bR\bnoFollow\"m\n" +
 	"\x0eAttachResponse\x12/\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x17.capsule.shim.v1.StreamR\x06stream\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"'\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"'\n" +
 	"\x11WriteStdinRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"8\n" +
 	"\x12WriteStdinResponse\x12\"\n" +
