@@ -1,0 +1,147 @@
+package history
+
+import (
+	"encoding/binary"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// Keys in the bucket of a body. Those of chunks are the stream and the number
+// of the chunk, four bytes.
+const (
+	nameRequest  = "request"
+	nameResponse = "response"
+	streamStdout = 'o'
+	streamStderr = 'e'
+)
+
+// piece is a value in the bucket of a body.
+type piece struct {
+	name string
+	data []byte
+}
+
+func chunkName(stream byte, number int64) string {
+	return string(binary.BigEndian.AppendUint32([]byte{stream}, uint32(number)))
+}
+
+// pieceName is what the checksum of a piece covers besides its data: a piece
+// that turns up in another body is not taken for one of it.
+func pieceName(id uuid.UUID, name string) []byte {
+	return append(id[:len(id):len(id)], name...)
+}
+
+// split cuts the output of e into chunks.
+func split(e *Entry) []piece {
+	var pieces []piece
+	for _, stream := range []piece{{string(streamStdout), e.Stdout}, {string(streamStderr), e.Stderr}} {
+		for n, rest := int64(0), stream.data; len(rest) > 0; n++ {
+			length := min(len(rest), chunkBytes)
+			pieces = append(pieces, piece{chunkName(stream.name[0], n), rest[:length]})
+			rest = rest[length:]
+		}
+	}
+	return pieces
+}
+
+func putPieces(b *bbolt.Bucket, id uuid.UUID, pieces []piece) error {
+	for _, p := range pieces {
+		if err := b.Put([]byte(p.name), seal(pieceName(id, p.name), p.data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stage writes the output of e in transactions of bounded size. Put then makes
+// it part of a record, or else the next Open drops it.
+func (s *Store) stage(id uuid.UUID, e *Entry) error {
+	skip := false
+	err := s.commit(0, func(c *change) error {
+		if skip = known(c.Tx, id); skip {
+			return nil
+		}
+		// An attempt before may have failed half way.
+		if err := dropBody(c.Tx, id); err != nil {
+			return err
+		}
+		if _, err := c.bucket(bucketBodies).CreateBucket(id[:]); err != nil {
+			return err
+		}
+		return c.bucket(bucketStaging).Put(id[:], []byte{})
+	})
+	pieces := split(e)
+	for err == nil && !skip && len(pieces) > 0 {
+		group := pieces[:min(len(pieces), stageBytes/chunkBytes)]
+		pieces = pieces[len(group):]
+		err = s.commit(stageBytes, func(c *change) error {
+			// Without the mark somebody else has put this id.
+			if skip = c.bucket(bucketStaging).Get(id[:]) == nil; skip {
+				return nil
+			}
+			return putPieces(c.bucket(bucketBodies).Bucket(id[:]), id, group)
+		})
+	}
+	if err != nil {
+		// The space is wanted back now; should it fail, the next Open does it.
+		_ = s.commit(0, func(c *change) error {
+			if c.bucket(bucketStaging).Get(id[:]) == nil {
+				return nil
+			}
+			if err := dropBody(c.Tx, id); err != nil {
+				return err
+			}
+			return c.bucket(bucketStaging).Delete(id[:])
+		})
+	}
+	return err
+}
+
+// dropStaged removes bodies that no record came to have.
+func dropStaged(tx *bbolt.Tx) error {
+	staging := tx.Bucket([]byte(bucketStaging))
+	var ids []uuid.UUID
+	if err := staging.ForEach(func(k, _ []byte) error {
+		if id, err := uuid.FromBytes(k); err == nil {
+			ids = append(ids, id)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		// A damaged mark may name a body that has a record.
+		if tx.Bucket([]byte(bucketIDs)).Get(id[:]) == nil {
+			if err := dropBody(tx, id); err != nil {
+				return err
+			}
+		}
+		if err := staging.Delete(id[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropBody removes the body of id, if there is one.
+func dropBody(tx *bbolt.Tx, id uuid.UUID) error {
+	bodies := tx.Bucket([]byte(bucketBodies))
+	if bodies.Bucket(id[:]) == nil {
+		return nil
+	}
+	return bodies.DeleteBucket(id[:])
+}
+
+// bodySize is what the body of id takes. It reads no data of the pieces.
+func bodySize(tx *bbolt.Tx, id []byte) (bytes int64) {
+	b := tx.Bucket([]byte(bucketBodies)).Bucket(id)
+	if b == nil {
+		return 0
+	}
+	c := b.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		bytes += int64(len(k) + len(v))
+	}
+	return bytes
+}

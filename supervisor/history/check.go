@@ -1,0 +1,253 @@
+package history
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+)
+
+// The layout of bbolt's file, version 2: two meta pages, then a tree of branch
+// and leaf pages for each bucket, and a list of free pages. Numbers are in the
+// byte order of the machine that wrote it.
+const (
+	boltMagic   = 0xED0CDAED
+	boltVersion = 2
+	noFreelist  = ^uint64(0)
+
+	flagBranch   = 0x01
+	flagLeaf     = 0x02
+	flagFreelist = 0x10
+
+	pageHeader = 16
+	element    = 16
+	// maxDepth is far above what 2^48 pages need.
+	maxDepth = 40
+	// wholePages is how long a page may be to be read whole. Longer ones hold
+	// chunks of output, of which only the element headers and keys are read.
+	wholePages = 8
+)
+
+// checker walks all pages of a file. bbolt itself follows what it finds: a
+// cycle keeps it busy for ever and a wrong length panics, also in goroutines
+// where nobody can recover. Hence this walk before bbolt sees the file.
+type checker struct {
+	file     io.ReaderAt
+	pageSize uint64
+	pages    uint64
+	seen     []uint64 // one bit a page
+}
+
+// check returns nil when every page that bbolt can reach is sound. Values are
+// not looked at: they have checksums of their own.
+func check(file io.ReaderAt, size int64) error {
+	c := &checker{file: file}
+	root, freelist, err := c.meta(size)
+	if err != nil {
+		return err
+	}
+	if c.pages < 4 || c.pages > uint64(size)/c.pageSize {
+		return fmt.Errorf("%d pages of %d bytes do not fit into %d bytes", c.pages, c.pageSize, size)
+	}
+	c.seen = make([]uint64, c.pages/64+1)
+	c.seen[0] = 3
+	if err := c.tree(root, 0, nil, nil); err != nil {
+		return err
+	}
+	return c.freelist(freelist)
+}
+
+// meta finds the newest meta page that is whole, as bbolt does.
+func (c *checker) meta(size int64) (root, freelist uint64, err error) {
+	var newest uint64
+	found := false
+	for _, pageSize := range []int64{0, 4096, 8192, 16384, 32768, 65536} {
+		// The first meta page is at 0; the second one where the page size says.
+		m := make([]byte, 64)
+		if n, _ := c.file.ReadAt(m, pageSize+pageHeader); n < len(m) {
+			continue
+		}
+		n := binary.NativeEndian
+		h := fnv.New64a()
+		_, _ = h.Write(m[:56]) // a hash does not fail
+		ps := uint64(n.Uint32(m[8:]))
+		if n.Uint32(m) != boltMagic || n.Uint32(m[4:]) != boltVersion || n.Uint64(m[56:]) != h.Sum64() ||
+			pageSize != 0 && uint64(pageSize) != ps || ps < 1024 || ps > 65536 || ps&(ps-1) != 0 {
+			continue
+		}
+		if tx := n.Uint64(m[48:]); !found || tx > newest {
+			found, newest, c.pageSize = true, tx, ps
+			root, freelist, c.pages = n.Uint64(m[16:]), n.Uint64(m[32:]), n.Uint64(m[40:])
+		}
+	}
+	if !found {
+		return 0, 0, fmt.Errorf("neither meta page is whole in %d bytes", size)
+	}
+	return root, freelist, nil
+}
+
+// page reads the header of page id, marks the page and returns as much of it as
+// is needed: all, or with overflow above wholePages the element headers.
+func (c *checker) page(id uint64) (data []byte, length uint64, err error) {
+	if id < 2 || id >= c.pages {
+		return nil, 0, fmt.Errorf("there is no page %d", id)
+	}
+	var header [pageHeader]byte
+	at := int64(id * c.pageSize)
+	if _, err := c.file.ReadAt(header[:], at); err != nil {
+		return nil, 0, fmt.Errorf("page %d: %w", id, err)
+	}
+	overflow := uint64(binary.NativeEndian.Uint32(header[12:]))
+	if binary.NativeEndian.Uint64(header[:]) != id || overflow >= c.pages-id {
+		return nil, 0, fmt.Errorf("page %d has a wrong header", id)
+	}
+	for p := id; p <= id+overflow; p++ {
+		if c.seen[p/64]&(1<<(p%64)) != 0 {
+			return nil, 0, fmt.Errorf("page %d is used twice", p)
+		}
+		c.seen[p/64] |= 1 << (p % 64)
+	}
+	length = (overflow + 1) * c.pageSize
+	need := length
+	count := uint64(binary.NativeEndian.Uint16(header[10:]))
+	flags := binary.NativeEndian.Uint16(header[8:])
+	if overflow > wholePages && flags == flagLeaf {
+		need = min(length, pageHeader+count*element)
+	}
+	data = make([]byte, need)
+	if _, err := c.file.ReadAt(data, at); err != nil {
+		return nil, 0, fmt.Errorf("page %d: %w", id, err)
+	}
+	return data, length, nil
+}
+
+// tree checks the page and all below it; keys lie in [low, high), nil: no bound.
+func (c *checker) tree(id uint64, depth int, low, high []byte) error {
+	if depth > maxDepth {
+		return errors.New("the tree is too deep")
+	}
+	data, length, err := c.page(id)
+	if err != nil {
+		return err
+	}
+	if err := c.node(data, uint64(id)*c.pageSize, length, depth, low, high); err != nil {
+		return fmt.Errorf("page %d: %w", id, err)
+	}
+	return nil
+}
+
+// node checks one page of length bytes at base, of which data is the beginning.
+func (c *checker) node(data []byte, base, length uint64, depth int, low, high []byte) error {
+	flags, count := binary.NativeEndian.Uint16(data[8:]), int(binary.NativeEndian.Uint16(data[10:]))
+	if flags != flagBranch && flags != flagLeaf {
+		return fmt.Errorf("it is of no known kind (%#x)", flags)
+	}
+	if flags == flagBranch && count == 0 || uint64(pageHeader+count*element) > uint64(len(data)) {
+		return fmt.Errorf("it cannot have %d elements", count)
+	}
+	var before []byte
+	keys, children := make([][]byte, count), make([]uint64, 0, count)
+	for i := range count {
+		at := uint64(pageHeader + i*element)
+		e := data[at : at+element]
+		if flags == flagBranch {
+			children = append(children, binary.NativeEndian.Uint64(e[8:]))
+		}
+		k, err := c.element(flags, data, base, length, at, depth)
+		if err != nil {
+			return fmt.Errorf("element %d: %w", i, err)
+		}
+		if i > 0 && bytes.Compare(before, k) >= 0 || low != nil && bytes.Compare(k, low) < 0 || high != nil && bytes.Compare(k, high) >= 0 {
+			return fmt.Errorf("element %d is out of order", i)
+		}
+		keys[i], before = k, k
+	}
+	for i, child := range children {
+		upper := high
+		if i+1 < count {
+			upper = keys[i+1]
+		}
+		if err := c.tree(child, depth+1, keys[i], upper); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// element checks one element and the bucket that it may be, and returns its key.
+func (c *checker) element(flags uint16, data []byte, base, length, at uint64, depth int) ([]byte, error) {
+	e := data[at : at+element]
+	n := binary.NativeEndian
+	var kind, pos, ksize, vsize uint64
+	if flags == flagBranch {
+		pos, ksize = uint64(n.Uint32(e)), uint64(n.Uint32(e[4:]))
+	} else {
+		kind, pos, ksize, vsize = uint64(n.Uint32(e)), uint64(n.Uint32(e[4:])), uint64(n.Uint32(e[8:])), uint64(n.Uint32(e[12:]))
+	}
+	if kind > 1 || ksize > 32768 || at+pos+ksize+vsize > length || pos < element {
+		return nil, errors.New("it is longer than its page")
+	}
+	k, err := c.bytes(data, base, at+pos, ksize)
+	if err != nil || kind == 0 {
+		return k, err
+	}
+	if vsize < 16 || vsize > c.pageSize {
+		return nil, errors.New("it is no bucket")
+	}
+	v, err := c.bytes(data, base, at+pos+ksize, vsize)
+	if err != nil {
+		return nil, err
+	}
+	if root := n.Uint64(v); root != 0 {
+		return k, c.tree(root, depth+1, nil, nil)
+	}
+	// A small bucket is a page inside its value.
+	inline := v[16:]
+	if len(inline) < pageHeader || n.Uint16(inline[8:]) != flagLeaf {
+		return nil, errors.New("its inline bucket is no leaf")
+	}
+	if depth > maxDepth {
+		return nil, errors.New("the tree is too deep")
+	}
+	return k, c.node(inline, 0, uint64(len(inline)), depth+1, nil, nil)
+}
+
+// bytes are n bytes at an offset of the page, read from the file when data ends before.
+func (c *checker) bytes(data []byte, base, at, n uint64) ([]byte, error) {
+	if at+n <= uint64(len(data)) {
+		return data[at : at+n], nil
+	}
+	b := make([]byte, n)
+	_, err := c.file.ReadAt(b, int64(base+at))
+	return b, err
+}
+
+// freelist checks that no page is free and in use.
+func (c *checker) freelist(id uint64) error {
+	if id == noFreelist {
+		return nil
+	}
+	data, _, err := c.page(id)
+	if err != nil {
+		return err
+	}
+	n := binary.NativeEndian
+	count, at := uint64(n.Uint16(data[10:])), uint64(pageHeader)
+	if count == 0xFFFF && len(data) >= 24 {
+		count, at = n.Uint64(data[16:]), 24
+	}
+	if n.Uint16(data[8:]) != flagFreelist || count > uint64(len(data))/8 || at+count*8 > uint64(len(data)) {
+		return errors.New("the list of free pages is damaged")
+	}
+	before := uint64(1)
+	for ; count > 0; count, at = count-1, at+8 {
+		p := n.Uint64(data[at:])
+		if p <= before || p >= c.pages || c.seen[p/64]&(1<<(p%64)) != 0 {
+			return fmt.Errorf("page %d is wrongly listed as free", p)
+		}
+		before = p
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package history
+
+import (
+	"errors"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/history/guard"
+)
+
+const (
+	// chunkBytes is the length of all chunks of a stream but the last.
+	chunkBytes = 1 << 20
+	// stageBytes is how much output an entry may have before it is written in
+	// transactions of its own, and what one transaction writes at most: pages
+	// that are not yet committed are in memory.
+	stageBytes = 8 * chunkBytes
+)
+
+// change is a write transaction with what it does to the totals.
+type change struct {
+	*bbolt.Tx
+	totals
+}
+
+func (c *change) bucket(name string) *bbolt.Bucket { return c.Bucket([]byte(name)) }
+
+// operation is a change that waits for its commit.
+type operation struct {
+	apply func(*change) error
+	size  int
+	done  bool
+	err   error
+}
+
+// commit runs apply in a write transaction, which it shares with the operations
+// that came while the one before was syncing. size is about what it writes. A
+// failing apply is run again, alone.
+func (s *Store) commit(size int, apply func(*change) error) error {
+	o := &operation{apply: apply, size: size}
+	s.queue.Lock()
+	s.pending = append(s.pending, o)
+	s.queue.Unlock()
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	for !o.done {
+		s.run(s.take())
+	}
+	return o.err
+}
+
+// take removes the first operations from the queue, as many as one transaction
+// should have.
+func (s *Store) take() []*operation {
+	s.queue.Lock()
+	defer s.queue.Unlock()
+	n, size := 0, 0
+	for n < len(s.pending) && (n == 0 || size+s.pending[n].size <= 2*stageBytes) {
+		size += s.pending[n].size
+		n++
+	}
+	taken := s.pending[:n:n]
+	s.pending = s.pending[n:]
+	return taken
+}
+
+func (s *Store) run(operations []*operation) {
+	err := s.transact(operations)
+	for _, o := range operations {
+		if o.err = err; err != nil && len(operations) > 1 {
+			o.err = s.transact([]*operation{o})
+		}
+		o.done = true
+	}
+}
+
+// transact runs operations in one transaction: all of them, or none.
+func (s *Store) transact(operations []*operation) error {
+	s.state.Lock()
+	c, broken := change{totals: s.totals}, s.broken
+	s.state.Unlock()
+	if broken != nil {
+		return broken
+	}
+	err := guard.Update(s.db, func(tx *bbolt.Tx) error {
+		c.Tx = tx
+		before := c.totals
+		for _, o := range operations {
+			if err := o.apply(&c); err != nil {
+				return err
+			}
+		}
+		if c.totals == before {
+			return nil
+		}
+		return putTotals(tx, c.totals)
+	})
+	s.state.Lock()
+	defer s.state.Unlock()
+	switch {
+	case err == nil:
+		s.totals = c.totals
+	case errors.Is(err, guard.ErrPanicked):
+		s.broken = err
+	}
+	return err
+}
+
+// Put stores entries, all in one transaction, and returns when they are on the
+// disk. An id that is known is left as it is, also when it was removed: the
+// first entry stands. The bytes must not change before Put returns. Errors:
+// InvalidValue, IO with a hint when there is no space, StateUnreadable.
+func (s *Store) Put(entries ...Entry) error {
+	ids := make([]uuid.UUID, len(entries))
+	size, large := 0, false
+	for i := range entries {
+		e := &entries[i]
+		id, err := parseID(e.Summary.ID)
+		if err != nil {
+			return err
+		}
+		if e.Summary.Created.UnixNano() <= 0 {
+			return fault.New(fault.InvalidValue, "store execution", "it has no time of creation").WithField("/created")
+		}
+		ids[i] = id
+		size += len(e.Request) + len(e.Response)
+		if e.large() {
+			large = true
+		} else {
+			size += len(e.Stdout) + len(e.Stderr)
+		}
+	}
+	if large {
+		s.large.Lock()
+		defer s.large.Unlock()
+		for i := range entries {
+			if !entries[i].large() {
+				continue
+			}
+			if err := s.stage(ids[i], &entries[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return s.commit(size, func(c *change) error {
+		for i := range entries {
+			if err := c.put(ids[i], &entries[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (e *Entry) large() bool { return len(e.Stdout)+len(e.Stderr) > stageBytes }
+
+// put stores an entry, whose output may have been staged.
+func (c *change) put(id uuid.UUID, e *Entry) error {
+	if known(c.Tx, id) {
+		return nil
+	}
+	staged := c.bucket(bucketStaging).Get(id[:]) != nil
+	if staged && !e.large() {
+		// Somebody stages another entry with this id: this one is first.
+		if err := dropBody(c.Tx, id); err != nil {
+			return err
+		}
+	}
+	if staged {
+		if err := c.bucket(bucketStaging).Delete(id[:]); err != nil {
+			return err
+		}
+	}
+	b, err := c.bucket(bucketBodies).CreateBucketIfNotExists(id[:])
+	if err != nil {
+		return err
+	}
+	pieces := []piece{{nameRequest, e.Request}, {nameResponse, e.Response}}
+	if !staged || !e.large() {
+		pieces = append(pieces, split(e)...)
+	}
+	if err := putPieces(b, id, pieces); err != nil {
+		return err
+	}
+	k := keyOf(e.Summary.Created, id)
+	value, err := encodeHead(k, &head{Summary: e.Summary, Digest: e.Digest, Stdout: int64(len(e.Stdout)), Stderr: int64(len(e.Stderr))})
+	if err != nil {
+		return err
+	}
+	if err := c.bucket(bucketRecords).Put(k[:], value); err != nil {
+		return err
+	}
+	c.count++
+	c.bytes += int64(len(k)+len(value)) + bodySize(c.Tx, id[:])
+	return c.bucket(bucketIDs).Put(id[:], seal(id[:], k[:8]))
+}
+
+// known tells whether id is, or was, one of an execution here.
+func known(tx *bbolt.Tx, id uuid.UUID) bool {
+	return tx.Bucket([]byte(bucketIDs)).Get(id[:]) != nil || tx.Bucket([]byte(bucketRemoved)).Get(id[:]) != nil
+}

@@ -1,0 +1,213 @@
+package history
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/history/guard"
+)
+
+const (
+	// rememberedIDs is how many ids of removed executions are remembered.
+	rememberedIDs = 100_000
+	// removeBatch is how many records one transaction removes.
+	removeBatch = 128
+)
+
+// Remove forgets an execution, also a damaged one; its id stays known. Errors:
+// NotFound, InvalidValue when id is none.
+func (s *Store) Remove(id string) error {
+	parsed, err := parseID(id)
+	if err != nil {
+		return err
+	}
+	return s.commit(0, func(c *change) error {
+		removed, _, err := c.remove(parsed)
+		if err == nil && !removed {
+			return notFound(id)
+		}
+		return err
+	})
+}
+
+// remove takes all traces of id out of the buckets but that it was there.
+func (c *change) remove(id uuid.UUID) (removed bool, freed int64, err error) {
+	k, _, err := locate(c.Tx, id)
+	records := c.bucket(bucketRecords)
+	if err != nil && records.Get(k[:]) == nil {
+		// The index does not lead to it; whoever removes it saw it in a list.
+		k = c.search(id)
+	}
+	if v := records.Get(k[:]); v != nil {
+		freed = int64(len(k)+len(v)) + bodySize(c.Tx, id[:])
+		if err := records.Delete(k[:]); err != nil {
+			return false, 0, err
+		}
+		c.count--
+		c.bytes -= freed
+	} else if errors.Is(err, &fault.Fault{Code: fault.NotFound}) {
+		return false, 0, nil
+	}
+	if err := c.bucket(bucketIDs).Delete(id[:]); err != nil {
+		return false, 0, err
+	}
+	if err := dropBody(c.Tx, id); err != nil {
+		return false, 0, err
+	}
+	return true, freed, c.remember(id)
+}
+
+// search finds the key of a record that the index has lost. It reads all keys.
+func (c *change) search(id uuid.UUID) (found key) {
+	cursor := c.bucket(bucketRecords).Cursor()
+	for k, _ := cursor.First(); k != nil; k, _ = cursor.Next() {
+		if _, have, ok := parseKey(k); ok && have == id {
+			copy(found[:], k)
+			return found
+		}
+	}
+	return found
+}
+
+// remember notes that id was handed out, and forgets the oldest beyond the bound.
+func (c *change) remember(id uuid.UUID) error {
+	removed, order := c.bucket(bucketRemoved), c.bucket(bucketOrder)
+	n, err := order.NextSequence()
+	if err != nil {
+		return err
+	}
+	number := binary.BigEndian.AppendUint64(nil, n)
+	if err := removed.Put(id[:], number); err != nil {
+		return err
+	}
+	if err := order.Put(number, id[:]); err != nil {
+		return err
+	}
+	cursor := order.Cursor()
+	for k, v := cursor.First(); len(k) == 8 && n-binary.BigEndian.Uint64(k) >= rememberedIDs; k, v = cursor.First() {
+		if err := removed.Delete(v); err != nil {
+			return err
+		}
+		if err := cursor.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeAll removes ids in bounded transactions, and returns those that were there.
+func (s *Store) removeAll(ids []uuid.UUID) (removed []string, freed int64, err error) {
+	for len(ids) > 0 && err == nil {
+		batch := ids[:min(len(ids), removeBatch)]
+		ids = ids[len(batch):]
+		var done []string
+		var bytes int64
+		err = s.commit(0, func(c *change) error {
+			done, bytes = done[:0], 0 // the commit may be tried twice
+			for _, id := range batch {
+				switch was, n, err := c.remove(id); {
+				case err != nil:
+					return err
+				case was:
+					done, bytes = append(done, id.String()), bytes+n
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			removed, freed = append(removed, done...), freed+bytes
+		}
+	}
+	return removed, freed, err
+}
+
+// Prune forgets the executions that o chooses, nil: all, of the owners that
+// owner accepts, nil: of all. Damaged records go when everything goes. What was
+// removed before an error is counted.
+func (s *Store) Prune(o *api.PruneOptions, owner func(uint32) bool) (*api.Pruned, error) {
+	if o == nil {
+		o = &api.PruneOptions{}
+	}
+	var ids []uuid.UUID
+	err := guard.View(s.db, func(tx *bbolt.Tx) error {
+		return walkDown(tx, nil, func(k, v []byte) bool {
+			_, id, ok := parseKey(k)
+			h, err := decodeHead(k, v)
+			switch {
+			case !ok:
+			case err != nil:
+				if (owner == nil || owner(0)) && o.Before.IsZero() && len(o.Labels) == 0 {
+					ids = append(ids, id)
+				}
+			case (owner == nil || owner(h.Summary.Owner)) && hasLabels(&h.Summary, o.Labels) &&
+				(o.Before.IsZero() || ended(&h.Summary).Before(o.Before)):
+				ids = append(ids, id)
+			}
+			return true
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	removed, freed, err := s.removeAll(ids)
+	return &api.Pruned{Removed: len(removed), Bytes: freed}, err
+}
+
+// ended is when an execution ended; one that never ran has only its creation.
+func ended(s *api.Summary) time.Time {
+	if s.Completed.IsZero() {
+		return s.Created
+	}
+	return s.Completed
+}
+
+// Retain applies the limits, oldest first by creation, and returns the ids that
+// it removed, also those before an error. The newest record stays however large
+// it is: somebody may still be waiting for it.
+func (s *Store) Retain(now time.Time) (removed []string, err error) {
+	var ids []uuid.UUID
+	err = guard.View(s.db, func(tx *bbolt.Tx) error {
+		ids = s.expired(tx, now)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	removed, _, err = s.removeAll(ids)
+	return removed, err
+}
+
+// expired chooses what Retain removes.
+func (s *Store) expired(tx *bbolt.Tx, now time.Time) (ids []uuid.UUID) {
+	count, bytes := s.Totals()
+	c := tx.Bucket([]byte(bucketRecords)).Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		created, id, ok := parseKey(k)
+		over := s.limits.Count > 0 && count > s.limits.Count || s.limits.Bytes > 0 && bytes > s.limits.Bytes && count > 1
+		// Nothing ends before it was created: from here on all are young enough.
+		old := s.limits.Age > 0 && now.Sub(created) > s.limits.Age
+		if !over && !old {
+			break
+		}
+		if !over {
+			// A damaged record has no other time than its creation.
+			h, err := decodeHead(k, v)
+			if err == nil && now.Sub(ended(&h.Summary)) <= s.limits.Age {
+				continue
+			}
+		}
+		if !ok {
+			continue
+		}
+		ids = append(ids, id)
+		count--
+		bytes -= int64(len(k)+len(v)) + bodySize(tx, id[:])
+	}
+	return ids
+}
