@@ -616,7 +616,7 @@ func (x *KillResponse) GetDelivered() bool {
 type AttachRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ExecutionId string                 `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
-	// Which streams; empty: both.
+	// Which streams; empty: both; STREAM_UNSPECIFIED alone: none.
 	Streams []Stream `protobuf:"varint,2,rep,packed,name=streams,proto3,enum=capsule.supervisor.v1.Stream" json:"streams,omitempty"`
 	// Byte offsets from which to replay what is kept.
 	StdoutOffset int64 `protobuf:"varint,3,opt,name=stdout_offset,json=stdoutOffset,proto3" json:"stdout_offset,omitempty"`
@@ -625,7 +625,8 @@ type AttachRequest struct {
 	// pipe. Without it the caller may miss bytes that are not kept: offset tells.
 	Hold bool `protobuf:"varint,5,opt,name=hold,proto3" json:"hold,omitempty"`
 	// Stdin follows.
-	Stdin     bool   `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdin bool `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// At most 128 KiB.
 	StdinData []byte `protobuf:"bytes,7,opt,name=stdin_data,json=stdinData,proto3" json:"stdin_data,omitempty"`
 	StdinEnd  bool   `protobuf:"varint,8,opt,name=stdin_end,json=stdinEnd,proto3" json:"stdin_end,omitempty"`
 	// Responses with data that were taken since the request before.
@@ -1155,7 +1156,9 @@ type InspectResponse struct {
 	Response     []byte `protobuf:"bytes,3,opt,name=response,proto3" json:"response,omitempty"`
 	OutputElided bool   `protobuf:"varint,4,opt,name=output_elided,json=outputElided,proto3" json:"output_elided,omitempty"`
 	// Process 1 of the sandbox as the host numbers it; 0: none.
-	Pid           int32 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	Pid int32 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	// True: the request does not fit into a message and is left out.
+	RequestElided bool `protobuf:"varint,6,opt,name=request_elided,json=requestElided,proto3" json:"request_elided,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1223,6 +1226,13 @@ func (x *InspectResponse) GetPid() int32 {
 		return x.Pid
 	}
 	return 0
+}
+
+func (x *InspectResponse) GetRequestElided() bool {
+	if x != nil {
+		return x.RequestElided
+	}
+	return false
 }
 
 type StatsRequest struct {
@@ -2106,13 +2116,14 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"executions\x12\x1b\n" +
 	"\tnext_page\x18\x02 \x01(\tR\bnextPage\"3\n" +
 	"\x0eInspectRequest\x12!\n" +
-	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\"\xbc\x01\n" +
+	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\"\xe3\x01\n" +
 	"\x0fInspectResponse\x12<\n" +
 	"\texecution\x18\x01 \x01(\v2\x1e.capsule.supervisor.v1.SummaryR\texecution\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\fR\arequest\x12\x1a\n" +
 	"\bresponse\x18\x03 \x01(\fR\bresponse\x12#\n" +
 	"\routput_elided\x18\x04 \x01(\bR\foutputElided\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\x05R\x03pid\"3\n" +
+	"\x03pid\x18\x05 \x01(\x05R\x03pid\x12%\n" +
+	"\x0erequest_elided\x18\x06 \x01(\bR\rrequestElided\"3\n" +
 	"\fStatsRequest\x12#\n" +
 	"\rexecution_ids\x18\x01 \x03(\tR\fexecutionIds\"C\n" +
 	"\rStatsResponse\x122\n" +

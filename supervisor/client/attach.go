@@ -1,0 +1,278 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	"github.com/capsule-run/capsule/supervisor/api/wire"
+)
+
+// Attach implements api.Supervisor. Each writer is written to by a goroutine of
+// its own, and by none when Attach has returned; Missed is never called twice at
+// once. A Stdin that blocks in Read when the output has ended is read once more
+// after Attach has returned. A lost connection is E6004; call it again on another
+// Client with the numbers of bytes that the writers got as offsets.
+func (c *Client) Attach(ctx context.Context, id string, o *api.AttachOptions) error {
+	return c.attach(ctx, id, o, nil)
+}
+
+// attach is Attach that closes taken, if there is one, when the supervisor has
+// taken the whole of stdin.
+func (c *Client) attach(ctx context.Context, id string, o *api.AttachOptions, taken chan<- struct{}) error {
+	if o.NoFollow && o.Stdin != nil {
+		without := *o
+		without.Stdin = nil
+		o = &without
+	}
+	first := &supervisorv1.AttachRequest{
+		ExecutionId: id, StdoutOffset: o.StdoutOffset, StderrOffset: o.StderrOffset, Hold: o.Hold, Stdin: o.Stdin != nil,
+	}
+	method := "Attach"
+	if o.NoFollow {
+		method = "Logs"
+	}
+	a := &attachment{o: o, sinks: map[supervisorv1.Stream]*sink{}, room: make(chan int32, wire.Window), over: make(chan struct{}), taken: taken}
+	a.sink(supervisorv1.Stream_STREAM_STDOUT, "stdout", o.Stdout, o.StdoutOffset)
+	a.sink(supervisorv1.Stream_STREAM_STDERR, "stderr", o.Stderr, o.StderrOffset)
+	for id := range a.sinks {
+		first.Streams = append(first.Streams, id)
+	}
+	if len(first.Streams) == 0 {
+		first.Streams = []supervisorv1.Stream{supervisorv1.Stream_STREAM_UNSPECIFIED}
+	}
+	s, err := c.open(ctx, method, first)
+	if err != nil {
+		return err
+	}
+	a.stream = s
+	return a.run(ctx)
+}
+
+// attachment is one call of Attach.
+type attachment struct {
+	stream *stream
+	o      *api.AttachOptions
+	sinks  map[supervisorv1.Stream]*sink
+	room   chan int32      // acknowledged stdin
+	over   chan struct{}   // closed when the call returns
+	taken  chan<- struct{} // closed when all of stdin is acknowledged; may be nil
+
+	mu       sync.Mutex
+	unacked  int32 // messages that are written and not acknowledged
+	missedMu sync.Mutex
+}
+
+// sink writes one stream.
+type sink struct {
+	name  string
+	to    io.Writer
+	at    int64 // position of the next byte
+	queue chan *supervisorv1.AttachResponse
+	ended bool
+}
+
+func (a *attachment) sink(id supervisorv1.Stream, name string, to io.Writer, at int64) {
+	if to != nil {
+		a.sinks[id] = &sink{name: name, to: to, at: at, queue: make(chan *supervisorv1.AttachResponse, wire.Window+1)}
+	}
+}
+
+// run passes everything on until the end.
+func (a *attachment) run(ctx context.Context) error {
+	var writers sync.WaitGroup
+	for _, s := range a.sinks {
+		writers.Go(func() { a.write(s) })
+	}
+	if a.o.Stdin != nil {
+		go a.sendStdin()
+	}
+	err := a.dispatch(ctx)
+	if err != nil {
+		close(a.over) // what is queued is not written
+	}
+	a.stream.close()
+	for _, s := range a.sinks {
+		if !s.ended {
+			close(s.queue)
+		}
+	}
+	writers.Wait()
+	if err == nil {
+		close(a.over)
+	}
+	return err
+}
+
+// dispatch takes what arrives and hands it to those who wait for it. It waits
+// for nobody but the supervisor.
+func (a *attachment) dispatch(ctx context.Context) error {
+	arrived := receive[supervisorv1.AttachResponse](a.stream)
+	open, exited := len(a.sinks), a.o.NoFollow
+	for {
+		select {
+		case <-ctx.Done():
+			return wire.Fault(ctx, "attach", ctx.Err())
+		case m := <-arrived:
+			if m.err != nil {
+				if open == 0 && exited && errors.Is(m.err, io.EOF) {
+					return nil
+				}
+				return cutShort(ctx, m.err)
+			}
+			if err := a.take(m.message); err != nil {
+				return err
+			}
+			if m.message.End {
+				open--
+			}
+			exited = exited || m.message.Exited
+			if open <= 0 && exited {
+				a.stream.close() // the supervisor waits for it
+			}
+		}
+	}
+}
+
+// cutShort is the error of a stream that ended before the output did.
+func cutShort(ctx context.Context, err error) error {
+	if errors.Is(err, io.EOF) {
+		return fault.New(fault.Unreachable, "attach", "the supervisor ended the stream early")
+	}
+	return wire.Fault(ctx, "attach", err)
+}
+
+// take hands one message on.
+func (a *attachment) take(m *supervisorv1.AttachResponse) error {
+	broken := func(what string) error {
+		return fault.New(fault.Unreachable, "attach", "the supervisor breaks the protocol: "+what)
+	}
+	if m.Acknowledged > 0 && a.o.Stdin != nil {
+		select {
+		case a.room <- m.Acknowledged:
+		default:
+			return broken("it acknowledges more than was sent")
+		}
+	}
+	if len(m.Data) == 0 && !m.End {
+		return nil
+	}
+	s := a.sinks[m.Stream]
+	if s == nil || s.ended {
+		return broken("data of a stream that is not open")
+	}
+	select {
+	case s.queue <- m:
+	default:
+		return broken("more data than the window allows")
+	}
+	if m.End {
+		s.ended = true
+		close(s.queue)
+	}
+	return nil
+}
+
+// write is a sink's own goroutine.
+func (a *attachment) write(s *sink) {
+	for m := range s.queue {
+		select {
+		case <-a.over:
+			return
+		default:
+		}
+		if m.Offset > s.at {
+			a.missed(s.name, m.Offset-s.at)
+			s.at = m.Offset
+		}
+		if s.to != nil && len(m.Data) > 0 {
+			if _, err := s.to.Write(m.Data); err != nil {
+				s.to = nil // the other stream goes on
+			}
+		}
+		s.at += int64(len(m.Data))
+		if len(m.Data) > 0 {
+			a.acknowledge()
+		}
+	}
+}
+
+func (a *attachment) missed(name string, n int64) {
+	if a.o.Missed == nil {
+		return
+	}
+	a.missedMu.Lock()
+	defer a.missedMu.Unlock()
+	a.o.Missed(name, n)
+}
+
+func (a *attachment) acknowledge() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.unacked++; a.unacked == ackEvery {
+		a.unacked = 0
+		a.stream.send(&supervisorv1.AttachRequest{Acknowledged: ackEvery})
+	}
+}
+
+// sendStdin sends stdin within the window.
+func (a *attachment) sendStdin() {
+	buf := make([]byte, wire.Chunk)
+	under := int32(0)
+	// wait waits for an acknowledgement while more than most are under way.
+	wait := func(most int32) bool {
+		for under > most {
+			select {
+			case n := <-a.room:
+				under -= n
+			case <-a.over:
+				return false
+			}
+		}
+		return true
+	}
+	for wait(wire.Window - 1) {
+		n, err := a.o.Stdin.Read(buf)
+		m := &supervisorv1.AttachRequest{StdinData: buf[:n], StdinEnd: err != nil}
+		if n > 0 {
+			under++
+		}
+		if (n > 0 || err != nil) && !a.stream.send(m) {
+			return
+		}
+		if err != nil {
+			break
+		}
+	}
+	if wait(0) && a.taken != nil {
+		close(a.taken)
+	}
+}
+
+// fetch puts output into a response that came without.
+func (c *Client) fetch(ctx context.Context, r *spec.Response) error {
+	var out, errs buffer
+	err := c.Attach(ctx, r.ExecutionID, &api.AttachOptions{Stdout: &out, Stderr: &errs, NoFollow: true})
+	if err != nil {
+		return err
+	}
+	if n := r.Output; n != nil && (n.Stdout.BytesKept != int64(len(out)) || n.Stderr.BytesKept != int64(len(errs))) {
+		return fault.New(fault.OutputCapture, "fetch output", "what is kept is not complete")
+	}
+	r.SetOutput(out, errs)
+	return nil
+}
+
+// buffer is as much of bytes.Buffer as is needed.
+type buffer []byte
+
+// Write implements io.Writer.
+func (b *buffer) Write(p []byte) (int, error) {
+	*b = append(*b, p...)
+	return len(p), nil
+}
