@@ -289,28 +289,20 @@ func TestConcurrentPut(t *testing.T) {
 }
 
 func TestKnownIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it stores 100,300 records")
-	}
 	s := open(t, file(t), history.Options{Limits: history.Limits{Count: 1}})
-	const all = 100_300
-	for n := 0; n < all; n += 5015 {
-		var entries []history.Entry
-		for i := range 5015 {
-			e := history.Entry{}
-			e.Summary = api.Summary{ID: id(n + i), Created: epoch.Add(time.Duration(n+i) * time.Second)}
-			entries = append(entries, e)
-		}
-		if err := s.Put(entries...); err != nil {
-			t.Fatal(err)
-		}
+	history.Remember(s, 300)
+	const all = 700
+	var numbers []int
+	for n := range all {
+		numbers = append(numbers, n)
 	}
+	put(t, s, numbers...)
 	removed, err := s.Retain(epoch)
 	if err != nil || len(removed) != all-1 {
 		t.Fatal(len(removed), err)
 	}
-	if s.Known(id(298)) || !s.Known(id(299)) || !s.Known(id(all-2)) || !s.Has(id(all-1)) {
-		t.Error("not the newest 100,000 are remembered")
+	if s.Known(id(all-302)) || !s.Known(id(all-301)) || !s.Known(id(all-2)) || !s.Has(id(all-1)) {
+		t.Error("not the newest 300 are remembered")
 	}
 }
 

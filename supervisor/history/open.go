@@ -60,6 +60,8 @@ type Store struct {
 	db      *bbolt.DB
 	lock    *os.File
 	limits  Limits
+	// remember is how many ids of removed executions are remembered.
+	remember uint64
 
 	// queue guards pending; writer is held by the one that commits.
 	queue   sync.Mutex
@@ -86,7 +88,7 @@ type totals struct {
 // format is renamed, and a new one begun: see Damaged. Errors: IO with a hint
 // when another supervisor has it open, or it cannot be read, made or written.
 func Open(path string, o Options) (*Store, error) {
-	s := &Store{path: path, limits: o.Limits}
+	s := &Store{path: path, limits: o.Limits, remember: rememberedIDs}
 	if err := s.open(o.Lock); err != nil {
 		if s.lock != nil {
 			_ = s.lock.Close() // the error of open is the one that matters

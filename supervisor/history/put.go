@@ -23,6 +23,7 @@ const (
 type change struct {
 	*bbolt.Tx
 	totals
+	remember uint64
 }
 
 func (c *change) bucket(name string) *bbolt.Bucket { return c.Bucket([]byte(name)) }
@@ -79,7 +80,7 @@ func (s *Store) run(operations []*operation) {
 // transact runs operations in one transaction: all of them, or none.
 func (s *Store) transact(operations []*operation) error {
 	s.state.Lock()
-	c, broken := change{totals: s.totals}, s.broken
+	c, broken := change{totals: s.totals, remember: s.remember}, s.broken
 	s.state.Unlock()
 	if broken != nil {
 		return broken

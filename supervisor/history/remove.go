@@ -60,7 +60,7 @@ func (c *change) remove(id uuid.UUID) (removed bool, freed int64, err error) {
 	if err := dropBody(c.Tx, id); err != nil {
 		return false, 0, err
 	}
-	return true, freed, c.remember(id)
+	return true, freed, c.note(id)
 }
 
 // search finds the key of a record that the index has lost. It reads all keys.
@@ -75,8 +75,8 @@ func (c *change) search(id uuid.UUID) (found key) {
 	return found
 }
 
-// remember notes that id was handed out, and forgets the oldest beyond the bound.
-func (c *change) remember(id uuid.UUID) error {
+// note remembers that id was handed out, and forgets the oldest beyond the bound.
+func (c *change) note(id uuid.UUID) error {
 	removed, order := c.bucket(bucketRemoved), c.bucket(bucketOrder)
 	n, err := order.NextSequence()
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *change) remember(id uuid.UUID) error {
 		return err
 	}
 	cursor := order.Cursor()
-	for k, v := cursor.First(); len(k) == 8 && n-binary.BigEndian.Uint64(k) >= rememberedIDs; k, v = cursor.First() {
+	for k, v := cursor.First(); len(k) == 8 && n-binary.BigEndian.Uint64(k) >= c.remember; k, v = cursor.First() {
 		if err := removed.Delete(v); err != nil {
 			return err
 		}
