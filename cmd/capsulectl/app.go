@@ -46,6 +46,9 @@ func (c *console) app(code *int) *cli.App {
 			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.completionCommand(code),
 		},
 	}
+	for _, v := range verbTable() {
+		app.Commands = append(app.Commands, c.command(v, code))
+	}
 	app.Action = func(ctx *cli.Context) error {
 		if ctx.Bool("version") {
 			*code = c.print(versionText())

@@ -192,11 +192,11 @@ func TestRefusedFlags(t *testing.T) {
 		{"--exit-code-mode never ls", fault.InvalidValue, "neither payload nor envelope"},
 		{"--exit-code-mode envelope ls", fault.InvalidValue, "needs --json"},
 		{"--pretty ls", fault.InvalidValue, "needs --json"},
-		{"-d ls", fault.Unsupported, "--detach"},
-		{"--address /x ls", fault.Unsupported, "--address"},
+		{"-d --dry-run ls", fault.InvalidValue, "--detach cannot"},
+		{"--embedded --address /s ls", fault.InvalidValue, "--embedded cannot"},
+		{"--address= ls", fault.InvalidValue, "--address"},
 		{"-c x.toml ls", fault.Unsupported, "--config"},
 		{"--create-config x.toml ls", fault.Unsupported, "--create-config"},
-		{"--embedded=false ls", fault.Unsupported, "daemon"},
 	}
 	for _, c := range cases {
 		b := newBench("")

@@ -7,9 +7,12 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor"
+	"github.com/capsule-run/capsule/supervisor/api"
 )
 
 // fakeEngine stands in for the supervisor: it records what it is asked for.
@@ -22,11 +25,11 @@ type fakeEngine struct {
 	run func(ctx context.Context, st supervisor.Streams, kills <-chan syscall.Signal) *spec.Response
 }
 
-func (f *fakeEngine) Start(ctx context.Context, req *spec.Request, id string, st supervisor.Streams) (execution, error) {
+func (f *fakeEngine) Start(ctx context.Context, o *order, st supervisor.Streams) (execution, error) {
 	if f.panics {
 		panic("a defect")
 	}
-	f.request, f.id = req, id
+	f.request, f.id = o.request, o.id
 	if f.startErr != nil {
 		return nil, f.startErr
 	}
@@ -69,19 +72,32 @@ func signalled(status spec.Status, reason spec.Reason, signal int) *spec.Respons
 // bench is a console with buffers around a fake engine.
 type bench struct {
 	console
-	engine      *fakeEngine
-	out, errOut lockedBuffer
-	relay       chan *relay
+	engine     *fakeEngine
+	supervisor *fakeSupervisor // behind the socket, and in this process for verbs other than run
+	dials      []string
+	// columns and rows are the terminal's that all streams are; 0: they are none.
+	columns, rows int
+	out, errOut   lockedBuffer
+	relay         chan *relay
 }
 
 func newBench(stdin string) *bench {
-	b := &bench{engine: &fakeEngine{}, relay: make(chan *relay, 1)}
+	b := &bench{engine: &fakeEngine{}, supervisor: &fakeSupervisor{}, relay: make(chan *relay, 1)}
 	b.console = console{
 		stdin: strings.NewReader(stdin), stdout: &b.out, stderr: &b.errOut,
 		lookupEnv: func(name string) (string, bool) { return "value of " + name, name == "PRESENT" },
 		open:      func() (engine, error) { return b.engine, nil },
 		catch:     func(r *relay) { b.relay <- r },
 		exit:      func(int) { panic("exit") },
+		core:      func() (api.Supervisor, func() error, error) { return b.supervisor, func() error { return nil }, nil },
+		dial: func(_ context.Context, address string) (api.Supervisor, func() error, error) {
+			if b.dials = append(b.dials, address); !strings.HasPrefix(address, "/there") {
+				return nil, nil, fault.Wrap(fault.Unreachable, "connect", syscall.ECONNREFUSED)
+			}
+			return b.supervisor, func() error { return nil }, nil
+		},
+		size:  func(any) (int, int, bool) { return b.columns, b.rows, b.columns > 0 },
+		sleep: func(context.Context, time.Duration) {},
 	}
 	return b
 }

@@ -11,6 +11,18 @@ Usage:
 
 Verbs:
   run          run a command in a fresh sandbox
+  ps           list executions
+  inspect      show what is known of executions
+  logs         print the output of an execution
+  attach       connect to a running execution
+  wait         wait until executions have ended
+  stop         end executions, politely at first
+  kill         send a signal to executions
+  rm           forget executions that have ended
+  stats        show what running executions use
+  events       print what happens
+  prune        forget executions that have ended
+  info         describe the supervisor
   schema       print the JSON Schema of the request or the response
   bundle       explain what an OCI bundle would do
   completion   print a completion script for bash, zsh or fish
@@ -20,6 +32,7 @@ Verbs:
 Examples:
   capsulectl run -- python3 -c 'print(6*7)'
   capsulectl run -t 10s -m 512M --readonly . -w "$PWD" -- make test
+  id=$(capsulectl run -d -- ./job); capsulectl logs -f $id; capsulectl wait $id
   echo '{"command":["id"]}' | capsulectl run --json
 `
 
@@ -31,12 +44,16 @@ Usage:
   capsulectl run [flags] [--] CMD ARG...
   capsulectl run --json [--pretty] < request.json
 
+It runs through the daemon capsuled when that answers, otherwise in this process.
+When capsulectl dies, so does the command, unless it was started with -d.
+
 Examples:
   capsulectl run -- python3 -c 'print(6*7)'
   capsulectl run -t 5s -m 128M ls -l /
   capsulectl run --readonly . -w "$PWD" -- pytest -q
   capsulectl run --bind ./data:/workspace/data:rw -e MODE=fast -- ./data/job.sh
   cat numbers.txt | capsulectl run -i -- sort -n
+  id=$(capsulectl run -d -- make test); capsulectl logs -f $id
   capsulectl run -o json --pretty --label user=42 -- sh -c 'exit 7'
   echo '{"command":["id"],"timeout_ms":2000}' | capsulectl run --json
 `

@@ -7,7 +7,7 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// option is one flag of the run verb. It implements cli.Flag and its relatives,
+// option is one flag of a verb. It implements cli.Flag and its relatives,
 // so that urfave/cli can show it, but parse (parse.go) reads it: the standard
 // flag package has no clusters of short options, and cli's slices split on commas.
 type option struct {
@@ -25,10 +25,12 @@ type option struct {
 	// pointer is the request field (RFC 6901) that the option sets, so that a
 	// fault of validation can name the flag. Empty: none.
 	pointer string
-	// mode acts on the invocation itself; exactly one of mode and apply is set.
+	// mode acts on the invocation itself; exactly one of mode, apply and take is set.
 	mode func(*invocation, string) error
 	// apply changes the request, after the profile and in command-line order.
 	apply func(*builder, string) error
+	// take acts on the call of a verb other than run.
+	take func(*call, string) error
 }
 
 // String is the flag's column and its usage as help texts show them.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -38,8 +39,12 @@ var options = [...]option{
 		usage: "use this id instead of a new one"},
 	{name: "dry-run", group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.dryRun, v) },
 		usage: "print the launch plan and run nothing"},
-	{name: "embedded", group: groupExecution, mode: modeEmbedded,
-		usage: "run without a daemon (the only way so far)"},
+	{name: "detach", short: 'd', group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.detach, v) },
+		usage: "print the id and return; see ps, logs, attach, wait, stop"},
+	{name: "address", value: "SOCKET", group: groupExecution, mode: modeAddress,
+		usage: "the daemon to use (default $CAPSULE_ADDRESS, else capsuled.sock of the state directory)"},
+	{name: "embedded", group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.embedded, v) },
+		usage: "use no daemon even if there is one"},
 
 	{name: "memory", short: 'm', value: "SIZE", group: groupLimits, pointer: "/resources/memory_bytes", apply: applyMemory,
 		usage: "memory limit: bytes, or 64M, 1G, 1.5GiB (default 256M)"},
@@ -95,8 +100,6 @@ var options = [...]option{
 	{name: "help", short: 'h', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.help, v) },
 		usage: "print this text"},
 
-	{name: "detach", short: 'd', mode: refuseDaemon},
-	{name: "address", value: "SOCKET", mode: refuseDaemon},
 	{name: "config", short: 'c', value: "FILE", mode: refuseConfig},
 	{name: "create-config", value: "FILE", mode: refuseConfig},
 }
@@ -130,20 +133,13 @@ func modeExitCode(i *invocation, v string) error {
 	return fault.New(fault.InvalidValue, "", strconv.Quote(v)+" is neither payload nor envelope")
 }
 
-func modeEmbedded(_ *invocation, v string) error {
-	var embedded bool
-	if err := parseSwitch(&embedded, v); err != nil {
-		return err
+// modeAddress takes the path of a unix socket, also in the form of a URL.
+func modeAddress(i *invocation, v string) error {
+	if v = strings.TrimPrefix(strings.TrimPrefix(v, "unix:"), "//"); v == "" {
+		return fault.New(fault.InvalidValue, "", "is empty")
 	}
-	if !embedded {
-		return refuseDaemon(nil, v)
-	}
+	i.address = v
 	return nil
-}
-
-func refuseDaemon(*invocation, string) error {
-	return fault.New(fault.Unsupported, "", "needs the daemon capsuled, which this version does not have").
-		WithHint("Leave the flag out: the execution runs embedded, in the foreground.")
 }
 
 func refuseConfig(*invocation, string) error {

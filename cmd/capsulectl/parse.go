@@ -25,6 +25,9 @@ type invocation struct {
 	envelope   bool   // --exit-code-mode envelope
 	id         string // --execution-id
 	profile    string // --profile
+	detach     bool   // --detach
+	embedded   bool   // --embedded
+	address    string // --address
 }
 
 // setting is one request-changing flag with its argument.
@@ -38,38 +41,58 @@ type setting struct {
 // is reported, not only the first; the invocation is usable as far as it was
 // understood.
 func parse(args []string) (*invocation, error) {
-	p := parser{args: args}
-	for len(p.args) > 0 {
-		arg := p.args[0]
-		if arg == "--" {
-			p.args = p.args[1:]
-			break
+	inv := new(invocation)
+	p := parser{args: args, table: options[:], hint: unknownFlagHint}
+	p.take = func(o *option, value string) error {
+		if o.apply != nil {
+			inv.settings = append(inv.settings, setting{o, value})
+			return nil
 		}
-		if len(arg) < 2 || arg[0] != '-' {
-			break
-		}
-		p.args = p.args[1:]
-		if strings.HasPrefix(arg, "--") {
-			p.long(arg[2:])
-		} else {
-			p.cluster(arg[1:])
-		}
+		return o.mode(inv, value)
 	}
-	p.inv.command = p.args
-	p.check()
-	return &p.inv, p.faults.Err()
+	for p.flag() {
+	}
+	inv.command = p.args
+	p.check(inv)
+	return inv, p.faults.Err()
 }
 
+// parser reads the flags of one verb.
 type parser struct {
-	args   []string
-	inv    invocation
+	// args are those that are not read yet.
+	args  []string
+	table []option
+	// take acts on a flag that was given.
+	take func(o *option, value string) error
+	// hint proposes something for a flag that does not exist.
+	hint   func(name string) string
 	faults fault.List
+	// ended: `--` was read.
+	ended bool
+}
+
+// flag reads one flag, or `--`; false: the next argument is none.
+func (p *parser) flag() bool {
+	if p.ended || len(p.args) == 0 || len(p.args[0]) < 2 || p.args[0][0] != '-' {
+		return false
+	}
+	arg := p.args[0]
+	p.args = p.args[1:]
+	switch {
+	case arg == "--":
+		p.ended = true
+	case strings.HasPrefix(arg, "--"):
+		p.long(arg[2:])
+	default:
+		p.cluster(arg[1:])
+	}
+	return !p.ended
 }
 
 // long reads name or name=value.
 func (p *parser) long(arg string) {
 	name, value, given := strings.Cut(arg, "=")
-	o := longOption(name)
+	o := findLong(p.table, name)
 	switch {
 	case o == nil:
 		p.unknown("--" + name)
@@ -84,12 +107,12 @@ func (p *parser) long(arg string) {
 
 // cluster reads short options behind one dash: -i, -iv, -t5s, -t=5s, -t 5s.
 func (p *parser) cluster(arg string) {
-	if name, _, _ := strings.Cut(arg, "="); len(name) > 1 && longOption(name) != nil {
+	if name, _, _ := strings.Cut(arg, "="); len(name) > 1 && findLong(p.table, name) != nil {
 		p.unknown("-" + name)
 		return
 	}
 	for i := 0; i < len(arg); i++ {
-		o := shortOption(arg[i])
+		o := findShort(p.table, arg[i])
 		if o == nil {
 			p.unknown("-" + arg[i:i+1])
 			return
@@ -119,29 +142,30 @@ func (p *parser) setNext(o *option) {
 }
 
 func (p *parser) set(o *option, value string) {
-	if o.apply != nil {
-		p.inv.settings = append(p.inv.settings, setting{o, value})
-		return
-	}
-	if err := o.mode(&p.inv, value); err != nil {
+	if err := p.take(o, value); err != nil {
 		p.faults = append(p.faults, o.wrap(err))
 	}
 }
 
 func (p *parser) unknown(spelling string) {
 	f := fault.New(fault.InvalidValue, "", "unknown flag "+spelling)
-	f.Hint = unknownFlagHint(strings.TrimLeft(spelling, "-"))
+	f.Hint = p.hint(strings.TrimLeft(spelling, "-"))
 	p.faults = append(p.faults, f)
 }
 
 // check refuses combinations that cannot mean anything.
-func (p *parser) check() {
+func (p *parser) check(inv *invocation) {
 	refuse := func(code fault.Code, message, hint string) {
 		p.faults = append(p.faults, fault.New(code, "", message).WithHint(hint))
 	}
-	inv := &p.inv
 	if inv.help {
 		return
+	}
+	if inv.embedded && inv.address != "" {
+		refuse(fault.InvalidValue, "--embedded cannot be combined with --address", "Leave one of them out.")
+	}
+	if inv.detach && inv.dryRun {
+		refuse(fault.InvalidValue, "--detach cannot be combined with --dry-run", "A dry run runs nothing that could be left alone.")
 	}
 	if !inv.jsonOutput && inv.pretty {
 		refuse(fault.InvalidValue, "--pretty needs --json or --output json", "Add --output json.")
@@ -179,21 +203,24 @@ func parseSwitch(to *bool, value string) error {
 	return nil
 }
 
-// longOption looks a long name up; nil when there is none.
-func longOption(name string) *option {
-	for i := range options {
-		if options[i].name == name {
-			return &options[i]
+// longOption looks a long name of the run verb up; nil when there is none.
+func longOption(name string) *option { return findLong(options[:], name) }
+
+// findLong looks a long name up; nil when there is none.
+func findLong(table []option, name string) *option {
+	for i := range table {
+		if table[i].name == name {
+			return &table[i]
 		}
 	}
 	return nil
 }
 
-// shortOption looks a one-letter name up; nil when there is none.
-func shortOption(letter byte) *option {
-	for i := range options {
-		if options[i].short == letter {
-			return &options[i]
+// findShort looks a one-letter name up; nil when there is none.
+func findShort(table []option, letter byte) *option {
+	for i := range table {
+		if table[i].short == letter {
+			return &table[i]
 		}
 	}
 	return nil

@@ -159,7 +159,7 @@ func (c *console) diagnose(lines []string) error {
 	}
 	var b strings.Builder
 	for _, l := range lines {
-		b.WriteString("capsule: " + l + "\n")
+		b.WriteString("capsule: " + diagnostic(l) + "\n")
 	}
 	_, err := io.WriteString(c.stderr, b.String())
 	return err

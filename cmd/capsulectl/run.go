@@ -9,18 +9,42 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/containerd/log"
-
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor"
+	"github.com/capsule-run/capsule/supervisor/api"
 )
 
-// engine is what capsulectl needs of a supervisor.
+// starter runs executions in the foreground.
+type starter interface {
+	Start(ctx context.Context, o *order, st supervisor.Streams) (execution, error)
+}
+
+// engine is what the run verb needs of the supervisor in this process.
 type engine interface {
-	Start(ctx context.Context, req *spec.Request, id string, st supervisor.Streams) (execution, error)
+	starter
 	Explain(ctx context.Context, req *spec.Request) (string, error)
 	ExplainBundle(ctx context.Context, dir string) (string, error)
+}
+
+// order is what the caller wants to be run.
+type order struct {
+	// request is complete and valid.
+	request *spec.Request
+	// document is the request as it came on stdin, over which profile still has
+	// to be put; nil when flags made the request.
+	document []byte
+	profile  string
+	// id is empty when any will do.
+	id string
+}
+
+// start is the order for a supervisor that decodes requests itself.
+func (o *order) start() *api.StartRequest {
+	if o.document != nil {
+		return &api.StartRequest{Request: o.document, Profile: o.profile, ID: o.id}
+	}
+	return &api.StartRequest{Request: o.request.Encode(), ID: o.id}
 }
 
 // execution is a started one.
@@ -32,35 +56,12 @@ type execution interface {
 // embedded is the supervisor in this process.
 type embedded struct{ *supervisor.Supervisor }
 
-func (e embedded) Start(ctx context.Context, req *spec.Request, id string, st supervisor.Streams) (execution, error) {
-	x, err := e.Supervisor.Start(ctx, req, id, st)
+func (e embedded) Start(ctx context.Context, o *order, st supervisor.Streams) (execution, error) {
+	x, err := e.Supervisor.Start(ctx, o.request, o.id, st)
 	if err != nil {
 		return nil, err
 	}
 	return x, nil
-}
-
-func openEmbedded() (engine, error) {
-	// ttrpc logs what it drops, such as the last acknowledgement of a stream
-	// that has ended; what matters reaches the caller as a fault.
-	log.L.Logger.SetOutput(io.Discard)
-	s, err := supervisor.New(supervisor.Options{})
-	if err != nil {
-		return nil, err
-	}
-	return embedded{s}, nil
-}
-
-// console is the world around capsulectl.
-type console struct {
-	stdin     io.Reader
-	stdout    io.Writer
-	stderr    io.Writer
-	lookupEnv func(string) (string, bool)
-	open      func() (engine, error)
-	// catch delivers the signals of this process to the relay.
-	catch func(*relay)
-	exit  func(int)
 }
 
 // run is the run verb. args follow the word run. It returns the exit status.
@@ -96,21 +97,29 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 	// os/signal costs several switches between threads for each signal, which
 	// need not wait for one another nor the request for them.
 	go c.catch(signals)
-	req, err := c.request(inv)
+	o, err := c.order(inv)
 	if err != nil {
 		return rep.refuse(err)
 	}
-	rep.request = req
-	eng, err := c.open()
+	rep.request = o.request
+	if inv.detach {
+		return c.detach(ctx, inv, o, rep)
+	}
+	if inv.dryRun {
+		eng, err := c.open()
+		if err != nil {
+			return rep.refuse(err)
+		}
+		signals.begin()
+		return rep.plan(eng.Explain(ctx, o.request))
+	}
+	eng, err := c.starter(ctx, inv)
 	if err != nil {
 		return rep.refuse(err)
 	}
 	signals.begin()
-	if inv.dryRun {
-		return rep.plan(eng.Explain(ctx, req))
-	}
 	streams, out, errs := c.streams(inv, cancel)
-	x, err := eng.Start(ctx, req, inv.id, streams)
+	x, err := eng.Start(ctx, o, streams)
 	if err != nil {
 		rep.caller = signals.received()
 		return rep.refuse(err)
@@ -125,10 +134,25 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 	return rep.respond(response)
 }
 
-// request makes the request: of stdin with --json, else of the flags.
-func (c *console) request(inv *invocation) (*spec.Request, error) {
+// starter is what runs the execution: the daemon when there is one, else this process.
+func (c *console) starter(ctx context.Context, inv *invocation) (starter, error) {
+	if !inv.embedded {
+		l, err := c.daemon(ctx, inv.address)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			return &remote{link: l, note: func(s string) { _ = c.diagnose([]string{s}) }}, nil
+		}
+	}
+	return c.open()
+}
+
+// order takes the request of stdin with --json, else of the flags.
+func (c *console) order(inv *invocation) (*order, error) {
 	if !inv.jsonInput {
-		return build(inv, c.lookupEnv)
+		req, err := build(inv, c.lookupEnv)
+		return &order{request: req, id: inv.id}, err
 	}
 	if f, ok := c.stdin.(*os.File); ok && isTerminal(f) {
 		io.WriteString(c.stderr, "capsule: reading an ExecutionRequest from the terminal; end it with Ctrl-D\n") // only a courtesy
@@ -137,7 +161,8 @@ func (c *console) request(inv *invocation) (*spec.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(data, inv.profile)
+	req, err := decode(data, inv.profile)
+	return &order{request: req, document: data, profile: inv.profile, id: inv.id}, err
 }
 
 // streams are the live ends in human mode; with a response on stdout the output

@@ -1,6 +1,28 @@
 package main
 
-import "strconv"
+import (
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// span shows a time to a person: 350 ms, 12 s, 3 h.
+func span(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < 10*time.Second:
+		return durationFloat(float64(d.Milliseconds()))
+	case d < 2*time.Minute:
+		return strconv.Itoa(int(d.Seconds())) + " s"
+	case d < 2*time.Hour:
+		return strconv.Itoa(int(d.Minutes())) + " min"
+	case d < 48*time.Hour:
+		return strconv.Itoa(int(d.Hours())) + " h"
+	}
+	return strconv.Itoa(int(d.Hours()/24)) + " d"
+}
+
+// signalNumber is SIGTERM for 15.
+func signalNumber(n int) string { return signalName(syscall.Signal(n)) }
 
 // duration shows milliseconds to a person: 2 ms, 1.5 s, 2 min.
 func duration(ms int64) string { return durationFloat(float64(ms)) }

@@ -15,14 +15,14 @@ import (
 
 // verdictLines say in words how the execution ended. A plain exit says nothing,
 // unless something happened that the exit status does not show. settings are the
-// flags that made req, which may not be nil.
+// flags that made req, which is nil when it is not known.
 func verdictLines(r *spec.Response, req *spec.Request, settings []setting, caller syscall.Signal) []string {
 	var lines []string
 	for _, w := range r.Warnings {
 		lines = append(lines, "warning: "+w)
 	}
 	if r.Status == spec.StatusSuccess {
-		if n := r.Metrics.OOMKills; n != nil && *n > 0 {
+		if n := r.Metrics.OOMKills; n != nil && *n > 0 && req != nil {
 			lines = append(lines, fmt.Sprintf("note: the command exited by itself, but the memory limit of %s killed %s of its processes; try --memory %s",
 				spec.FormatBytes(req.Resources.MemoryBytes), strconv.FormatInt(*n, 10), spec.FormatBytes(2*req.Resources.MemoryBytes)))
 		}
@@ -38,6 +38,9 @@ func verdictLines(r *spec.Response, req *spec.Request, settings []setting, calle
 }
 
 func verdict(r *spec.Response, req *spec.Request, caller syscall.Signal) string {
+	if req == nil {
+		return "killed: " + ending(r)
+	}
 	res := req.Resources
 	switch r.Termination.Reason {
 	case spec.ReasonOOM:
@@ -91,7 +94,7 @@ func failureLines(e *spec.Error, req *spec.Request, settings []setting) []string
 	if e == nil {
 		return []string{"failed without saying why"}
 	}
-	if e.Code == string(fault.CommandNotFound) && strings.Contains(req.Command[0], ":/") {
+	if e.Code == string(fault.CommandNotFound) && req != nil && strings.Contains(req.Command[0], ":/") {
 		return []string{joinHint(e.Code+": "+e.Message, "-v is --verbose here; show a host path with --bind SRC:DEST.")}
 	}
 	line := func(code, pointer, message, hint string) string {

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/supervisor/api"
+)
+
+const statsAbout = `Show what running executions use: on a terminal a table that is refreshed each second
+until Ctrl-C, otherwise once. MEM PEAK and PIDS PEAK are the most so far, of the limit.
+With -o json there is one object for each execution, a line each.
+
+Usage:
+  capsulectl stats [--no-stream] [ID...]
+
+Examples:
+  capsulectl stats
+  capsulectl stats --no-stream -o json | jq .metrics.cpu_time_ms
+  capsulectl stats --no-stream=false -o json > usage.jsonl
+`
+
+func statsVerb() verb {
+	return verb{
+		name: "stats", usage: "show what running executions use", args: "[ID...]", most: unbounded,
+		about: statsAbout, after: idNote, run: stats,
+		options: []option{{name: "no-stream", group: groupFlags, usage: "show it once; =false: go on also when this is no terminal", take: func(k *call, v string) error {
+			k.noStreamGiven = true
+			return parseSwitch(&k.noStream, v)
+		}}},
+	}
+}
+
+// The time between two tables, and between the two samples of the first.
+const (
+	statsInterval = time.Second
+	statsFirst    = 250 * time.Millisecond
+)
+
+// sample is a reading of the counters.
+type sample struct {
+	at    time.Time
+	stats []api.Stats
+}
+
+func stats(ctx context.Context, s *session) (int, error) {
+	ids := make([]string, len(s.args))
+	for i, given := range s.args {
+		id, err := s.resolve(ctx, given)
+		if err != nil {
+			return 0, err
+		}
+		ids[i] = id
+	}
+	_, _, terminal := s.size(s.stdout)
+	stream := terminal
+	if s.noStreamGiven {
+		stream = !s.noStream
+	}
+	if s.jsonOutput {
+		return s.statsLines(ctx, ids, stream)
+	}
+	return s.statsTables(ctx, ids, stream, terminal)
+}
+
+// read reads the counters.
+func (s *session) read(ctx context.Context, ids []string) (now sample, err error) {
+	err = s.link.persist(ctx, func(to api.Supervisor) (err error) {
+		now.stats, err = to.Stats(ctx, ids)
+		now.at = time.Now()
+		return err
+	})
+	return now, err
+}
+
+func (s *session) statsLines(ctx context.Context, ids []string, stream bool) (int, error) {
+	for {
+		now, err := s.read(ctx, ids)
+		if err != nil {
+			return 0, err
+		}
+		for i := range now.stats {
+			if err := s.jsonLine(now.stats[i]); err != nil {
+				return s.unwritten(err), nil
+			}
+		}
+		if !stream || len(ids) > 0 && len(now.stats) == 0 {
+			return 0, nil
+		}
+		if s.sleep(ctx, statsInterval); ctx.Err() != nil {
+			return 0, nil
+		}
+	}
+}
+
+func (s *session) statsTables(ctx context.Context, ids []string, stream, terminal bool) (int, error) {
+	before, err := s.read(ctx, ids)
+	if err != nil {
+		return 0, err
+	}
+	for interval := statsFirst; ; interval = statsInterval {
+		if s.sleep(ctx, interval); ctx.Err() != nil {
+			return 0, nil
+		}
+		now, err := s.read(ctx, ids)
+		if err != nil {
+			return 0, err
+		}
+		columns, rows, _ := s.size(s.stdout)
+		lines := statsTable(before, now, terminal).lines(columns, false)
+		text := strings.Join(lines, "\n") + "\n"
+		if stream && terminal {
+			text = frame(lines, rows)
+		}
+		if n := s.print(text); n != 0 {
+			return n, nil
+		}
+		if !stream || len(ids) > 0 && len(now.stats) == 0 {
+			return 0, nil
+		}
+		before = now
+	}
+}
+
+// frame draws over the frame before: home, each line to its end, then the rest
+// of the screen. Nothing scrolls, and nothing flickers.
+func frame(lines []string, rows int) string {
+	if rows > 2 && len(lines) > rows-1 {
+		hidden := len(lines) - (rows - 2)
+		lines = append(lines[:rows-2:rows-2], "and "+strconv.Itoa(hidden)+" more")
+	}
+	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J"
+}
+
+// statsTable shows the second sample; the CPU share is that since the first.
+func statsTable(before, now sample, short bool) *table {
+	earlier := make(map[string]*spec.Metrics, len(before.stats))
+	for i := range before.stats {
+		earlier[before.stats[i].ID] = before.stats[i].Metrics
+	}
+	t := &table{}
+	t.row("ID", "CPU", "CPU TIME", "MEM PEAK", "LIMIT", "MEM", "PIDS PEAK", "READ", "WRITTEN", "COMMAND")
+	for i := range now.stats {
+		x := &now.stats[i]
+		m := x.Metrics
+		if m == nil {
+			m = &spec.Metrics{}
+		}
+		id := x.ID
+		if short {
+			id = shortID(id)
+		}
+		pids := count(m.MaxPids)
+		if x.PidsLimit > 0 {
+			pids += "/" + strconv.FormatInt(x.PidsLimit, 10)
+		}
+		t.row(id, cpuShare(earlier[x.ID], m, now.at.Sub(before.at)), milliseconds(m.CPUTimeMS), size(m.MaxMemoryBytes), limit(x.MemoryLimit),
+			share(m.MaxMemoryBytes, x.MemoryLimit), pids, size(m.IOBytesRead), size(m.IOBytesWritten), commandLine(x.Command))
+	}
+	return t
+}
+
+// What was not measured is "-", never 0.
+
+func cpuShare(before, now *spec.Metrics, passed time.Duration) string {
+	if before == nil || before.CPUTimeMS == nil || now.CPUTimeMS == nil || passed <= 0 {
+		return "-"
+	}
+	used := *now.CPUTimeMS - *before.CPUTimeMS
+	return strconv.FormatFloat(max(used, 0)/(float64(passed)/float64(time.Millisecond))*100, 'f', 1, 64) + "%"
+}
+
+func milliseconds(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return durationFloat(*v)
+}
+
+func size(v *int64) string {
+	if v == nil {
+		return "-"
+	}
+	return spec.FormatBytes(*v)
+}
+
+func count(v *int64) string {
+	if v == nil {
+		return "-"
+	}
+	return strconv.FormatInt(*v, 10)
+}
+
+func limit(v int64) string {
+	if v == 0 {
+		return "-"
+	}
+	return spec.FormatBytes(v)
+}
+
+func share(v *int64, of int64) string {
+	if v == nil || of == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(float64(*v)/float64(of)*100, 'f', 0, 64) + "%"
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/containerd/log"
+
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/client"
+)
+
+// openEmbedded gives the supervisor in this process for the run verb.
+func openEmbedded() (engine, error) {
+	quiet()
+	s, err := supervisor.New(supervisor.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return embedded{s}, nil
+}
+
+// openCore gives the supervisor in this process for verbs about executions that
+// outlive capsulectl.
+func openCore() (api.Supervisor, func() error, error) {
+	return nil, nil, fault.New(fault.Unsupported, "", "this version finds no executions without a daemon")
+}
+
+// dialDaemon connects to the daemon behind a socket.
+func dialDaemon(ctx context.Context, address string) (api.Supervisor, func() error, error) {
+	quiet()
+	c, err := client.Dial(ctx, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.Close, nil
+}
+
+// quiet keeps what ttrpc logs out of the caller's stderr: it tells what it
+// drops, such as the last acknowledgement of a stream that has ended. What
+// matters reaches the caller as a fault.
+func quiet() { log.L.Logger.SetOutput(io.Discard) }
