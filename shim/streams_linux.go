@@ -21,8 +21,8 @@ type attachment struct {
 	credit chan struct{} // one element for each message that may be sent
 	closed chan struct{} // closed when the caller sends nothing more
 	hold   bool
-	once   bool // end after what is kept now
-	mu     sync.Mutex    // one message at a time
+	once   bool       // end after what is kept now
+	mu     sync.Mutex // one message at a time
 }
 
 // Attach implements shimv1.ShimService.

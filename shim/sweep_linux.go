@@ -19,13 +19,21 @@ import (
 // cgroups first, the directory last, so that a sweep that is killed half-way
 // is done again. The directory of a foreground execution goes with its result:
 // its caller is gone. One with a record stays to be collected, with the result
-// that it was lost if it has none.
-func Sweep(state layout.State) error {
+// that it was lost if it has none. With ids only those are looked at.
+func Sweep(state layout.State, ids ...string) error {
+	var errs []error
+	for _, id := range ids {
+		if isID(id) {
+			errs = append(errs, sweepOne(state, id))
+		}
+	}
+	if len(ids) > 0 {
+		return errors.Join(errs...)
+	}
 	entries, err := os.ReadDir(state.Executions())
 	if err != nil {
 		return fault.Wrap(fault.IO, "read executions", err)
 	}
-	var errs []error
 	for _, entry := range entries {
 		if isID(entry.Name()) {
 			errs = append(errs, sweepOne(state, entry.Name()))

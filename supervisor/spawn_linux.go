@@ -30,14 +30,22 @@ func (s *Supervisor) spawn(id string) (*Execution, error) {
 	}
 	defer lock.Close() // the shim has its own copy
 	e := &Execution{id: id, dir: dir, supervisor: s, done: make(chan struct{})}
-	conn, err := e.startShim(lock)
+	boot := s.bootstrap(id)
+	boot.Foreground = true
+	conn, process, err := s.startShim(boot, lock)
 	if err != nil {
 		_ = os.RemoveAll(string(dir)) // it holds nothing of worth
 		return nil, err
 	}
+	e.process = process
 	e.client = ttrpc.NewClient(conn)
 	e.shim = shimv1.NewShimClient(e.client)
 	return e, nil
+}
+
+func (s *Supervisor) bootstrap(id string) shimapi.Bootstrap {
+	return shimapi.Bootstrap{Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
+		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}
 }
 
 // makeLocked makes a directory and locks it. A directory that nobody has
@@ -77,44 +85,42 @@ func linked(info os.FileInfo) bool {
 }
 
 // startShim starts the process and returns our end of its connection.
-func (e *Execution) startShim(lock *os.File) (net.Conn, error) {
-	s := e.supervisor
-	message, err := shimapi.Bootstrap{Version: shimapi.BootstrapVersion, ExecutionID: e.id, StateDir: s.state, Foreground: true,
-		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}.Encode()
+func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn, *process, error) {
+	message, err := boot.Encode()
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+		return nil, nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fault.Wrap(fault.SystemCall, "pipe", err)
+		return nil, nil, fault.Wrap(fault.SystemCall, "pipe", err)
 	}
 	defer r.Close()
 	if _, err := w.Write(message); err != nil { // a pipe holds it without a reader
 		w.Close()
-		return nil, fault.Wrap(fault.IO, "write bootstrap message", err)
+		return nil, nil, fault.Wrap(fault.IO, "write bootstrap message", err)
 	}
 	w.Close()
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+		return nil, nil, fault.Wrap(fault.SystemCall, "socketpair", err)
 	}
 	ours, theirs := os.NewFile(uintptr(ends[0]), "shim"), os.NewFile(uintptr(ends[1]), "shim")
 	defer ours.Close()
 	defer theirs.Close()
-	log, err := os.OpenFile(e.dir.Log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(s.state.Execution(boot.ExecutionID).Log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, "open shim log", err)
+		return nil, nil, fault.Wrap(fault.IO, "open shim log", err)
 	}
 	defer log.Close()
-	e.process, err = s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
+	process, err := s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
 	if err != nil {
-		return nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
+		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
 	}
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, "connect to shim", err)
+		return nil, nil, fault.Wrap(fault.IO, "connect to shim", err)
 	}
-	return conn, nil
+	return conn, process, nil
 }
 
 // process is a child. Its pid is used only until it is waited for: afterwards

@@ -15,6 +15,7 @@ import (
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/history"
 )
 
 // Options configure a supervisor.
@@ -29,8 +30,10 @@ type Options struct {
 
 // Supervisor is safe for concurrent use.
 type Supervisor struct {
-	state layout.State
-	shim  string
+	state     layout.State
+	shim      string
+	retention history.Limits
+	daemon    *daemon // nil: nobody stays to mind executions
 }
 
 // Streams are the caller's ends. A nil Stdout or Stderr is not streamed live

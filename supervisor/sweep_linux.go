@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/shim/layout"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -37,24 +38,40 @@ func (s *Supervisor) sweepDead(mine string) (wait func() bool) {
 	return wait
 }
 
-// abandoned tells whether nobody holds the lock of an execution's directory.
+// abandoned tells whether the shim of an execution is dead and left something
+// that nobody comes for. A recorded execution waits for its turn or to be
+// collected, unless its shim died without a result or could not clean up.
 func abandoned(executions int, name string) bool {
 	fd, err := unix.Openat(executions, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd) // gives the lock back
-	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return false
+	}
+	dir := layout.InDirectory(fd)
+	if _, err := os.Lstat(dir.Record()); err != nil {
+		return true
+	}
+	return needsSweep(dir)
 }
 
 // startSweep runs the shim program in its second role: it knows cgroups.
-func (s *Supervisor) startSweep() (wait func() bool) {
+func (s *Supervisor) startSweep() (wait func() bool) { return s.sweepOne("") }
+
+// sweepOne sweeps one execution, or all.
+func (s *Supervisor) sweepOne(id string) (wait func() bool) {
+	args := []string{"capsule-shim", "sweep", string(s.state)}
+	if id != "" {
+		args = append(args, id)
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return func() bool { return false } // the next supervisor tries again
 	}
 	defer null.Close()
-	p, err := s.startProcess([]string{"capsule-shim", "sweep", string(s.state)}, null, null, os.Stderr)
+	p, err := s.startProcess(args, null, null, os.Stderr)
 	if err != nil {
 		return func() bool { return false } // as above
 	}

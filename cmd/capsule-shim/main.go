@@ -1,6 +1,6 @@
 // Capsule-shim runs one execution. A supervisor starts it with a bootstrap
-// message on descriptor 0; `capsule-shim sweep STATE` removes what dead shims
-// left. It is not for use by hand.
+// message on descriptor 0; `capsule-shim sweep STATE [ID...]` removes what dead
+// shims left. It is not for use by hand.
 package main
 
 import (
@@ -12,8 +12,8 @@ import (
 
 func main() {
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == "sweep" {
-		err = shim.Sweep(layout.State(os.Args[2]))
+	if len(os.Args) > 2 && os.Args[1] == "sweep" {
+		err = shim.Sweep(layout.State(os.Args[2]), os.Args[3:]...)
 	} else {
 		err = shim.Main()
 	}

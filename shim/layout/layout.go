@@ -47,11 +47,38 @@ func (s State) Seccomp() string { return string(s) + "/seccomp" }
 // Socket is the supervisor's API.
 func (s State) Socket() string { return string(s) + "/capsuled.sock" }
 
+// History is the database of ended executions. It outlives the host's boot when
+// the state directory is the usual one, and stands beside it otherwise.
+func (s State) History() string {
+	base := string(s)
+	if given := os.Getenv("CAPSULE_STATE"); given == "" {
+		switch {
+		case s == "/run/capsule":
+			base = "/var/lib/capsule"
+		case filepath.Dir(base) == os.Getenv("XDG_RUNTIME_DIR"):
+			if home := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(home) {
+				base = filepath.Join(home, "capsule")
+			} else if home, err := os.UserHomeDir(); err == nil {
+				base = filepath.Join(home, ".local/state/capsule")
+			}
+		}
+	}
+	return base + "/history.db"
+}
+
 // Execution is the directory of one execution.
 func (s State) Execution(id string) Dir { return Dir(s.Executions() + "/" + id) }
 
+// Gone is where the directory of an execution is moved before it is removed, so
+// that nobody meets one that is half removed.
+func (s State) Gone(id string) string { return s.Executions() + "/gone-" + id }
+
 // Dir is the directory of one execution.
 type Dir string
+
+// InDirectory is the directory that a descriptor of this process refers to. Its
+// paths are short enough for socket addresses.
+func InDirectory(fd int) Dir { return Dir("/proc/self/fd/" + strconv.Itoa(fd)) }
 
 // Bundle is the OCI bundle.
 func (d Dir) Bundle() string { return string(d) + "/bundle" }

@@ -1,0 +1,304 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/history"
+)
+
+// caller is the supervisor as one uid sees it: root and the supervisor's own
+// user see everything, others what they started.
+type caller struct {
+	s   *Supervisor
+	uid uint32
+}
+
+// As is the supervisor's contract with the caller of that uid.
+func (s *Supervisor) As(uid uint32) api.Supervisor { return &caller{s, uid} }
+
+func (c *caller) owns(owner uint32) bool {
+	return c.uid == 0 || c.uid == uint32(os.Geteuid()) || c.uid == owner
+}
+
+// find is Supervisor.find for what the caller may see. Without a daemon it is
+// the caller that sees to what dead shims left.
+func (c *caller) find(id string) (*entry, error) {
+	e, err := c.s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if !c.owns(e.summary.Owner) {
+		return nil, notFound(id)
+	}
+	return e, nil
+}
+
+// Start implements api.Supervisor.
+func (c *caller) Start(_ context.Context, r *api.StartRequest) (*api.Started, error) {
+	return c.s.launch(c.uid, r)
+}
+
+// Wait implements api.Supervisor.
+func (c *caller) Wait(ctx context.Context, id string) (*spec.Response, error) {
+	e, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if m := c.s.minder(id); m != nil {
+		select {
+		case <-m.done:
+			return m.response, nil
+		case <-ctx.Done():
+			return nil, fault.Wrap(fault.Cancelled, "wait", ctx.Err())
+		}
+	}
+	for pause := shortPause; ; pause = min(2*pause, longPause) {
+		if !e.summary.Live() {
+			return c.s.response(e)
+		}
+		err := c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+			_, err := shim.Wait(ctx, &shimv1.WaitRequest{})
+			return err
+		})
+		if err == nil {
+			pause = shortPause
+		}
+		if err := c.again(ctx, id, pause); err != nil {
+			return nil, err
+		}
+		if e, err = c.find(id); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// again pauses before the next look at an execution, and settles it when its
+// shim is dead.
+func (c *caller) again(ctx context.Context, id string, pause time.Duration) error {
+	if !c.s.minds(id) {
+		if _, err := c.s.collect(id, false); err == nil {
+			return nil
+		}
+	}
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return fault.Wrap(fault.Cancelled, "wait", ctx.Err())
+	}
+}
+
+// Kill implements api.Supervisor.
+func (c *caller) Kill(ctx context.Context, id string, sig syscall.Signal, all bool) (bool, error) {
+	if !all && (sig < 1 || sig > 64) {
+		return false, fault.New(fault.OutOfRange, "", "signal is not within 1..64").WithField("/signal")
+	}
+	e, err := c.find(id)
+	if err != nil || !e.summary.Live() {
+		return false, err
+	}
+	if m := c.s.minder(id); m != nil && m.queued() {
+		if !all && sig != syscall.SIGKILL && sig != syscall.SIGTERM && sig != syscall.SIGINT {
+			return false, nil
+		}
+		m.cancel()
+		return true, nil
+	}
+	delivered := false
+	err = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+		r, err := shim.Kill(ctx, &shimv1.KillRequest{Signal: int32(sig), All: all})
+		if err == nil {
+			delivered = r.Delivered
+		}
+		return err
+	})
+	if err == nil {
+		return delivered, nil
+	}
+	// It may have ended meanwhile; its shim may just be starting.
+	if now, findErr := c.find(id); findErr != nil || !now.summary.Live() {
+		return false, findErr
+	}
+	return false, fault.Wrap(fault.Unreachable, "signal the execution", err).WithHint("Its shim does not answer; try again, or remove it with force.")
+}
+
+// Inspect implements api.Supervisor.
+func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
+	e, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	d := &api.Details{Summary: e.summary}
+	if d.Request, err = c.s.request(e); err != nil {
+		return nil, err
+	}
+	if !e.summary.Live() {
+		d.Response, err = c.s.response(e)
+		return d, err
+	}
+	d.Response = &spec.Response{ExecutionID: id, Status: spec.StatusRunning, Timestamps: spec.Timestamps{Created: e.summary.Created}}
+	if !e.summary.Started.IsZero() {
+		d.Response.Timestamps.Started = &e.summary.Started
+	}
+	// What its shim does not tell stays null.
+	_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+		if state, err := shim.State(ctx, &shimv1.StateRequest{}); err == nil {
+			d.Pid = int(state.Pid)
+		}
+		stats, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+		if err == nil {
+			d.Response.Metrics = metricsFrom(stats)
+		}
+		return err
+	})
+	return d, nil
+}
+
+// request is the resolved request of an execution; nil when it is not kept.
+func (s *Supervisor) request(e *entry) (*spec.Request, error) {
+	var data []byte
+	if e.dir != "" {
+		data = requestOf(e.dir)
+	} else {
+		err := s.history(func(h *history.Store) error {
+			r, err := h.Get(e.summary.ID)
+			if err == nil {
+				data = r.Request
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(data) == 0 {
+		return nil, nil
+	}
+	return spec.DecodeResolved(data)
+}
+
+func metricsFrom(r *shimv1.StatsResponse) spec.Metrics {
+	if got, err := spec.DecodeResponse(r.Metrics); err == nil {
+		return got.Metrics
+	}
+	return spec.Metrics{}
+}
+
+// Stats implements api.Supervisor.
+func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
+	all := len(ids) == 0
+	if all {
+		live, err := c.living(&api.Filter{})
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range live {
+			ids = append(ids, e.ID)
+		}
+	}
+	stats := make([]api.Stats, 0, len(ids))
+	for _, id := range ids {
+		e, err := c.find(id)
+		if err != nil {
+			if all {
+				continue // it left meanwhile
+			}
+			return nil, err
+		}
+		if !e.summary.Live() {
+			if all {
+				continue
+			}
+			return nil, fault.New(fault.InvalidValue, "", "the execution has ended").WithField("/execution_id").
+				WithHint("inspect shows what was measured.")
+		}
+		one := api.Stats{ID: id, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
+		// One that just starts or ends has nothing to tell.
+		_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+			r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+			if err == nil {
+				*one.Metrics = metricsFrom(r)
+			}
+			return err
+		})
+		stats = append(stats, one)
+	}
+	return stats, nil
+}
+
+// Events implements api.Supervisor.
+func (c *caller) Events(ctx context.Context, after uint64, follow bool, f func(api.Event) error) error {
+	if c.s.daemon == nil {
+		return fault.New(fault.Unreachable, "", "only a daemon keeps events").WithHint("Start capsuled.")
+	}
+	return c.s.daemon.events.Follow(ctx, after, follow, func(e api.Event) error {
+		if e.ExecutionID != "" && !c.owns(c.s.ownerOf(e)) {
+			return nil
+		}
+		return f(e)
+	})
+}
+
+// ownerOf is who an event belongs to; root when its execution is forgotten.
+func (s *Supervisor) ownerOf(e api.Event) uint32 {
+	found, err := s.find(e.ExecutionID)
+	if err != nil {
+		return 0
+	}
+	return found.summary.Owner
+}
+
+// Remove implements api.Supervisor.
+func (c *caller) Remove(ctx context.Context, id string, force bool) error {
+	e, err := c.find(id)
+	if err != nil {
+		return err
+	}
+	if e.summary.Live() {
+		if !force {
+			return fault.New(fault.InvalidValue, "", "the execution has not ended").WithField("/execution_id").
+				WithHint("Stop it first, or remove it with force.")
+		}
+		if _, err := c.Kill(ctx, id, 0, true); err != nil {
+			return err
+		}
+		if _, err := c.Wait(ctx, id); err != nil {
+			return err
+		}
+	}
+	if m := c.s.minder(id); m != nil {
+		select {
+		case <-m.gone:
+		case <-ctx.Done():
+			return fault.Wrap(fault.Cancelled, "remove", ctx.Err())
+		}
+	} else if _, err := c.s.collect(id, true); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errAlive) {
+		return err
+	}
+	if err := c.s.history(func(h *history.Store) error { return h.Remove(id) }); err != nil {
+		return err
+	}
+	c.s.emit(api.EventRemoved, id, map[string]string{"by": "caller"})
+	return nil
+}
+
+// Prune implements api.Supervisor.
+func (c *caller) Prune(_ context.Context, o *api.PruneOptions) (*api.Pruned, error) {
+	if err := c.s.collectAll(); err != nil {
+		return nil, err
+	}
+	var pruned *api.Pruned
+	err := c.s.history(func(h *history.Store) (err error) {
+		pruned, err = h.Prune(o, c.owns)
+		return err
+	})
+	return pruned, err
+}

@@ -1,0 +1,182 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strconv"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/history"
+)
+
+// collect moves an ended execution into the history and removes its directory.
+// With wait it waits for the end of a shim that has delivered its result. An
+// execution that is not to be collected is errAlive or os.ErrNotExist.
+func (s *Supervisor) collect(id string, wait bool) (*spec.Response, error) {
+	dir := s.state.Execution(id)
+	for range 3 {
+		lock, err := lockDead(dir, wait)
+		if err != nil {
+			return nil, err
+		}
+		if !needsSweep(dir) {
+			defer lock.Close()
+			return s.store(id, dir)
+		}
+		lock.Close() // the sweep locks it itself
+		if !s.sweepOne(id)() {
+			break
+		}
+	}
+	return nil, fault.New(fault.IO, "collect execution", "what its shim left cannot be removed").WithPath(string(dir))
+}
+
+// needsSweep tells whether a dead shim left more than its directory, or no result.
+func needsSweep(dir layout.Dir) bool {
+	if _, err := os.Lstat(dir.Record()); err != nil {
+		return true // a foreground execution: all of it goes
+	}
+	_, left := os.Lstat(dir.Left())
+	_, result := os.Lstat(dir.Result())
+	return left == nil || result != nil && statusIn(dir) != api.StatusQueued
+}
+
+// store puts a locked execution into the history.
+func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
+	data, err := os.ReadFile(dir.Result())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errAlive // it is queued
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "read result", err).WithPath(dir.Result())
+	}
+	rec, err := shimapi.ReadRecord(dir)
+	if err != nil {
+		s.emit(api.EventUnreadable, id, map[string]string{"record": "execution.json", "error": err.Error()})
+		rec = &shimapi.Record{ExecutionID: id, Owner: uint32(os.Geteuid())}
+		if info, err := os.Lstat(dir.Record()); err == nil {
+			rec.Created = info.ModTime().UTC()
+		}
+	}
+	r := decodeResult(id, rec.Created, data)
+	if r.Error != nil && r.Error.Code == string(fault.StateUnreadable) {
+		s.emit(api.EventUnreadable, id, map[string]string{"record": "result.json", "error": r.Error.Message})
+	}
+	entry, err := historyEntry(rec, dir, r)
+	if err != nil {
+		return r, err
+	}
+	if err := s.history(func(h *history.Store) error { return h.Put(entry) }); err != nil {
+		return r, err
+	}
+	return r, s.discard(id)
+}
+
+// historyEntry is an execution as the history keeps it.
+func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response) (history.Entry, error) {
+	e := history.Entry{Record: history.Record{Summary: summaryOf(rec, ""), Digest: rec.Digest}}
+	describe(&e.Summary, r)
+	var err1, err2 error
+	e.Stdout, err1 = r.StdoutBytes()
+	e.Stderr, err2 = r.StderrBytes()
+	head := *r
+	head.Stdout, head.Stderr, head.StdoutEncoding, head.StderrEncoding = nil, nil, "", ""
+	e.Response = head.Encode(false)
+	e.Request = requestOf(dir)
+	return e, errors.Join(err1, err2)
+}
+
+// requestOf is the resolved request without its stdin, which may be large; nil
+// when it cannot be read.
+func requestOf(dir layout.Dir) []byte {
+	data, err := os.ReadFile(dir.Request())
+	if err != nil {
+		return nil
+	}
+	req, err := spec.DecodeResolved(data)
+	if err != nil {
+		return nil
+	}
+	req.Stdin = nil
+	return req.Encode()
+}
+
+// discard removes a directory that is locked, so that nobody sees it half removed.
+func (s *Supervisor) discard(id string) error {
+	gone := s.state.Gone(id)
+	if err := os.Rename(string(s.state.Execution(id)), gone); err != nil {
+		return fault.Wrap(fault.IO, "remove execution", err)
+	}
+	if err := os.RemoveAll(gone); err != nil {
+		return fault.Wrap(fault.IO, "remove execution", err).WithPath(gone)
+	}
+	return nil
+}
+
+// collectAll collects every ended execution that nobody minds, and finishes
+// removals that were interrupted. It returns what it could not do.
+func (s *Supervisor) collectAll() error {
+	entries, err := os.ReadDir(s.state.Executions())
+	if err != nil {
+		return fault.Wrap(fault.IO, "read executions", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if id, ok := gone(e.Name()); ok {
+			errs = append(errs, os.RemoveAll(s.state.Gone(id)))
+			continue
+		}
+		if _, err := executionID(e.Name()); err != nil || s.minds(e.Name()) {
+			continue
+		}
+		r, err := s.collect(e.Name(), false)
+		if err == nil {
+			s.tellCollected(e.Name(), r)
+		} else if !errors.Is(err, errAlive) && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// gone takes the id out of the name of a directory that is being removed.
+func gone(name string) (id string, ok bool) {
+	const prefix = "gone-"
+	if len(name) <= len(prefix) || name[:len(prefix)] != prefix {
+		return "", false
+	}
+	id = name[len(prefix):]
+	_, err := executionID(id)
+	return id, err == nil
+}
+
+func (s *Supervisor) tellCollected(id string, r *spec.Response) {
+	kind := api.EventCollected
+	if r.Termination.Reason == spec.ReasonShimLost {
+		kind = api.EventLost
+	}
+	s.emit(kind, id, outcome(r))
+}
+
+// outcome are the attributes of an event about an ended execution.
+func outcome(r *spec.Response) map[string]string {
+	a := map[string]string{"status": string(r.Status), "reason": string(r.Termination.Reason)}
+	if r.ExitCode != nil {
+		a["exit_code"] = strconv.Itoa(*r.ExitCode)
+	}
+	if r.Signal != nil {
+		a["signal"] = strconv.Itoa(*r.Signal)
+	}
+	if r.Error != nil {
+		a["code"] = r.Error.Code
+	}
+	if phases, err := json.Marshal(r.Metrics.StartupPhases); err == nil && r.Metrics.StartupUS != nil {
+		a["startup_us"], a["startup_phases_us"] = strconv.FormatInt(*r.Metrics.StartupUS, 10), string(phases)
+	}
+	return a
+}

@@ -1,0 +1,106 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// connection is one to the shim of a detached execution.
+type connection struct {
+	shim   shimv1.ShimClient
+	client *ttrpc.Client
+	closed chan struct{} // closed when the connection is lost
+}
+
+func newConnection(conn net.Conn) *connection {
+	c := &connection{closed: make(chan struct{})}
+	c.client = ttrpc.NewClient(conn, ttrpc.WithOnClose(func() { close(c.closed) }))
+	c.shim = shimv1.NewShimClient(c.client)
+	return c
+}
+
+func (c *connection) Close() error { return c.client.Close() }
+
+// open tells whether calls have a chance.
+func (c *connection) open() bool {
+	select {
+	case <-c.closed:
+		return false
+	default:
+		return true
+	}
+}
+
+// dial connects to the socket of a shim that runs.
+func dial(dir layout.Dir) (*connection, error) {
+	// Through the descriptor: a socket address holds 108 bytes, a path more.
+	fd, err := unix.Open(string(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.ShimLost, "connect to the shim", err)
+	}
+	defer unix.Close(fd)
+	conn, err := net.Dial("unix", layout.InDirectory(fd).Socket())
+	if err != nil {
+		return nil, fault.Wrap(fault.ShimLost, "connect to the shim", err)
+	}
+	return newConnection(conn), nil
+}
+
+// answerPatience is how long a shim that lives may take to offer its socket. It
+// does so when its command runs.
+const answerPatience = 30 * time.Second
+
+// connected calls f with a connection to the shim of a living execution, once
+// it has one.
+func (s *Supervisor) connected(ctx context.Context, e *entry, f func(shimv1.ShimClient) error) error {
+	if m := s.minder(e.summary.ID); m != nil {
+		select {
+		case <-m.started:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if c := m.connection(); c != nil {
+			return f(c.shim)
+		}
+	}
+	late := time.After(answerPatience)
+	for pause := shortPause; ; pause = min(2*pause, longPause) {
+		c, err := dial(e.dir)
+		if err == nil {
+			defer c.Close()
+			return f(c.shim)
+		}
+		if !alive(e.dir) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			return err
+		}
+	}
+}
+
+// alive tells whether the shim of an execution lives and has no result yet.
+func alive(dir layout.Dir) bool {
+	if _, err := os.Lstat(dir.Result()); err == nil {
+		return false
+	}
+	lock, err := lockDead(dir, false)
+	if err == nil {
+		lock.Close()
+	}
+	return errors.Is(err, errAlive)
+}

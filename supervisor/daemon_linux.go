@@ -1,0 +1,202 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/admission"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/events"
+	"github.com/capsule-run/capsule/supervisor/history"
+)
+
+// keptEvents is how many events can be asked for later.
+const keptEvents = 10_000
+
+// DaemonOptions configure a supervisor that stays.
+type DaemonOptions struct {
+	Options
+	// Admission bounds what runs at a time; the zero value bounds nothing.
+	Admission admission.Limits
+	// Retention bounds the history; the zero value keeps everything.
+	Retention history.Limits
+	// Log is told what happens; nil: nobody is.
+	Log *slog.Logger
+	// Version is what Info shows.
+	Version string
+}
+
+// daemon is what a supervisor that stays has in addition: it minds every
+// execution until that is in the history. All of it can be rebuilt from the
+// state directory at any time.
+type daemon struct {
+	options DaemonOptions
+	queue   *admission.Queue
+	past    *history.Store
+	events  *events.Log
+	log     *slog.Logger
+	started time.Time
+
+	mu      sync.Mutex
+	minders map[string]*minder // by id; guarded by mu
+	closed  bool               // no minder begins any more; guarded by mu
+	minding sync.WaitGroup
+	// ctx ends when the supervisor closes; executions go on.
+	ctx  context.Context
+	stop context.CancelFunc
+}
+
+// NewDaemon is New for a process that stays. It opens the history, which no
+// other process may hold, and begins with Recover.
+func NewDaemon(o DaemonOptions) (*Supervisor, error) {
+	s, err := New(o.Options)
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &daemon{options: o, queue: admission.New(o.Admission), log: o.Log, started: time.Now(), minders: map[string]*minder{}}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	s.retention = o.Retention
+	h, err := s.openHistory()
+	if err != nil {
+		return nil, err
+	}
+	if d.events, err = events.New(h.DB(), keptEvents); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	d.past = h
+	s.daemon = d
+	s.emit(api.EventStarting, "", map[string]string{"version": o.Version})
+	if damaged := h.Damaged(); damaged != "" {
+		s.emit(api.EventUnreadable, "", map[string]string{"record": "history", "set_aside": damaged})
+	}
+	return s, nil
+}
+
+// Close ends a daemon and leaves every execution running. It is called once.
+func (s *Supervisor) Close() error {
+	d := s.daemon
+	if d == nil {
+		return nil
+	}
+	s.emit(api.EventStopping, "", nil)
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.stop()
+	d.minding.Wait()
+	d.events.Close()
+	return d.past.Close()
+}
+
+// emit tells followers and the log of an event.
+func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
+	d := s.daemon
+	if d == nil {
+		return
+	}
+	d.events.Append(api.Event{Time: time.Now().UTC(), Type: kind, ExecutionID: id, Attributes: attributes})
+	args := make([]any, 0, 2+2*len(attributes))
+	if id != "" {
+		args = append(args, "execution_id", id)
+	}
+	for k, v := range attributes {
+		args = append(args, k, v)
+	}
+	level := slog.LevelInfo
+	if kind == api.EventUnreadable || kind == api.EventLost {
+		level = slog.LevelWarn
+	}
+	d.log.Log(context.Background(), level, kind, args...)
+}
+
+// mind follows an execution until it is in the history. lock is nil when its
+// shim runs already.
+func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket) *minder {
+	m := &minder{s: s, rec: rec, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, started: make(chan struct{}),
+		done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
+	if lock == nil {
+		close(m.started)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.minders[rec.ExecutionID] = m
+	if m.queued() {
+		s.emit(api.EventQueued, rec.ExecutionID, nil)
+	}
+	if !d.closed {
+		d.minding.Go(m.run)
+	}
+	return m
+}
+
+func (d *daemon) forget(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.minders, id)
+}
+
+// minder returns who minds an execution; nil: nobody.
+func (s *Supervisor) minder(id string) *minder {
+	if s.daemon == nil {
+		return nil
+	}
+	s.daemon.mu.Lock()
+	defer s.daemon.mu.Unlock()
+	return s.daemon.minders[id]
+}
+
+func (s *Supervisor) minds(id string) bool { return s.minder(id) != nil }
+
+// Housekeep collects what nobody minds, removes what dead shims left and
+// applies the retention. capsuled calls it now and then.
+func (s *Supervisor) Housekeep() error {
+	err := s.collectAll()
+	removed, retainErr := s.daemon.past.Retain(time.Now())
+	for _, id := range removed {
+		s.emit(api.EventRemoved, id, map[string]string{"by": "retention"})
+	}
+	return errors.Join(err, retainErr)
+}
+
+// Drain refuses new executions and waits until those that run have ended.
+func (s *Supervisor) Drain(ctx context.Context) error {
+	s.daemon.queue.Drain()
+	for {
+		s.daemon.mu.Lock()
+		var any *minder
+		for _, any = range s.daemon.minders {
+			break
+		}
+		s.daemon.mu.Unlock()
+		if any == nil {
+			return nil
+		}
+		select {
+		case <-any.gone:
+		case <-ctx.Done():
+			return fault.Wrap(fault.Cancelled, "drain", ctx.Err())
+		}
+	}
+}
+
+// SetLimits changes the bounds of admission; what runs is not touched.
+func (s *Supervisor) SetLimits(l admission.Limits) {
+	s.daemon.queue.SetLimits(l)
+}
+
+// cancelledInQueue is the response of an execution that was ended before it ran.
+func cancelledInQueue(rec *shimapi.Record) *spec.Response {
+	r := spec.Refused(rec.ExecutionID, fault.New(fault.Cancelled, "", "ended by the caller before the command ran"), rec.Created)
+	r.Status, r.Termination.Reason = spec.StatusKilled, spec.ReasonKilledByCaller
+	return r
+}

@@ -1,0 +1,181 @@
+package supervisor
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/admission"
+	"github.com/capsule-run/capsule/supervisor/api"
+)
+
+// resolve decodes a request over the defaults and the profile.
+func resolve(r *api.StartRequest) (*spec.Request, error) {
+	base := spec.Default()
+	if r.Profile != "" {
+		if err := base.ApplyProfile(r.Profile); err != nil {
+			return nil, err
+		}
+	}
+	return spec.DecodeOver(base, r.Request)
+}
+
+// launch records an execution that outlives its caller and sets it going. Once
+// it is recorded nothing that dies loses it.
+func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, error) {
+	id, err := executionID(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	req, err := resolve(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := refuseForOthers(owner, req); err != nil {
+		return nil, err
+	}
+	data := req.Encode()
+	sum := sha256.Sum256(data)
+	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: time.Now().UTC(),
+		Digest: hex.EncodeToString(sum[:]), Command: req.Command, Labels: req.Labels,
+		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids,
+		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect}
+	if r.ID != "" {
+		if known, err := s.existing(rec); known != nil || err != nil {
+			return known, err
+		}
+	}
+	ticket, err := s.admit(rec)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := s.write(rec, data)
+	if err != nil {
+		ticket.release()
+		if is(err, fault.InvalidValue) && r.ID != "" {
+			// Another Start of the same id was quicker.
+			if known, again := s.existing(rec); known != nil || again != nil {
+				return known, again
+			}
+		}
+		return nil, err
+	}
+	started := &api.Started{Summary: summaryOf(rec, api.StatusStarting), Created: true}
+	if s.daemon == nil {
+		defer lock.Close() // the shim has its own copy
+		conn, process, err := s.startDetached(rec, lock)
+		if err != nil {
+			return nil, errors.Join(err, s.discard(id))
+		}
+		go process.wait() // whoever lives on reaps it
+		return started, conn.Close()
+	}
+	if s.daemon.mind(s, rec, lock, ticket).queued() {
+		started.Status = api.StatusQueued
+	}
+	return started, nil
+}
+
+// refuseForOthers keeps a caller that this process has more rights than from
+// using them: host paths are opened with ours.
+func refuseForOthers(owner uint32, req *spec.Request) error {
+	if owner == uint32(os.Geteuid()) || owner == 0 {
+		return nil
+	}
+	i := req.Isolation
+	for field, used := range map[string]bool{
+		"/isolation/readonly_paths": len(i.ReadonlyPaths) > 0,
+		"/isolation/writable_paths": len(i.WritablePaths) > 0,
+		"/isolation/bind_mounts":    len(i.BindMounts) > 0,
+		"/isolation/rootfs":         i.Rootfs != nil,
+	} {
+		if used {
+			return fault.New(fault.PathRefused, "", "this supervisor opens host paths with rights that the caller does not have").WithField(field).
+				WithHint("Run it without the daemon (--embedded), with your own rights.")
+		}
+	}
+	return nil
+}
+
+// existing is the answer to a Start of an id that is known; nil when it is not.
+func (s *Supervisor) existing(rec *shimapi.Record) (*api.Started, error) {
+	e, err := s.find(rec.ExecutionID)
+	if is(err, fault.NotFound) {
+		was, err := s.removed(rec.ExecutionID)
+		if was {
+			err = taken("an execution with this id was removed; ids are not used twice")
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e.summary.Owner != rec.Owner || e.digest != rec.Digest {
+		return nil, taken("another execution has this id")
+	}
+	return &api.Started{Summary: e.summary}, nil
+}
+
+func is(err error, code fault.Code) bool {
+	return err != nil && fault.From(err, "").Code == code
+}
+
+func taken(message string) error {
+	return fault.New(fault.InvalidValue, "", message).WithField("/execution_id").WithHint("Leave the id out, or choose another.")
+}
+
+// ticket is a place among the executions that run; nil: places are not counted.
+type ticket struct{ *admission.Ticket }
+
+func (t *ticket) release() {
+	if t != nil {
+		t.Release()
+	}
+}
+
+func (s *Supervisor) admit(rec *shimapi.Record) (*ticket, error) {
+	if s.daemon == nil {
+		return nil, nil
+	}
+	t, err := s.daemon.queue.Admit(rec.Owner, rec.MemoryBytes)
+	if err != nil {
+		s.emit(api.EventRefused, rec.ExecutionID, map[string]string{"code": string(fault.From(err, "").Code)})
+		return nil, err
+	}
+	return &ticket{t}, nil
+}
+
+// write makes the locked directory of an execution with its request and its
+// record, in this order: a directory without a record belongs to nobody.
+func (s *Supervisor) write(rec *shimapi.Record, request []byte) (lock *os.File, err error) {
+	dir := s.state.Execution(rec.ExecutionID)
+	if lock, err = makeLocked(dir); err != nil {
+		return nil, err
+	}
+	if err = layout.WriteFile(dir.Request(), request); err == nil {
+		err = rec.Write(dir)
+	}
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(string(dir)))
+		lock.Close()
+		return nil, fault.From(err, fault.IO).WithHint("Make room in the state directory, or set CAPSULE_STATE to another.")
+	}
+	return lock, nil
+}
+
+// startDetached starts the shim of a recorded execution, which begins by itself.
+func (s *Supervisor) startDetached(rec *shimapi.Record, lock *os.File) (*connection, *process, error) {
+	boot := s.bootstrap(rec.ExecutionID)
+	boot.StreamStdin = rec.StreamStdin
+	conn, process, err := s.startShim(boot, lock)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newConnection(conn), process, nil
+}

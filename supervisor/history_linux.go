@@ -1,0 +1,71 @@
+package supervisor
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/history"
+)
+
+// historyPatience is how long another process may hold the history.
+const historyPatience = 2 * time.Second
+
+// history calls f with the history. A daemon holds it; others open it for each
+// use, so that they are not in one another's way.
+func (s *Supervisor) history(f func(*history.Store) error) error {
+	if s.daemon != nil {
+		return f(s.daemon.past)
+	}
+	h, err := s.openHistory()
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(h), h.Close())
+}
+
+func (s *Supervisor) openHistory() (*history.Store, error) {
+	path := s.state.History()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fault.Wrap(fault.IO, "make history", err).WithPath(path).WithHint("Set CAPSULE_STATE to a directory that this user can write.")
+	}
+	return history.Open(path, history.Options{Lock: historyPatience, Limits: s.retention})
+}
+
+// pastResponse is the whole response of an execution in the history.
+func pastResponse(h *history.Store, id string) (*spec.Response, error) {
+	rec, err := h.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := spec.DecodeResponse(rec.Response)
+	if err != nil {
+		return nil, fault.Wrap(fault.StateUnreadable, "decode response", err)
+	}
+	if r.Output == nil {
+		return r, nil
+	}
+	stdout, err := pastOutput(h, id, "stdout")
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := pastOutput(h, id, "stderr")
+	if err != nil {
+		return nil, err
+	}
+	r.SetOutput(stdout, stderr)
+	return r, nil
+}
+
+func pastOutput(h *history.Store, id, stream string) ([]byte, error) {
+	out, err := h.Output(id, stream)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close() // read only
+	return io.ReadAll(out)
+}

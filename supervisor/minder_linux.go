@@ -1,0 +1,222 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/supervisor/api"
+)
+
+// Pauses between two attempts at something that is not ready.
+const (
+	shortPause = 2 * time.Millisecond
+	longPause  = time.Second
+)
+
+// minder follows one execution in a daemon: from the queue over its shim into
+// the history. It holds nothing that is not on disk too.
+type minder struct {
+	s      *Supervisor
+	rec    *shimapi.Record
+	dir    layout.Dir
+	lock   *os.File // of an execution whose shim is not started; the minder's own
+	ticket *ticket
+
+	started  chan struct{} // closed when the shim is started, or never will be
+	done     chan struct{} // closed when response is set
+	gone     chan struct{} // closed when the minder is done with the execution
+	unwanted chan struct{} // closed by cancel
+	response *spec.Response
+	// unrecorded is the result of an execution that never ran, until it is written.
+	unrecorded []byte
+
+	once sync.Once
+	mu   sync.Mutex
+	conn *connection // guarded by mu; nil: none is open
+}
+
+// queued tells whether the execution waits for its turn.
+func (m *minder) queued() bool {
+	select {
+	case <-m.ticket.Ready():
+		return false
+	default:
+		return !isClosed(m.started)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// cancel ends an execution that waits. One whose shim is started it does not touch.
+func (m *minder) cancel() { m.once.Do(func() { close(m.unwanted) }) }
+
+// connection is the open one to the shim; nil: there is none.
+func (m *minder) connection() *connection {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil && !m.conn.open() {
+		m.conn = nil
+	}
+	return m.conn
+}
+
+func (m *minder) connect(c *connection) *connection {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conn = c
+	return c
+}
+
+// run ends when the execution is in the history, or the supervisor closes.
+func (m *minder) run() {
+	defer close(m.gone)
+	ctx := m.s.daemon.ctx
+	if m.lock != nil && !m.begin(ctx) {
+		return
+	}
+	for pause := shortPause; ctx.Err() == nil; pause = min(2*pause, longPause) {
+		if m.follow(ctx) {
+			pause = shortPause
+		}
+		if m.settle() {
+			m.s.daemon.forget(m.rec.ExecutionID)
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	if c := m.connection(); c != nil {
+		_ = c.Close() // the shim goes on
+	}
+}
+
+// begin waits for the execution's turn and starts its shim. It is false when
+// the supervisor closes first; the next one finds the execution queued.
+func (m *minder) begin(ctx context.Context) bool {
+	defer close(m.started)
+	defer m.lock.Close() // the shim has its own copy
+	select {
+	case <-m.unwanted:
+		m.refuse(cancelledInQueue(m.rec))
+		return true
+	default:
+	}
+	select {
+	case <-m.ticket.Ready():
+	case <-m.unwanted:
+		m.refuse(cancelledInQueue(m.rec))
+		return true
+	case <-ctx.Done():
+		return false
+	}
+	conn, process, err := m.s.startDetached(m.rec, m.lock)
+	if err != nil {
+		r := spec.Refused(m.rec.ExecutionID, err, m.rec.Created)
+		r.Termination.Reason = spec.ReasonSetupFailed
+		m.refuse(r)
+		return true
+	}
+	m.connect(conn)
+	go func() { // reaps it without holding a thread for as long as it lives
+		<-conn.closed
+		process.wait()
+	}()
+	m.s.emit(api.EventStarted, m.rec.ExecutionID, nil)
+	return true
+}
+
+// refuse ends an execution that never ran.
+func (m *minder) refuse(r *spec.Response) {
+	m.unrecorded = r.Encode(false)
+	m.finish(r)
+}
+
+// follow waits at the shim for the response, then for the end of the shim. It
+// is false when no shim answers.
+func (m *minder) follow(ctx context.Context) bool {
+	c := m.connection()
+	if c == nil {
+		var err error
+		if c, err = dial(m.dir); err != nil {
+			return false
+		}
+		m.connect(c)
+	}
+	answer, err := c.shim.Wait(ctx, &shimv1.WaitRequest{})
+	if err != nil {
+		_ = c.Close() // it is of no more use
+		return false
+	}
+	data := answer.Response
+	if len(data) == 0 {
+		data, _ = os.ReadFile(m.dir.Result()) // what cannot be read is told as damaged
+	}
+	m.finish(decodeResult(m.rec.ExecutionID, m.rec.Created, data))
+	select {
+	case <-c.closed:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// finish delivers the response, once.
+func (m *minder) finish(r *spec.Response) {
+	if isClosed(m.done) {
+		return
+	}
+	m.response = r
+	close(m.done)
+	m.ticket.release()
+	m.s.emit(api.EventEnded, m.rec.ExecutionID, outcome(r))
+}
+
+// settle moves an execution whose shim is gone into the history.
+func (m *minder) settle() bool {
+	id := m.rec.ExecutionID
+	if m.unrecorded != nil {
+		if err := layout.WriteFile(m.dir.Result(), m.unrecorded); err != nil {
+			m.s.daemon.log.Warn("record result", "execution_id", id, "error", err)
+			return false
+		}
+		m.unrecorded = nil
+	}
+	r, err := m.s.collect(id, false)
+	switch {
+	case errors.Is(err, errAlive):
+		return false
+	case errors.Is(err, os.ErrNotExist):
+		// Another supervisor was quicker.
+		if e, err := m.s.find(id); err != nil {
+			r = spec.Lost(id, err, m.rec.Created)
+		} else if r, err = m.s.response(e); err != nil {
+			r = spec.Lost(id, err, m.rec.Created)
+		}
+	case err != nil:
+		m.s.daemon.log.Warn("collect", "execution_id", id, "error", err)
+		if r != nil {
+			m.finish(r) // it is known, though not yet in the history
+		}
+		return false
+	}
+	if !isClosed(m.done) && r.Termination.Reason == spec.ReasonShimLost {
+		m.s.emit(api.EventLost, id, outcome(r))
+	}
+	m.finish(r)
+	return true
+}
