@@ -82,9 +82,12 @@ func unary[Q any, R any, PQ interface {
 func cancelOnClose(ctx context.Context, cancel func(), s ttrpc.StreamServer) (left func() bool) {
 	gone := make(chan struct{})
 	go func() {
-		var nothing supervisorv1.HealthRequest
-		// It returns when the handler has returned, at the latest.
-		if err := s.RecvMsg(&nothing); errors.Is(err, io.EOF) && ctx.Err() == nil {
+		var err error
+		for err == nil { // it ends when the handler has returned, at the latest
+			var nothing supervisorv1.HealthRequest
+			err = s.RecvMsg(&nothing)
+		}
+		if errors.Is(err, io.EOF) && ctx.Err() == nil {
 			close(gone)
 			cancel()
 		}

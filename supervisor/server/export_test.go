@@ -1,0 +1,28 @@
+package server
+
+// Owned is how many executions have, or lack, an owner.
+func (s *Server) Owned() int {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	return len(s.owners.owned)
+}
+
+// Connections is how many are open.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// Orphans is how many executions wait for somebody to take them over.
+func (s *Server) Orphans() int {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	n := 0
+	for _, e := range s.owners.owned {
+		if e.conn == nil {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,355 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	"github.com/capsule-run/capsule/supervisor/api/wire"
+	"github.com/capsule-run/capsule/supervisor/client"
+	"github.com/capsule-run/capsule/supervisor/server"
+)
+
+// frame is one ttrpc frame.
+func frame(stream uint32, kind, flags byte, message []byte) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(message)))
+	b = binary.BigEndian.AppendUint32(b, stream)
+	return append(append(b, kind, flags), message...)
+}
+
+// call is the frame of a request.
+func call(t testing.TB, stream uint32, flags byte, method string, m proto.Message) []byte {
+	t.Helper()
+	payload, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := proto.Marshal(&ttrpc.Request{Service: wire.Service, Method: method, Payload: payload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frame(stream, 1, flags, b)
+}
+
+func raw(t testing.TB, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}
+
+// closed waits until the server has closed the connection.
+func closed(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection stays open")
+	}
+}
+
+// TestMisbehaviourEndsItsConnection shows that it ends no other.
+func TestMisbehaviourEndsItsConnection(t *testing.T) {
+	f := newFake()
+	address, _ := serve(t, f, func(o *server.Options) { o.FrameTimeout = 100 * time.Millisecond })
+	c := dial(t, address)
+	e := start(t, c, &api.StartRequest{})
+	open := call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, Stdin: true})
+	for name, bytes := range map[string][]byte{
+		"nothing":                 nil,
+		"an HTTP request":         []byte("GET / HTTP/1.1\r\nHost: capsule\r\n\r\n"),
+		"ones":                    bytes.Repeat([]byte{0xff}, 1<<16),
+		"an oversized frame":      {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1, 0},
+		"a little oversized":      append([]byte{0, 0x40, 0, 1, 0, 0, 0, 1, 1, 0}, make([]byte, 4<<20)...),
+		"half a header":           {0, 0, 0, 9, 0},
+		"half a message":          {0, 0, 0, 9, 0, 0, 0, 1, 1, 0, 1, 2},
+		"half a message on top":   append(call(t, 1, 0, "Info", &supervisorv1.InfoRequest{}), 0, 0, 0, 9, 0, 0, 0, 3, 1, 0, 1),
+		"a response":              frame(1, 2, 0, nil),
+		"an even stream":          frame(2, 1, 0, nil),
+		"an oversized data frame": append(open, frame(1, 3, 0, make([]byte, wire.MaxStreamFrame+1))...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := raw(t, address)
+			_, _ = conn.Write(bytes) // the server may close before it has all
+			closed(t, conn)
+			if _, err := c.Info(within(t)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestMisbehaviourIsAnswered sends what has frames but makes no sense.
+func TestMisbehaviourIsAnswered(t *testing.T) {
+	f := newFake()
+	f.attach = func(ctx context.Context, _ string, _ *api.AttachOptions) error { <-ctx.Done(); return ctx.Err() }
+	address, _ := serve(t, f, nil)
+	c := dial(t, address)
+	e := start(t, c, &api.StartRequest{})
+	attach := func(m *supervisorv1.AttachRequest) []byte {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return frame(1, 3, 0, b)
+	}
+	open := call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, Stdin: true})
+	var flood []byte
+	for range wire.Window + 1 {
+		flood = append(flood, attach(&supervisorv1.AttachRequest{StdinData: []byte("x")})...)
+	}
+	for name, c := range map[string]struct {
+		send []byte
+		code string
+	}{
+		"no request":              {frame(1, 1, 0, []byte{0xff, 0xff}), ""},
+		"no such call":            {call(t, 1, 0, "Shutdown", &supervisorv1.InfoRequest{}), ""},
+		"a broken message":        {frame(1, 1, 0, append(call(t, 1, 0, "Wait", &supervisorv1.InfoRequest{})[10:], 0x1a, 2, 0xff, 0xff)), "E1001"},
+		"data for no stream":      {frame(7, 3, 0, nil), ""},
+		"a signal out of range":   {call(t, 1, 0, "Kill", &supervisorv1.KillRequest{ExecutionId: e.ID, Signal: 65}), "E1003"},
+		"a negative offset":       {call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, StdoutOffset: -1}), "E1003"},
+		"an unknown stream":       {call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, Streams: []supervisorv1.Stream{9}}), "E1001"},
+		"too much acknowledged":   {append(open, attach(&supervisorv1.AttachRequest{Acknowledged: 1})...), "E1003"},
+		"a negative number of it": {append(open, attach(&supervisorv1.AttachRequest{Acknowledged: -1})...), "E1003"},
+		"stdin beyond the window": {append(open, flood...), "E1003"},
+		"a large piece of stdin":  {append(open, attach(&supervisorv1.AttachRequest{StdinData: make([]byte, 129<<10)})...), "E1003"},
+		"stdin after its end": {append(append(open, attach(&supervisorv1.AttachRequest{StdinEnd: true})...),
+			attach(&supervisorv1.AttachRequest{StdinEnd: true})...), "E1001"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := raw(t, address)
+			if _, err := conn.Write(c.send); err != nil {
+				t.Fatal(err)
+			}
+			var header [10]byte
+			if _, err := io.ReadFull(conn, header[:]); err != nil {
+				t.Fatal(err)
+			}
+			message := make([]byte, binary.BigEndian.Uint32(header[:4]))
+			if _, err := io.ReadFull(conn, message); err != nil {
+				t.Fatal(err)
+			}
+			var r ttrpc.Response
+			if err := proto.Unmarshal(message, &r); err != nil || header[8] != 2 || r.Status.GetCode() == 0 {
+				t.Fatalf("%v: %v %v", header, &r, err)
+			}
+			var detail supervisorv1.Fault
+			if len(r.Status.Details) > 0 {
+				if err := r.Status.Details[0].UnmarshalTo(&detail); err != nil {
+					t.Error(err)
+				}
+			}
+			want(t, "code", detail.Code, c.code)
+		})
+	}
+	if _, err := c.Info(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDataOnACallWithOneRequest sends what ends the process of a server with
+// ttrpc's generated methods.
+func TestDataOnACallWithOneRequest(t *testing.T) {
+	f := newFake()
+	address, _ := serve(t, f, nil)
+	c := dial(t, address)
+	e := start(t, c, &api.StartRequest{})
+	for _, flags := range []byte{0, 1, 4, 5} {
+		conn := raw(t, address)
+		both := append(call(t, 1, 0, "Wait", &supervisorv1.WaitRequest{ExecutionId: e.ID}), frame(1, 3, flags, nil)...)
+		if _, err := conn.Write(both); err != nil {
+			t.Fatal(err)
+		}
+		if flags&1 != 0 { // it is a cancellation
+			if _, err := io.ReadFull(conn, make([]byte, 10)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if _, err := c.Info(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCallsWithoutReading sends requests and takes no answers.
+func TestCallsWithoutReading(t *testing.T) {
+	f := newFake()
+	address, s := serve(t, f, func(o *server.Options) { o.MaxCalls = 8 })
+	conn := raw(t, address)
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	var err error
+	sent := 0
+	for ; err == nil && sent < 1e6; sent++ {
+		_, err = conn.Write(call(t, uint32(2*sent+1), 0, "Info", &supervisorv1.InfoRequest{}))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d calls: %v", sent, err)
+	}
+	if _, err := dial(t, address).Info(within(t)); err != nil {
+		t.Error(err)
+	}
+	_ = conn.Close()
+	eventually(t, "the connection is gone", func() bool { return s.Connections() == 1 })
+}
+
+func TestTooManyCalls(t *testing.T) {
+	f := newFake()
+	f.attach = endless
+	address, _ := serve(t, f, func(o *server.Options) { o.MaxCalls, o.MaxStreams = 4, 2 })
+	c := dial(t, address)
+	e := start(t, c, &api.StartRequest{})
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	errs := make(chan error, 8)
+	for range 3 {
+		go func() { errs <- c.Attach(ctx, e.ID, &api.AttachOptions{Stdout: io.Discard}) }()
+	}
+	if err := <-errs; !errors.Is(err, &fault.Fault{Code: fault.OutOfRange}) {
+		t.Error(err)
+	}
+	for range 3 {
+		go func() { _, err := c.Wait(ctx, e.ID); errs <- err }()
+	}
+	if err := <-errs; !errors.Is(err, &fault.Fault{Code: fault.OutOfRange}) {
+		t.Error(err)
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	f := newFake()
+	address, s := serve(t, f, func(o *server.Options) { o.MaxConnections = 20 })
+	for range 20 {
+		raw(t, address)
+	}
+	eventually(t, "all are open", func() bool { return s.Connections() == 20 })
+	if _, err := client.Dial(within(t), address); !errors.Is(err, &fault.Fault{Code: fault.TooManyExecutions}) {
+		t.Error(err)
+	}
+	for range 100 { // more than are told why
+		raw(t, address)
+	}
+}
+
+func TestHalfOpenConnectionsEnd(t *testing.T) {
+	f := newFake()
+	address, s := serve(t, f, func(o *server.Options) { o.FrameTimeout = 100 * time.Millisecond })
+	for i := range 200 {
+		conn := raw(t, address)
+		_, _ = conn.Write([]byte("\x00\x00\x00\x09\x00")[:i%6]) // some begin a frame
+	}
+	eventually(t, "all are gone", func() bool { return s.Connections() == 0 })
+	idle := dial(t, address)
+	time.Sleep(300 * time.Millisecond) // not to wait for a state: it is the time in which nothing may happen
+	if _, err := idle.Info(within(t)); err != nil {
+		t.Error("an idle connection ends: ", err)
+	}
+}
+
+func TestNotAllowed(t *testing.T) {
+	f := newFake()
+	address, _ := serve(t, f, func(o *server.Options) { o.Allowed = func(c wire.Credentials) bool { return c.Pid != os.Getpid() } })
+	if _, err := client.Dial(within(t), address); !errors.Is(err, &fault.Fault{Code: fault.NotAuthorised}) {
+		t.Error(err)
+	}
+}
+
+func TestPanicsAreFaults(t *testing.T) {
+	f := newFake()
+	f.attach = func(context.Context, string, *api.AttachOptions) error { panic("attach") }
+	f.events = nil // is called
+	address, _ := serve(t, f, nil)
+	c := dial(t, address)
+	e := start(t, c, &api.StartRequest{})
+	if err := c.Attach(within(t), e.ID, &api.AttachOptions{Stdout: io.Discard}); !errors.Is(err, &fault.Fault{Code: fault.SystemCall}) {
+		t.Error(err)
+	}
+	if err := c.Events(within(t), 0, true, nil); !errors.Is(err, &fault.Fault{Code: fault.SystemCall}) {
+		t.Error(err)
+	}
+	if _, err := c.Info(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAMillionProblems gets a list that fits into a message.
+func TestAMillionProblems(t *testing.T) {
+	document := `{"command":["x"],` + strings.Repeat(`"z":1,`, 400e3) + `"y":2}`
+	_, err := spec.DecodeRequest([]byte(document))
+	f := newFake()
+	address, _ := serve(t, f, nil)
+	c := dial(t, address)
+	f.mu.Lock()
+	f.err = err
+	f.mu.Unlock()
+	_, err = c.Start(within(t), &api.StartRequest{Request: []byte(document)})
+	var list fault.List
+	if !errors.As(err, &list) || len(list) != 100 || list[0].Code != fault.UnknownField || list[0].Field != "/z" {
+		t.Errorf("%d problems, %.200v", len(list), err)
+	}
+}
+
+// TestLongLists shortens pages and commands until they fit.
+func TestLongLists(t *testing.T) {
+	f := newFake()
+	for range 100 {
+		f.page = append(f.page, api.Summary{ID: "a", Command: []string{"sh", strings.Repeat("x", 120<<10)}})
+	}
+	address, _ := serve(t, f, nil)
+	c := dial(t, address)
+	p, err := c.List(within(t), &api.Filter{})
+	if err != nil || len(p.Executions) != 25 || p.Next != "25" {
+		t.Errorf("%d executions, %v", len(p.Executions), err)
+	}
+	f.page = []api.Summary{{Command: []string{strings.Repeat("x", 5<<20)}}}
+	p, err = c.List(within(t), &api.Filter{})
+	if err != nil || len(p.Executions[0].Command[0]) != 4<<10+3 {
+		t.Error(err)
+	}
+}
+
+// FuzzConnection feeds bytes as a connection.
+func FuzzConnection(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add(frame(1, 1, 0, []byte{0xff}))
+	f.Add(frame(1, 3, 0, nil))
+	open := call(f, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: "a", Stdin: true})
+	f.Add(append(open, frame(1, 3, 0, []byte{0x3a, 1, 'x'})...))
+	f.Add(append(call(f, 1, 0, "Wait", &supervisorv1.WaitRequest{ExecutionId: "a"}), frame(1, 3, 1, nil)...))
+	f.Add(append(call(f, 1, 0, "Start", &supervisorv1.StartRequest{KillOnDisconnect: true}), 0, 0))
+	f.Add(call(f, 3, 2, "Events", &supervisorv1.EventsRequest{}))
+	back := newFake()
+	back.events = func(_ context.Context, tell func(api.Event) error) error { return tell(api.Event{}) }
+	address, s := serve(f, back, func(o *server.Options) { o.TakeoverTimeout = time.Millisecond })
+	start(f, dial(f, address), &api.StartRequest{ID: "a"})
+	go func() {
+		for range back.kills { //nolint:revive // only to make room
+		}
+	}()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		conn, err := net.Dial("unix", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write(data) // it may be closed before the end
+		_ = conn.(*net.UnixConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+		eventually(t, "the connection is gone", func() bool { return s.Connections() <= 1 })
+	})
+}
