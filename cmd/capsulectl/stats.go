@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func stats(ctx context.Context, s *session) (int, error) {
 	return s.statsTables(ctx, ids, stream, terminal)
 }
 
-// read reads the counters.
+// read reads the counters; of ids, or of all when there are none.
 func (s *session) read(ctx context.Context, ids []string) (now sample, err error) {
 	err = s.link.persist(ctx, func(to api.Supervisor) (err error) {
 		now.stats, err = to.Stats(ctx, ids)
@@ -76,9 +77,18 @@ func (s *session) read(ctx context.Context, ids []string) (now sample, err error
 	return now, err
 }
 
+// readAgain leaves out those that have ended, which read refuses.
+func (s *session) readAgain(ctx context.Context, ids []string) (sample, error) {
+	now, err := s.read(ctx, nil)
+	if len(ids) > 0 {
+		now.stats = slices.DeleteFunc(now.stats, func(x api.Stats) bool { return !slices.Contains(ids, x.ID) })
+	}
+	return now, err
+}
+
 func (s *session) statsLines(ctx context.Context, ids []string, stream bool) (int, error) {
-	for {
-		now, err := s.read(ctx, ids)
+	for read := s.read; ; read = s.readAgain {
+		now, err := read(ctx, ids)
 		if err != nil {
 			return 0, err
 		}
@@ -105,7 +115,7 @@ func (s *session) statsTables(ctx context.Context, ids []string, stream, termina
 		if s.sleep(ctx, interval); ctx.Err() != nil {
 			return 0, nil
 		}
-		now, err := s.read(ctx, ids)
+		now, err := s.readAgain(ctx, ids)
 		if err != nil {
 			return 0, err
 		}
