@@ -182,7 +182,8 @@ func (d *decoder) object(o *object, owner any) bool {
 		i := o.index(key)
 		switch {
 		case i < 0:
-			if !d.lenient {
+			// To look for a near key takes longer than all the rest of it.
+			if !d.lenient && !d.full() {
 				d.put(fault.New(fault.UnknownField, "", "unknown key "+shown(key)).WithHint(suggestKey(key, o)))
 			}
 			ok = d.skip()

@@ -3,6 +3,7 @@ package spec_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/capsule-run/capsule/spec"
@@ -52,4 +53,19 @@ func found(t *testing.T, err error) []spectest.Problem {
 		all = append(all, spectest.Problem{Code: string(f.Code), Pointer: f.Field})
 	}
 	return all
+}
+
+// TestUnlistedProblemsCostLittle bounds what a hostile document makes of a
+// daemon's time: suggestions are made for problems that are listed, and no others.
+func TestUnlistedProblemsCostLittle(t *testing.T) {
+	const keys = 20000
+	document := []byte(`{"command":["x"]` + strings.Repeat(`,"zzzzzzzz":1`, keys) + `}`)
+	perKey := testing.AllocsPerRun(1, func() {
+		if _, err := spec.DecodeRequest(document); err == nil {
+			t.Error("it is accepted")
+		}
+	}) / keys
+	if perKey > 20 {
+		t.Errorf("%.0f allocations for each unknown key", perKey)
+	}
 }

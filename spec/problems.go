@@ -73,6 +73,9 @@ func (p *problems) put(f *fault.Fault) {
 	}
 }
 
+// full says whether nothing more is recorded.
+func (p *problems) full() bool { return len(p.list) > maxProblems }
+
 // add records a problem of the given code.
 func (p *problems) add(code fault.Code, format string, args ...any) {
 	p.put(fault.New(code, "", fmt.Sprintf(format, args...)))
