@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
@@ -22,8 +23,9 @@ import (
 // Client is one connection to a supervisor. Its methods are safe for concurrent
 // use; calls and streams share the connection without waiting for each other.
 type Client struct {
-	rpc *ttrpc.Client
-	api supervisorv1.SupervisorClient
+	conn net.Conn
+	rpc  *ttrpc.Client
+	api  supervisorv1.SupervisorClient
 
 	mu    sync.Mutex
 	feeds map[*feed]struct{} // stdin that is on its way
@@ -47,7 +49,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 		return nil, err
 	}
 	rpc := ttrpc.NewClient(conn)
-	c := &Client{rpc: rpc, api: supervisorv1.NewSupervisorClient(rpc), feeds: map[*feed]struct{}{}}
+	c := &Client{conn: conn, rpc: rpc, api: supervisorv1.NewSupervisorClient(rpc), feeds: map[*feed]struct{}{}}
 	if _, err := c.api.Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
 		_ = rpc.Close() // the first error is the one that counts
 		err = wire.Fault(ctx, "connect to the supervisor", err)
@@ -114,11 +116,17 @@ func trust(conn net.Conn, address string) error {
 // Close ends the connection, and with it calls that are open. Executions go on,
 // but those with KillOnDisconnect that nobody takes over.
 func (c *Client) Close() error {
-	if err := c.rpc.Close(); err != nil {
-		return fault.Wrap(fault.IO, "close the connection", err)
-	}
+	// ttrpc complains on stderr of what is under way when it is told itself.
+	_ = c.conn.Close() // it may be closed already
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	_ = c.rpc.UserOnCloseWait(ctx) // an error says that it took long
+	_ = c.rpc.Close()              // gives none
 	return nil
 }
+
+// closePatience is how long Close waits for streams to notice.
+const closePatience = 2 * time.Second
 
 // invoke makes a call that may take long. Unlike ttrpc's own it lets the
 // supervisor know when ctx ends it.

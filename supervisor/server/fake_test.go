@@ -27,6 +27,7 @@ type fake struct {
 	events   func(ctx context.Context, f func(api.Event) error) error
 	attached sync.WaitGroup // calls of attach that have not returned
 	page     []api.Summary
+	instant  bool // executions end at once
 }
 
 type fakeRun struct {
@@ -106,6 +107,9 @@ func (v *view) Start(_ context.Context, r *api.StartRequest) (*api.Started, erro
 		request: r.Request, done: make(chan struct{}), stdout: []byte("hello\n"), stderr: []byte("careful\n"),
 	}
 	v.runs[id] = run
+	if v.instant {
+		close(run.done)
+	}
 	return &api.Started{Summary: run.Summary, Created: true}, nil
 }
 

@@ -23,13 +23,13 @@ import (
 // A hostile request can have a million problems; their list has to fit into a
 // message all the same.
 const (
-	maxFaults  = 100
+	maxFaults  = 256
 	maxText    = 16 << 10
 	maxDetails = 64 << 10
 )
 
 // Status turns an error into the status that carries it. Every fault of a
-// fault.List is a detail of its own, up to a hundred of them. Nil gives nil; a
+// fault.List is a detail of its own, up to 256 of them. Nil gives nil; a
 // status stays as it is.
 func Status(err error) error {
 	if err == nil {
