@@ -123,7 +123,10 @@ func (c *checker) page(id uint64) (data []byte, length uint64, err error) {
 	return data, length, nil
 }
 
-// tree checks the page and all below it; keys lie in [low, high), nil: no bound.
+// tree checks the page and all below it. Its first key is low, as the element
+// of its parent says: bbolt finds the element by it, and where it does not it
+// leaves one behind that names a page it frees. All keys are below high. Nil:
+// no bound.
 func (c *checker) tree(id uint64, depth int, low, high []byte) error {
 	if depth > maxDepth {
 		return errors.New("the tree is too deep")
@@ -144,7 +147,7 @@ func (c *checker) node(data []byte, base, length uint64, depth int, low, high []
 	if flags != flagBranch && flags != flagLeaf {
 		return fmt.Errorf("it is of no known kind (%#x)", flags)
 	}
-	if flags == flagBranch && count == 0 || uint64(pageHeader+count*element) > uint64(len(data)) {
+	if count == 0 && (flags == flagBranch || low != nil) || uint64(pageHeader+count*element) > uint64(len(data)) {
 		return fmt.Errorf("it cannot have %d elements", count)
 	}
 	var before []byte
@@ -159,7 +162,7 @@ func (c *checker) node(data []byte, base, length uint64, depth int, low, high []
 		if err != nil {
 			return fmt.Errorf("element %d: %w", i, err)
 		}
-		if i > 0 && bytes.Compare(before, k) >= 0 || low != nil && bytes.Compare(k, low) < 0 || high != nil && bytes.Compare(k, high) >= 0 {
+		if i > 0 && bytes.Compare(before, k) >= 0 || i == 0 && low != nil && !bytes.Equal(k, low) || high != nil && bytes.Compare(k, high) >= 0 {
 			return fmt.Errorf("element %d is out of order", i)
 		}
 		keys[i], before = k, k

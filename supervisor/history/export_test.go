@@ -1,5 +1,7 @@
 package history
 
+import "bytes"
+
 // Remember sets how many removed ids s remembers.
 func Remember(s *Store, n uint64) { s.remember = n }
 
@@ -8,3 +10,9 @@ func DecodeHead(k, value []byte) error {
 	_, err := decodeHead(k, value)
 	return err
 }
+
+// Seal puts a checksum before v.
+func Seal(k, v []byte) []byte { return seal(k, v) }
+
+// Check checks the pages of a file.
+func Check(data []byte) error { return check(bytes.NewReader(data), int64(len(data))) }
