@@ -105,6 +105,9 @@ func (s *session) confirm(question string) bool {
 
 func info(ctx context.Context, s *session) (int, error) {
 	i, err := s.link.current().Info(ctx)
+	if err == nil && i.Embedded {
+		i.Version = readVersion().Version // it is this program
+	}
 	switch {
 	case err != nil:
 		return 0, err

@@ -9,9 +9,9 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// completionCommand prints scripts that are complete in themselves: the shell
-// need not start capsulectl at every key, and no hidden argument of capsulectl
-// can be mistaken for one of the payload.
+// completionCommand prints scripts that are complete in themselves, but for ids:
+// the shell need not start capsulectl at every key, and no hidden argument of
+// capsulectl can be mistaken for one of the payload.
 func (c *console) completionCommand(code *int) *cli.Command {
 	return &cli.Command{
 		Name: "completion", Usage: "print a completion script", ArgsUsage: "bash|zsh|fish",
@@ -43,12 +43,19 @@ func completion(shell string) (string, error) {
 		WithHint("There are scripts for bash, zsh and fish.")
 }
 
-const verbWords = "run schema bundle completion version help"
+// verbWords are the verbs of the first argument.
+func verbWords() string {
+	words := []string{"run"}
+	for _, v := range verbTable() {
+		words = append(words, v.name)
+	}
+	return strings.Join(append(words, "schema", "bundle", "completion", "version", "help"), " ")
+}
 
 // fileValue says that the option's argument is a path here.
 func fileValue(o *option) bool {
 	switch o.name {
-	case "env-file", "readonly", "writable", "bind", "rootfs", "seccomp":
+	case "env-file", "readonly", "writable", "bind", "rootfs", "seccomp", "address":
 		return true
 	}
 	return false
@@ -103,13 +110,13 @@ _capsulectl() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "` + verbWords + `" -- "$cur")); return
+        COMPREPLY=($(compgen -W "` + verbWords() + `" -- "$cur")); return
     fi
     case ${COMP_WORDS[1]} in
     schema) COMPREPLY=($(compgen -W "request response" -- "$cur")); return ;;
     completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")); return ;;
     bundle) COMPREPLY=($(compgen -W "explain" -d -- "$cur")); return ;;
-    help) COMPREPLY=($(compgen -W "` + verbWords + `" -- "$cur")); return ;;
+    help) COMPREPLY=($(compgen -W "` + verbWords() + `" -- "$cur")); return ;;
     run)
         case $prev in
 ` + strings.Join(cases, "\n") + `
@@ -118,7 +125,7 @@ _capsulectl() {
         -*) COMPREPLY=($(compgen -W "` + strings.Join(flags, " ") + `" -- "$cur")) ;;
         *) COMPREPLY=($(compgen -c -f -- "$cur")) ;;
         esac ;;
-    esac
+` + bashVerbs() + `    esac
 }
 complete -o filenames -o bashdefault -F _capsulectl capsulectl
 `
@@ -132,16 +139,7 @@ func completionZsh() string {
 			continue
 		}
 		usage := "[" + zshQuote(o.usage) + "]"
-		value := ""
-		switch {
-		case o.value == "":
-		case fileValue(o):
-			value = ":" + o.name + ":_files"
-		case choices(o) != "":
-			value = ":" + o.name + ":(" + choices(o) + ")"
-		default:
-			value = ":" + o.name + ": "
-		}
+		value := zshValue(o)
 		args = append(args, "'*--"+o.name+usage+value+"'")
 		if o.short != 0 {
 			args = append(args, "'*-"+string(o.short)+usage+value+"'")
@@ -150,19 +148,19 @@ func completionZsh() string {
 	return `#compdef capsulectl
 _capsulectl() {
     if (( CURRENT == 2 )); then
-        compadd ` + verbWords + `
+        compadd ` + verbWords() + `
         return
     fi
     case $words[2] in
     schema) compadd request response ;;
     completion) compadd bash zsh fish ;;
     bundle) compadd explain; _files -/ ;;
-    help) compadd ` + verbWords + ` ;;
+    help) compadd ` + verbWords() + ` ;;
     run)
         shift words; (( CURRENT-- ))
         _arguments -S ` + strings.Join(args, " \\\n            ") + ` \
             '(-)1:command: _command_names -e' '*::arguments: _normal' ;;
-    esac
+` + zshVerbs() + `    esac
 }
 compdef _capsulectl capsulectl
 `
@@ -176,32 +174,19 @@ func zshQuote(s string) string {
 func completionFish() string {
 	var b strings.Builder
 	b.WriteString("# fish completion for capsulectl\ncomplete -c capsulectl -f\n")
-	for _, verb := range strings.Fields(verbWords) {
+	for _, verb := range strings.Fields(verbWords()) {
 		b.WriteString("complete -c capsulectl -n __fish_use_subcommand -a " + verb + "\n")
 	}
 	b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from schema' -a 'request response'\n" +
 		"complete -c capsulectl -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n" +
 		"complete -c capsulectl -n '__fish_seen_subcommand_from bundle' -a 'explain' -F\n" +
 		"complete -c capsulectl -n '__fish_seen_subcommand_from run' -a '(__fish_complete_command)'\n")
-	for i := range options {
-		o := &options[i]
-		if !o.IsVisible() {
-			continue
+	fishFlags(&b, "run", options[:])
+	for _, v := range verbTable() {
+		fishFlags(&b, v.name, v.table())
+		if v.most > 0 {
+			b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from " + v.name + "' -a '(" + listIDs + ")'\n")
 		}
-		b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from run' -l " + o.name)
-		if o.short != 0 {
-			b.WriteString(" -s " + string(o.short))
-		}
-		switch {
-		case o.value == "":
-		case fileValue(o):
-			b.WriteString(" -r -F")
-		case choices(o) != "":
-			b.WriteString(" -x -a '" + choices(o) + "'")
-		default:
-			b.WriteString(" -x")
-		}
-		b.WriteString(" -d '" + strings.ReplaceAll(o.usage, "'", `\'`) + "'\n")
 	}
 	return b.String()
 }

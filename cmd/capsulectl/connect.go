@@ -54,7 +54,7 @@ func (c *console) daemon(ctx context.Context, address string) (*link, error) {
 	dial := func(ctx context.Context) (api.Supervisor, func() error, error) { return c.dial(ctx, address) }
 	s, closer, err := dial(ctx)
 	if err == nil {
-		return &link{supervisor: s, closer: closer, dial: dial, sleep: c.sleep}, nil
+		return &link{supervisor: s, closer: closer, dial: dial, sleep: c.sleep, patience: c.patience}, nil
 	}
 	if !named && nobodyListens(err) {
 		return nil, nil

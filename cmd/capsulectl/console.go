@@ -22,6 +22,8 @@ type console struct {
 	// size is the window of the terminal behind a stream; ok: it is one.
 	size  func(stream any) (columns, rows int, ok bool)
 	sleep func(context.Context, time.Duration)
+	// patience is how long a daemon whose connection was lost may take to come back.
+	patience time.Duration
 	// catch delivers the signals of this process to the relay.
 	catch func(*relay)
 	exit  func(int)

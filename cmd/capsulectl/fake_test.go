@@ -97,7 +97,7 @@ func newBench(stdin string) *bench {
 			return b.supervisor, func() error { return nil }, nil
 		},
 		size:  func(any) (int, int, bool) { return b.columns, b.rows, b.columns > 0 },
-		sleep: func(context.Context, time.Duration) {},
+		sleep: func(context.Context, time.Duration) {}, patience: returnPatience,
 	}
 	return b
 }

@@ -31,12 +31,15 @@ func golden(t *testing.T, name, text string) {
 
 func TestTexts(t *testing.T) {
 	for name, args := range map[string]string{
-		"help.txt":            "",
-		"run.txt":             "run --help",
-		"version.txt":         "version --help",
-		"schema.txt":          "schema --help",
-		"bundle.txt":          "bundle --help",
-		"completion.txt":      "completion --help",
+		"help.txt":       "",
+		"run.txt":        "run --help",
+		"version.txt":    "version --help",
+		"schema.txt":     "schema --help",
+		"bundle.txt":     "bundle --help",
+		"completion.txt": "completion --help",
+		"ps.txt":         "ps --help", "inspect.txt": "inspect --help", "logs.txt": "logs --help", "attach.txt": "attach --help", "wait.txt": "help wait",
+		"stop.txt": "stop --help", "kill.txt": "kill --help", "rm.txt": "rm --help", "stats.txt": "stats -h", "events.txt": "events --help",
+		"prune.txt": "prune --help", "info.txt": "help info",
 		"completion.bash.txt": "completion bash",
 		"completion.zsh.txt":  "completion zsh",
 		"completion.fish.txt": "completion fish",
@@ -55,6 +58,7 @@ func TestWaysToHelp(t *testing.T) {
 		{"", "help", "--help", "-h", "help help"},
 		{"run --help", "run -h", "help run", "run -v --help", "run --json --help"},
 		{"schema --help", "help schema", "schema -h"},
+		{"ps --help", "help ps", "ps -h", "ps -a --help"},
 		{"bundle", "bundle --help", "help bundle", "bundle explain --help"},
 		{"version", "--version"},
 	} {

@@ -10,11 +10,11 @@ import (
 )
 
 // returnPatience is how long a daemon whose connection was lost may take to
-// come back, and redialPause the time between two attempts to reach it.
-const (
-	returnPatience = 10 * time.Second
-	redialPause    = 100 * time.Millisecond
-)
+// come back: it lets executions live as long that nobody takes over.
+const returnPatience = 10 * time.Second
+
+// redialPause is the time between two attempts to reach it.
+const redialPause = 100 * time.Millisecond
 
 // link is a supervisor and the way back to it when the connection is lost.
 type link struct {
@@ -22,6 +22,8 @@ type link struct {
 	dial func(context.Context) (api.Supervisor, func() error, error)
 	// resume, when not nil, is called after the connection came back.
 	resume func(context.Context, api.Supervisor) error
+	// patience is returnPatience outside of tests.
+	patience time.Duration
 	// sleep waits, less long when the context is done.
 	sleep func(context.Context, time.Duration)
 
@@ -56,7 +58,7 @@ func (l *link) close() {
 }
 
 // persist calls f, and again with a new connection when the connection was lost.
-// It gives up when the daemon does not come back within returnPatience, or
+// It gives up when the daemon does not come back within its patience, or
 // loses the connection over and over.
 func (l *link) persist(ctx context.Context, f func(api.Supervisor) error) error {
 	var deadline time.Time
@@ -67,8 +69,8 @@ func (l *link) persist(ctx context.Context, f func(api.Supervisor) error) error 
 		if err == nil || l.dial == nil || ctx.Err() != nil || fault.From(err, fault.IO).Code != fault.Unreachable {
 			return err
 		}
-		if deadline.IsZero() || time.Since(begun) > returnPatience/2 {
-			deadline = time.Now().Add(returnPatience)
+		if deadline.IsZero() || time.Since(begun) > l.patience/2 {
+			deadline = time.Now().Add(l.patience)
 		}
 		if !l.reconnect(ctx, number, deadline) {
 			return err

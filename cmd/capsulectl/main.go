@@ -6,7 +6,7 @@ func main() {
 	c := &console{
 		stdin: os.Stdin, stdout: descriptor(1), stderr: descriptor(2),
 		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit,
-		core: openCore, dial: dialDaemon, size: window, sleep: pause,
+		core: openCore, dial: dialDaemon, size: window, sleep: pause, patience: returnPatience,
 	}
 	os.Exit(c.main(os.Args[1:]))
 }

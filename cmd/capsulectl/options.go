@@ -40,7 +40,7 @@ var options = [...]option{
 	{name: "dry-run", group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.dryRun, v) },
 		usage: "print the launch plan and run nothing"},
 	{name: "detach", short: 'd', group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.detach, v) },
-		usage: "print the id and return; see ps, logs, attach, wait, stop"},
+		usage: "print the id and return; the timeout holds all the same (see ps, logs, wait)"},
 	{name: "address", value: "SOCKET", group: groupExecution, mode: modeAddress,
 		usage: "the daemon to use (default $CAPSULE_ADDRESS, else capsuled.sock of the state directory)"},
 	{name: "embedded", group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.embedded, v) },

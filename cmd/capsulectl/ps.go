@@ -142,30 +142,31 @@ func (s *session) list(ctx context.Context, f *api.Filter, limit int) ([]api.Sum
 	}
 }
 
-// psTable shows executions. Ids are short where a person reads them, and the
-// owner is shown when it is not always the caller.
+// psTable shows executions. Ids are short where a person reads them. The owner
+// is shown when it is not always the caller, and labels when there are any.
 func psTable(all []api.Summary, now time.Time, self uint32, short bool) *table {
-	others := slices.ContainsFunc(all, func(s api.Summary) bool { return s.Owner != self })
+	owners := slices.ContainsFunc(all, func(s api.Summary) bool { return s.Owner != self })
+	labels := slices.ContainsFunc(all, func(s api.Summary) bool { return len(s.Labels) > 0 })
 	t := &table{}
-	add := func(owner string, texts ...string) {
-		if others {
-			texts = slices.Insert(texts, 1, owner)
+	add := func(id, owner, status, color, result, created, ran, label, command string) {
+		texts := []string{id, owner, status, result, created, ran, label, command}
+		if !labels {
+			texts = slices.Delete(texts, 6, 7)
+		}
+		if !owners {
+			texts = slices.Delete(texts, 1, 2)
 		}
 		t.row(texts...)
+		t.paint(slices.Index(texts, status), color)
 	}
-	add("UID", "ID", "STATUS", "RESULT", "CREATED", "RAN", "LABELS", "COMMAND")
+	add("ID", "UID", "STATUS", "", "RESULT", "CREATED", "RAN", "LABELS", "COMMAND")
 	for i := range all {
 		s := &all[i]
 		id := s.ID
 		if short {
 			id = shortID(id)
 		}
-		add(strconv.Itoa(int(s.Owner)), id, printable(s.Status), result(s), age(s.Created, now), ran(s, now), labelList(s.Labels), commandLine(s.Command))
-		column := 1
-		if others {
-			column = 2
-		}
-		t.paint(column, statusColor(s))
+		add(id, strconv.Itoa(int(s.Owner)), printable(s.Status), statusColor(s), result(s), age(s.Created, now), ran(s, now), labelList(s.Labels), commandLine(s.Command))
 	}
 	return t
 }
@@ -182,6 +183,8 @@ func result(s *api.Summary) string {
 		return "exit " + strconv.Itoa(*s.ExitCode)
 	case s.Signal != nil && s.Reason == string(spec.ReasonSignaled):
 		return signalNumber(*s.Signal)
+	case s.Reason == string(spec.ReasonKilledByCaller):
+		return "by caller"
 	}
 	return printable(s.Reason)
 }
@@ -203,7 +206,11 @@ func age(then, now time.Time) string {
 	if then.IsZero() {
 		return "-"
 	}
-	return span(now.Sub(then)) + " ago"
+	d := now.Sub(then)
+	if d > time.Second {
+		d = d.Truncate(time.Second)
+	}
+	return span(d) + " ago"
 }
 
 // ran is how long the command ran, or runs so far.

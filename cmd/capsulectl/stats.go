@@ -12,7 +12,7 @@ import (
 )
 
 const statsAbout = `Show what running executions use: on a terminal a table that is refreshed each second
-until Ctrl-C, otherwise once. MEM PEAK and PIDS PEAK are the most so far, of the limit.
+until Ctrl-C, otherwise once. MEM PEAK and PIDS are the most so far, of the limit.
 With -o json there is one object for each execution, a line each.
 
 Usage:
@@ -152,7 +152,7 @@ func statsTable(before, now sample, short bool) *table {
 		earlier[before.stats[i].ID] = before.stats[i].Metrics
 	}
 	t := &table{}
-	t.row("ID", "CPU", "CPU TIME", "MEM PEAK", "LIMIT", "MEM", "PIDS PEAK", "READ", "WRITTEN", "COMMAND")
+	t.row("ID", "CPU", "CPU TIME", "MEM PEAK", "PIDS", "READ/WRITTEN", "COMMAND")
 	for i := range now.stats {
 		x := &now.stats[i]
 		m := x.Metrics
@@ -163,12 +163,8 @@ func statsTable(before, now sample, short bool) *table {
 		if short {
 			id = shortID(id)
 		}
-		pids := count(m.MaxPids)
-		if x.PidsLimit > 0 {
-			pids += "/" + strconv.FormatInt(x.PidsLimit, 10)
-		}
-		t.row(id, cpuShare(earlier[x.ID], m, now.at.Sub(before.at)), milliseconds(m.CPUTimeMS), size(m.MaxMemoryBytes), limit(x.MemoryLimit),
-			share(m.MaxMemoryBytes, x.MemoryLimit), pids, size(m.IOBytesRead), size(m.IOBytesWritten), commandLine(x.Command))
+		t.row(id, cpuShare(earlier[x.ID], m, now.at.Sub(before.at)), milliseconds(m.CPUTimeMS), memory(m.MaxMemoryBytes, x.MemoryLimit),
+			pids(m.MaxPids, x.PidsLimit), size(m.IOBytesRead)+"/"+size(m.IOBytesWritten), commandLine(x.Command))
 	}
 	return t
 }
@@ -197,23 +193,22 @@ func size(v *int64) string {
 	return spec.FormatBytes(*v)
 }
 
-func count(v *int64) string {
-	if v == nil {
-		return "-"
+// memory is "64MiB/256MiB 25%", as far as it is known.
+func memory(v *int64, limit int64) string {
+	if v == nil || limit == 0 {
+		return size(v)
 	}
-	return strconv.FormatInt(*v, 10)
+	return size(v) + "/" + spec.FormatBytes(limit) + " " + strconv.FormatInt(*v*100/limit, 10) + "%"
 }
 
-func limit(v int64) string {
-	if v == 0 {
-		return "-"
+// pids is "3/100", as far as it is known.
+func pids(v *int64, limit int64) string {
+	text := "-"
+	if v != nil {
+		text = strconv.FormatInt(*v, 10)
 	}
-	return spec.FormatBytes(v)
-}
-
-func share(v *int64, of int64) string {
-	if v == nil || of == 0 {
-		return "-"
+	if limit == 0 {
+		return text
 	}
-	return strconv.FormatFloat(float64(*v)/float64(of)*100, 'f', 0, 64) + "%"
+	return text + "/" + strconv.FormatInt(limit, 10)
 }

@@ -14,7 +14,7 @@ type cell struct {
 	color string // an SGR parameter, empty for none
 }
 
-// table is aligned text. Its last column is cut where the terminal ends.
+// table is aligned text. Its lines are cut where the terminal ends.
 type table struct {
 	rows [][]cell
 }
@@ -48,12 +48,14 @@ func (t *table) lines(columns int, colors bool) []string {
 		var b strings.Builder
 		used := 0
 		for i, c := range row {
+			if columns > 0 && used >= columns {
+				break
+			}
 			text, pad := c.text, ""
-			if i == len(row)-1 {
-				if columns > 0 {
-					text = brief(text, max(columns-used, 1))
-				}
-			} else {
+			if columns > 0 {
+				text = brief(text, columns-used)
+			}
+			if i < len(row)-1 {
 				pad = strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
 			}
 			if colors && c.color != "" && text != "" {

@@ -88,7 +88,7 @@ func TestVerbs(t *testing.T) {
 		{"events --no-follow", 0, []string{" 5 execution.ended " + idB + " reason=exited\n", " 6 "}, "", "events"},
 		{"events --since 5 --no-follow -o json", 0, []string{`{"sequence":6,`}, "", "events"},
 		{"events", 0, []string{" 6 "}, "", "info; events"},
-		{"stats", 0, []string{"1.12 s", "64MiB", "256MiB  25%", "3/100", "sleep 60"}, "", "stats; stats"},
+		{"stats", 0, []string{"1.12 s", "64MiB/256MiB 25%", "3/100", "sleep 60"}, "", "stats; stats"},
 		{"stats -o json " + idA, 0, []string{`"memory_limit_bytes":268435456`}, "", "stats " + idA},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -272,11 +272,11 @@ func TestStatsTable(t *testing.T) {
 	at := time.Unix(1000, 0)
 	unknown := api.Stats{ID: idB, Command: []string{"x"}}
 	lines := statsTable(sample{at, []api.Stats{counters(1000)}}, sample{at.Add(time.Second), []api.Stats{counters(1500), unknown}}, true).lines(0, false)
-	want := []string{"aaaa1111-0000", "50.0%", "1.5", "s", "64MiB", "256MiB", "25%", "3/100", "-", "-", "sleep", "60"}
+	want := []string{"aaaa1111-0000", "50.0%", "1.5", "s", "64MiB/256MiB", "25%", "3/100", "-/-", "sleep", "60"}
 	if !slices.Equal(strings.Fields(lines[1]), want) {
 		t.Errorf("%q", lines[1])
 	}
-	if got := strings.Fields(lines[2]); !slices.Equal(got, strings.Fields("aaaa2222-0000 - - - - - - - - x")) {
+	if got := strings.Fields(lines[2]); !slices.Equal(got, strings.Fields("aaaa2222-0000 - - - - -/- x")) {
 		t.Errorf("%q", lines[2])
 	}
 	if text := frame(lines, 4); text != "\x1b[H"+lines[0]+"\x1b[K\n"+lines[1]+"\x1b[K\n"+lines[2]+"\x1b[K\n\x1b[J" {
