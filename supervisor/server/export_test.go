@@ -7,13 +7,6 @@ func (s *Server) Owned() int {
 	return len(s.owners.owned)
 }
 
-// Connections is how many are open.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.open)
-}
-
 // Orphans is how many executions wait for somebody to take them over.
 func (s *Server) Orphans() int {
 	s.owners.mu.Lock()
