@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// signalsOf subscribes to what this program understands.
+func signalsOf() chan os.Signal {
+	c := make(chan os.Signal, 8)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	return c
+}
+
+// attend does what signals say, until one says stop or all is drained.
+func (d *daemon) attend(signals <-chan os.Signal) error {
+	drained := make(chan error, 1)
+	draining := false
+	for {
+		select {
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				d.reload()
+			case syscall.SIGUSR1:
+				if draining {
+					continue
+				}
+				draining = true
+				d.log.Info("draining: refusing new executions, waiting for those that run")
+				d.work.Go(func() { drained <- d.sup.Drain(d.ctx) })
+				d.report()
+			default:
+				d.log.Info("stopping; executions go on", "signal", s.String())
+				d.impatient(signals)
+				return nil
+			}
+		case err := <-drained:
+			if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) {
+				return nil
+			}
+			d.log.Info("drained")
+			d.impatient(signals)
+			return err
+		}
+	}
+}
+
+// impatient lets a further signal end the process at once: nothing is lost by it.
+func (d *daemon) impatient(signals <-chan os.Signal) {
+	ctx, cancel := context.WithCancel(d.ctx)
+	go func() {
+		defer cancel()
+		for {
+			select {
+			case s := <-signals:
+				if n, ok := s.(syscall.Signal); ok && (s == syscall.SIGTERM || s == syscall.SIGINT) {
+					d.log.Warn("ending at once", "signal", s.String())
+					os.Exit(128 + int(n))
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+// reload takes in what may have changed outside.
+func (d *daemon) reload() {
+	tell(d.log, reloading())
+	defer tell(d.log, sd.SdNotifyReady)
+	if err := d.audit.reopen(); err != nil {
+		d.log.Error("the audit log goes on in the file that was open", "error", err)
+	}
+	if d.o.hostBudget {
+		d.o.admission.MemoryBudget = hostBudget()
+		d.sup.SetLimits(d.o.admission)
+	}
+	for _, l := range d.listeners {
+		if e, ok := l.(*endpoint); ok {
+			if err := e.readmit(d.o.gid); err != nil {
+				d.log.Error("the group of the socket", "error", err)
+			}
+		}
+	}
+	d.log.Info("reloaded", "memory_budget_bytes", d.o.admission.MemoryBudget, "audit_log", d.o.audit)
+}
