@@ -2,6 +2,7 @@ package shim
 
 import (
 	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
 	"context"
 	"os"
@@ -28,6 +29,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 		return err
 	}
 	e.clock.mark("bundle")
+	failpoint.Here("shim.create.translated")
 	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
 		return fault.Wrap(fault.IO, "make bundle", err)
 	}
@@ -35,6 +37,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 		return err
 	}
 	e.clock.mark("cgroup")
+	failpoint.Here("shim.create.cgroup")
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
 	}
@@ -43,12 +46,14 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if err := e.openStdio(t, streamStdin); err != nil {
 		return err
 	}
+	failpoint.Here("shim.create.stdio")
 	o := launch.Options{Stdin: e.stdio.payload[0], Stdout: e.stdio.payload[1], Stderr: e.stdio.payload[2], CgroupFD: -1, Keep: e.slot}
 	if e.group != nil {
 		o.CgroupFD, o.Tasks = e.group.DirFD(), e.group.TasksFDs()
 	}
 	e.ready, err = launch.Prepare(e.plan, o)
 	e.clock.mark("prepare")
+	failpoint.Here("shim.create.prepared")
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/shim/output"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -33,6 +34,7 @@ func (e *execution) start() error {
 		return err
 	}
 	e.clock.mark("clone")
+	failpoint.Here("shim.start.cloned")
 	e.stdio.closePayloadEnds()
 	at, err := e.awaitCommand(sb)
 	if err != nil {
@@ -40,6 +42,7 @@ func (e *execution) start() error {
 		return err
 	}
 	e.clock.mark("sandbox")
+	failpoint.Here("shim.start.running")
 	e.sandbox, e.started = sb, at
 	return nil
 }
@@ -91,9 +94,12 @@ func (e *execution) run() {
 		close(e.running)
 		e.monitor()
 	}
+	failpoint.Here("shim.end.observed")
 	e.finish()
+	failpoint.Here("shim.end.recorded")
 	close(e.ended)
 	e.teardown()
+	failpoint.Here("shim.end.torn_down")
 	close(e.gone)
 }
 
@@ -122,6 +128,7 @@ func (e *execution) monitor() {
 	} else {
 		e.note(func(o *observation) { o.failure = err })
 	}
+	failpoint.Here("shim.end.exited")
 	e.collect(err == nil && exit.Alone)
 }
 
@@ -262,6 +269,7 @@ func (e *execution) teardown() {
 	if e.ready != nil {
 		e.ready.Close()
 	}
+	failpoint.Here("shim.end.reaped")
 	e.stdio.close()
 	if e.group != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)

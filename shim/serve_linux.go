@@ -2,6 +2,7 @@ package shim
 
 import (
 	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
 	"context"
 	"net"
@@ -30,6 +31,7 @@ func Main() error {
 	// compiler of filters may be started.
 	unix.CloseOnExec(shimapi.ConnectionFD)
 	unix.CloseOnExec(shimapi.LockFD)
+	failpoint.Here("shim.begun")
 	e := newExecution(boot)
 	s := &server{e: e, quit: make(chan struct{}), offered: make(chan struct{})}
 	return s.serve()
@@ -71,7 +73,7 @@ func (s *server) serve() error {
 		// An error is that the execution is created, which nobody else asks for.
 		_, _ = svc.Create(context.Background(), &shimv1.CreateRequest{StreamStdin: s.e.boot.StreamStdin, Start: true})
 	}()
-	s.outlive(svc, srv)
+	s.outlive(svc, srv, life.lost)
 	return nil
 }
 
@@ -79,8 +81,10 @@ func (s *server) serve() error {
 // their answer. What they miss stands in the result.
 const answerTime = 5 * time.Second
 
-// outlive sees an execution to its end that nobody needs to wait for.
-func (s *server) outlive(svc *service, srv *ttrpc.Server) {
+// outlive sees an execution to its end that nobody needs to wait for. Its
+// starter ends the connection when it has the answer; closed by us, ttrpc may
+// tell the starter of the end and not of the answer before it.
+func (s *server) outlive(svc *service, srv *ttrpc.Server, lost <-chan struct{}) {
 	select {
 	case <-s.quit:
 		if !isClosed(s.e.gone) {
@@ -91,21 +95,27 @@ func (s *server) outlive(svc *service, srv *ttrpc.Server) {
 	<-s.offered
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
+	select {
+	case <-lost:
+	case <-ctx.Done():
+	}
+	failpoint.Here("shim.gone")
 	_ = srv.Shutdown(ctx) // whoever is late finds the result on disk
+	failpoint.Here("shim.answered")
 	s.tidy()
+	failpoint.Here("shim.tidied")
 }
 
-// tidy leaves of the directory what is to be collected.
+// tidy leaves of the directory what is to be collected. The root goes last, and
+// only when nothing of the sandbox is left: a sweep comes where it stands.
 func (s *server) tidy() {
 	dir := s.e.dir
-	if s.e.left != nil {
-		if err := layout.WriteFile(dir.Left(), []byte(s.e.left.Error())); err != nil {
-			logLine(err.Error())
-		}
-	}
-	gone := []string{dir.Socket(), dir.Shim(), dir.Stdout(), dir.Stderr(), dir.Rootfs()}
+	gone := []string{dir.Socket(), dir.Shim(), dir.Stdout(), dir.Stderr()}
 	if info, err := os.Stat(dir.Log()); err == nil && info.Size() == 0 {
 		gone = append(gone, dir.Log())
+	}
+	if s.e.left == nil {
+		gone = append(gone, dir.Rootfs())
 	}
 	for _, path := range gone {
 		if err := os.RemoveAll(path); err != nil {
@@ -163,6 +173,7 @@ func (s *server) end(svc *service) {
 func (s *server) listen(srv *ttrpc.Server) {
 	l, err := s.offer()
 	close(s.offered)
+	failpoint.Here("shim.offered")
 	if l == nil || err != nil {
 		return
 	}
@@ -180,6 +191,7 @@ func (s *server) offer() (net.Listener, error) {
 	if err := s.record(); err != nil {
 		logLine(err.Error())
 	}
+	failpoint.Here("shim.recorded")
 	l, err := listenIn(shimapi.LockFD)
 	if err != nil {
 		logLine("listen: " + err.Error())

@@ -122,8 +122,8 @@ func settle(dir layout.Dir, id string, record *shimapi.Record) error {
 			return err
 		}
 	}
-	if err := os.Remove(dir.Left()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fault.Wrap(fault.IO, "remove mark", err).WithPath(dir.Left())
+	if err := os.Remove(dir.Rootfs()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Wrap(fault.IO, "remove root", err).WithPath(dir.Rootfs())
 	}
 	return nil
 }

@@ -24,9 +24,9 @@ type caller struct {
 // As is the supervisor's contract with the caller of that uid.
 func (s *Supervisor) As(uid uint32) api.Supervisor { return &caller{s, uid} }
 
-func (c *caller) owns(owner uint32) bool {
-	return c.uid == 0 || c.uid == uint32(os.Geteuid()) || c.uid == owner
-}
+func (c *caller) owns(owner uint32) bool { return c.seesAll() || c.uid == owner }
+
+func (c *caller) seesAll() bool { return c.uid == 0 || c.uid == uint32(os.Geteuid()) }
 
 // find is Supervisor.find for what the caller may see. Without a daemon it is
 // the caller that sees to what dead shims left.
@@ -148,6 +148,9 @@ func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
 	if !e.summary.Started.IsZero() {
 		d.Response.Timestamps.Started = &e.summary.Started
 	}
+	if e.summary.Status != api.StatusRunning {
+		return d, nil
+	}
 	// What its shim does not tell stays null.
 	_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
 		if state, err := shim.State(ctx, &shimv1.StateRequest{}); err == nil {
@@ -221,14 +224,16 @@ func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
 				WithHint("inspect shows what was measured.")
 		}
 		one := api.Stats{ID: id, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
-		// One that just starts or ends has nothing to tell.
-		_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
-			r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
-			if err == nil {
-				*one.Metrics = metricsFrom(r)
-			}
-			return err
-		})
+		if e.summary.Status == api.StatusRunning {
+			// One that just ends has nothing to tell.
+			_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+				r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+				if err == nil {
+					*one.Metrics = metricsFrom(r)
+				}
+				return err
+			})
+		}
 		stats = append(stats, one)
 	}
 	return stats, nil
@@ -240,7 +245,7 @@ func (c *caller) Events(ctx context.Context, after uint64, follow bool, f func(a
 		return fault.New(fault.Unreachable, "", "only a daemon keeps events").WithHint("Start capsuled.")
 	}
 	return c.s.daemon.events.Follow(ctx, after, follow, func(e api.Event) error {
-		if e.ExecutionID != "" && !c.owns(c.s.ownerOf(e)) {
+		if !c.seesAll() && e.ExecutionID != "" && !c.owns(c.s.ownerOf(e)) {
 			return nil
 		}
 		return f(e)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -26,6 +27,7 @@ func (s *Supervisor) collect(id string, wait bool) (*spec.Response, error) {
 		}
 		if !needsSweep(dir) {
 			defer lock.Close()
+			failpoint.Here("supervisor.collect.locked")
 			return s.store(id, dir)
 		}
 		lock.Close() // the sweep locks it itself
@@ -41,9 +43,9 @@ func needsSweep(dir layout.Dir) bool {
 	if _, err := os.Lstat(dir.Record()); err != nil {
 		return true // a foreground execution: all of it goes
 	}
-	_, left := os.Lstat(dir.Left())
+	_, root := os.Lstat(dir.Rootfs())
 	_, result := os.Lstat(dir.Result())
-	return left == nil || result != nil && statusIn(dir) != api.StatusQueued
+	return root == nil || result != nil && statusIn(dir) != api.StatusQueued
 }
 
 // store puts a locked execution into the history.
@@ -74,6 +76,7 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	if err := s.history(func(h *history.Store) error { return h.Put(entry) }); err != nil {
 		return r, err
 	}
+	failpoint.Here("supervisor.collect.stored")
 	return r, s.discard(id)
 }
 
@@ -112,6 +115,7 @@ func (s *Supervisor) discard(id string) error {
 	if err := os.Rename(string(s.state.Execution(id)), gone); err != nil {
 		return fault.Wrap(fault.IO, "remove execution", err)
 	}
+	failpoint.Here("supervisor.collect.renamed")
 	if err := os.RemoveAll(gone); err != nil {
 		return fault.Wrap(fault.IO, "remove execution", err).WithPath(gone)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -20,16 +21,49 @@ type connection struct {
 	shim   shimv1.ShimClient
 	client *ttrpc.Client
 	closed chan struct{} // closed when the connection is lost
+
+	mu      sync.Mutex
+	users   int           // guarded by mu
+	retired bool          // nobody begins to use it; guarded by mu
+	unused  chan struct{} // closed when it is retired and nobody uses it
 }
 
 func newConnection(conn net.Conn) *connection {
-	c := &connection{closed: make(chan struct{})}
+	c := &connection{closed: make(chan struct{}), unused: make(chan struct{})}
 	c.client = ttrpc.NewClient(conn, ttrpc.WithOnClose(func() { close(c.closed) }))
 	c.shim = shimv1.NewShimClient(c.client)
 	return c
 }
 
 func (c *connection) Close() error { return c.client.Close() }
+
+// acquire begins a use; false: the connection is retired.
+func (c *connection) acquire() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.retired {
+		return false
+	}
+	c.users++
+	return true
+}
+
+func (c *connection) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users--; c.users == 0 && c.retired {
+		close(c.unused)
+	}
+}
+
+// retire lets nobody begin a use. It is called once.
+func (c *connection) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.retired = true; c.users == 0 {
+		close(c.unused)
+	}
+}
 
 // open tells whether calls have a chance.
 func (c *connection) open() bool {
@@ -69,7 +103,8 @@ func (s *Supervisor) connected(ctx context.Context, e *entry, f func(shimv1.Shim
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if c := m.connection(); c != nil {
+		if c := m.connection(); c != nil && c.acquire() {
+			defer c.release()
 			return f(c.shim)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/admission"
@@ -158,9 +159,12 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte) (lock *os.File, 
 	if lock, err = makeLocked(dir); err != nil {
 		return nil, err
 	}
+	failpoint.Here("supervisor.start.directory")
 	if err = layout.WriteFile(dir.Request(), request); err == nil {
+		failpoint.Here("supervisor.start.request")
 		err = rec.Write(dir)
 	}
+	failpoint.Here("supervisor.start.record")
 	if err != nil {
 		err = errors.Join(err, os.RemoveAll(string(dir)))
 		lock.Close()

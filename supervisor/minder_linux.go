@@ -9,6 +9,7 @@ import (
 
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -19,6 +20,10 @@ const (
 	shortPause = 2 * time.Millisecond
 	longPause  = time.Second
 )
+
+// attachedPatience is how long callers that are attached may take for the last
+// bytes of an execution that has ended.
+const attachedPatience = 4 * time.Second
 
 // minder follows one execution in a daemon: from the queue over its shim into
 // the history. It holds nothing that is not on disk too.
@@ -163,15 +168,24 @@ func (m *minder) follow(ctx context.Context) bool {
 		_ = c.Close() // it is of no more use
 		return false
 	}
+	failpoint.Here("supervisor.answered")
 	data := answer.Response
 	if len(data) == 0 {
 		data, _ = os.ReadFile(m.dir.Result()) // what cannot be read is told as damaged
 	}
 	m.finish(decodeResult(m.rec.ExecutionID, m.rec.Created, data))
+	failpoint.Here("supervisor.finished")
+	// Whoever is attached gets the last bytes; the shim waits for us that long.
+	c.retire()
+	late := time.NewTimer(attachedPatience)
+	defer late.Stop()
 	select {
+	case <-c.unused:
+	case <-late.C:
 	case <-c.closed:
 	case <-ctx.Done():
 	}
+	_ = c.Close() // the shim waits for it
 	return true
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -112,10 +113,12 @@ func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn,
 		return nil, nil, fault.Wrap(fault.IO, "open shim log", err)
 	}
 	defer log.Close()
+	failpoint.Here("supervisor.start.log")
 	process, err := s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
 	}
+	failpoint.Here("supervisor.start.shim")
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.IO, "connect to shim", err)
@@ -140,7 +143,7 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 		fds[i] = f.Fd()
 	}
 	// A session of its own: signals of the caller's terminal are not for it.
-	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: shimEnvironment, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
+	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: append(shimEnvironment, failpoint.Environment()...), Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
 	return &process{pid: pid}, err
 }
 

@@ -106,10 +106,9 @@ func (d Dir) Stdout() string { return string(d) + "/stdout" }
 func (d Dir) Stderr() string { return string(d) + "/stderr" }
 
 // Rootfs is where the root of the bundle is mounted, inside the sandbox alone.
+// It is made before anything else of a sandbox and removed after everything: as
+// long as it stands, something may be left.
 func (d Dir) Rootfs() string { return d.Bundle() + "/rootfs" }
-
-// Left tells that the shim could not remove all of its sandbox.
-func (d Dir) Left() string { return string(d) + "/left" }
 
 // Log is what the shim prints when it panics. Whoever starts a shim makes it
 // first: without it no shim was ever started.

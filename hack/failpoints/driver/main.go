@@ -1,0 +1,45 @@
+// Driver is a daemon that runs one execution, for tests that kill it on the way:
+//
+//	driver STATE SHIM ID COMMAND...
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/supervisor"
+	"github.com/capsule-run/capsule/supervisor/api"
+)
+
+func main() {
+	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(state, shim, id string, command []string) error {
+	s, err := supervisor.NewDaemon(supervisor.DaemonOptions{Options: supervisor.Options{StateDir: state, ShimPath: shim}})
+	if err != nil {
+		return err
+	}
+	if _, err := s.RecoverAll(); err != nil {
+		return err
+	}
+	req := spec.Default()
+	req.Command = command
+	ctx := context.Background()
+	me := s.As(uint32(os.Geteuid()))
+	if _, err := me.Start(ctx, &api.StartRequest{ID: id, Request: req.Encode()}); err != nil {
+		return err
+	}
+	if _, err := me.Wait(ctx, id); err != nil {
+		return err
+	}
+	if err := s.Drain(ctx); err != nil {
+		return err
+	}
+	return s.Close()
+}
