@@ -95,74 +95,6 @@ func TestMisbehaviourEndsItsConnection(t *testing.T) {
 	}
 }
 
-// TestMisbehaviourIsAnswered sends what has frames but makes no sense.
-func TestMisbehaviourIsAnswered(t *testing.T) {
-	f := newFake()
-	f.attach = func(ctx context.Context, _ string, _ *api.AttachOptions) error { <-ctx.Done(); return ctx.Err() }
-	address, _ := serve(t, f, nil)
-	c := dial(t, address)
-	e := start(t, c, &api.StartRequest{})
-	attach := func(m *supervisorv1.AttachRequest) []byte {
-		b, err := proto.Marshal(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return frame(1, 3, 0, b)
-	}
-	open := call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, Stdin: true})
-	var flood []byte
-	for range wire.Window + 1 {
-		flood = append(flood, attach(&supervisorv1.AttachRequest{StdinData: []byte("x")})...)
-	}
-	for name, c := range map[string]struct {
-		send []byte
-		code string
-	}{
-		"no request":              {frame(1, 1, 0, []byte{0xff, 0xff}), ""},
-		"no such call":            {call(t, 1, 0, "Shutdown", &supervisorv1.InfoRequest{}), ""},
-		"a broken message":        {frame(1, 1, 0, append(call(t, 1, 0, "Wait", &supervisorv1.InfoRequest{})[10:], 0x1a, 2, 0xff, 0xff)), "E1001"},
-		"data for no stream":      {frame(7, 3, 0, nil), ""},
-		"a signal out of range":   {call(t, 1, 0, "Kill", &supervisorv1.KillRequest{ExecutionId: e.ID, Signal: 65}), "E1003"},
-		"a negative offset":       {call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, StdoutOffset: -1}), "E1003"},
-		"an unknown stream":       {call(t, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: e.ID, Streams: []supervisorv1.Stream{9}}), "E1001"},
-		"too much acknowledged":   {append(open, attach(&supervisorv1.AttachRequest{Acknowledged: 1})...), "E1003"},
-		"a negative number of it": {append(open, attach(&supervisorv1.AttachRequest{Acknowledged: -1})...), "E1003"},
-		"stdin beyond the window": {append(open, flood...), "E1003"},
-		"a large piece of stdin":  {append(open, attach(&supervisorv1.AttachRequest{StdinData: make([]byte, 129<<10)})...), "E1003"},
-		"stdin after its end": {append(append(open, attach(&supervisorv1.AttachRequest{StdinEnd: true})...),
-			attach(&supervisorv1.AttachRequest{StdinEnd: true})...), "E1001"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn := raw(t, address)
-			if _, err := conn.Write(c.send); err != nil {
-				t.Fatal(err)
-			}
-			var header [10]byte
-			if _, err := io.ReadFull(conn, header[:]); err != nil {
-				t.Fatal(err)
-			}
-			message := make([]byte, binary.BigEndian.Uint32(header[:4]))
-			if _, err := io.ReadFull(conn, message); err != nil {
-				t.Fatal(err)
-			}
-			var r ttrpc.Response
-			if err := proto.Unmarshal(message, &r); err != nil || header[8] != 2 || r.Status.GetCode() == 0 {
-				t.Fatalf("%v: %v %v", header, &r, err)
-			}
-			var detail supervisorv1.Fault
-			if len(r.Status.Details) > 0 {
-				if err := r.Status.Details[0].UnmarshalTo(&detail); err != nil {
-					t.Error(err)
-				}
-			}
-			want(t, "code", detail.Code, c.code)
-		})
-	}
-	if _, err := c.Info(within(t)); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestDataOnACallWithOneRequest sends what ends the process of a server with
 // ttrpc's generated methods.
 func TestDataOnACallWithOneRequest(t *testing.T) {
@@ -321,35 +253,4 @@ func TestLongLists(t *testing.T) {
 	if err != nil || len(p.Executions[0].Command[0]) != 4<<10+3 {
 		t.Error(err)
 	}
-}
-
-// FuzzConnection feeds bytes as a connection.
-func FuzzConnection(f *testing.F) {
-	f.Add([]byte(nil))
-	f.Add(frame(1, 1, 0, []byte{0xff}))
-	f.Add(frame(1, 3, 0, nil))
-	open := call(f, 1, 2, "Attach", &supervisorv1.AttachRequest{ExecutionId: "a", Stdin: true})
-	f.Add(append(open, frame(1, 3, 0, []byte{0x3a, 1, 'x'})...))
-	f.Add(append(call(f, 1, 0, "Wait", &supervisorv1.WaitRequest{ExecutionId: "a"}), frame(1, 3, 1, nil)...))
-	f.Add(append(call(f, 1, 0, "Start", &supervisorv1.StartRequest{KillOnDisconnect: true}), 0, 0))
-	f.Add(call(f, 3, 2, "Events", &supervisorv1.EventsRequest{}))
-	back := newFake()
-	back.events = func(_ context.Context, tell func(api.Event) error) error { return tell(api.Event{}) }
-	address, s := serve(f, back, func(o *server.Options) { o.TakeoverTimeout = time.Millisecond })
-	start(f, dial(f, address), &api.StartRequest{ID: "a"})
-	go func() {
-		for range back.kills { //nolint:revive // only to make room
-		}
-	}()
-	f.Fuzz(func(t *testing.T, data []byte) {
-		conn, err := net.Dial("unix", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = conn.Write(data) // it may be closed before the end
-		_ = conn.(*net.UnixConn).CloseWrite()
-		_, _ = io.Copy(io.Discard, conn)
-		_ = conn.Close()
-		eventually(t, "the connection is gone", func() bool { return s.Connections() <= 1 })
-	})
 }
