@@ -40,7 +40,7 @@ const (
 // disk writes the log behind: one goroutine takes from the ring what is not yet
 // written. What falls off the ring before is lost to the disk.
 type disk struct {
-	db   *bbolt.DB
+	db   *guard.DB
 	log  *Log
 	keep int
 	// count and written belong to the goroutine: events on the disk, and the
@@ -66,7 +66,7 @@ func (d *disk) load() error {
 	l := d.log
 	var events []api.Event
 	var trimmed, last uint64
-	err := guard.Update(d.db, func(tx *bbolt.Tx) error {
+	err := d.db.Update(func(tx *bbolt.Tx) error {
 		events, trimmed, last, d.count = nil, 0, 0, 0
 		b, err := tx.CreateBucketIfNotExists([]byte(bucketEvents))
 		if err != nil {
@@ -133,12 +133,6 @@ func (d *disk) write() {
 		}
 		wait := interval
 		if err := d.flush(false); err != nil {
-			if errors.Is(err, guard.ErrPanicked) {
-				// The database is not to be touched again.
-				<-d.stop
-				d.failed = err
-				return
-			}
 			wait = retryInterval
 			d.nudge()
 		}
@@ -171,7 +165,7 @@ func (d *disk) flush(final bool) error {
 			reserved = last + reserveAhead
 		}
 		count := d.count
-		err := guard.Update(d.db, func(tx *bbolt.Tx) (err error) {
+		err := d.db.Update(func(tx *bbolt.Tx) (err error) {
 			count, err = d.store(tx, events, trimmed, reserved)
 			return err
 		})

@@ -11,10 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
 // Missed is the type of an event that stands for events that are not kept any
@@ -49,7 +48,7 @@ type Log struct {
 // events, at least 1. Numbers go on where they stopped; after a crash some are
 // left out. Events that cannot be read are dropped; followers are told that
 // they missed some. db must outlive the log. Errors: IO, StateUnreadable.
-func New(db *bbolt.DB, keep int) (*Log, error) {
+func New(db *guard.DB, keep int) (*Log, error) {
 	l := &Log{keep: max(keep, 1), reserved: ^uint64(0), changed: make(chan struct{})}
 	if db == nil {
 		return l, nil

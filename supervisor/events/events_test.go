@@ -17,11 +17,12 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/events"
+	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
-func database(t testing.TB, path string) *bbolt.DB {
+func database(t testing.TB, path string) *guard.DB {
 	t.Helper()
-	db, err := bbolt.Open(path, 0o600, nil)
+	db, err := guard.Open(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func database(t testing.TB, path string) *bbolt.DB {
 	return db
 }
 
-func open(t testing.TB, db *bbolt.DB, keep int) *events.Log {
+func open(t testing.TB, db *guard.DB, keep int) *events.Log {
 	t.Helper()
 	l, err := events.New(db, keep)
 	if err != nil {
@@ -119,6 +120,7 @@ func TestAppendKeepsItsOwnCopy(t *testing.T) {
 func TestFollow(t *testing.T) {
 	l := open(t, nil, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -217,7 +219,7 @@ func TestRestart(t *testing.T) {
 }
 
 // count is how many events are on the disk.
-func count(t *testing.T, db *bbolt.DB) (n int) {
+func count(t *testing.T, db *guard.DB) (n int) {
 	t.Helper()
 	if err := db.View(func(tx *bbolt.Tx) error { n = tx.Bucket([]byte("events")).Stats().KeyN; return nil }); err != nil {
 		t.Fatal(err)
@@ -263,16 +265,22 @@ func TestCrash(t *testing.T) {
 func TestAppendDoesNotWaitForTheDisk(t *testing.T) {
 	db := database(t, filepath.Join(t.TempDir(), "db"))
 	l := open(t, db, 100)
-	tx, err := db.Begin(true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	held, release, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- db.Update(func(*bbolt.Tx) error {
+			close(held)
+			<-release
+			return nil
+		})
+	}()
+	<-held
 	// More than one batch, more than the ring: this returns or the test hangs.
 	appendN(l, 5000)
 	if have := kept(t, l, 0); len(have) != 100 {
 		t.Error(len(have))
 	}
-	if err := tx.Rollback(); err != nil {
+	close(release)
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	want := kept(t, l, 4900)

@@ -60,7 +60,7 @@ func TestSoundFilesPassTheCheck(t *testing.T) {
 	history.Remember(s, 500)
 	random := rand.New(rand.NewPCG(3, 4))
 	next := 0
-	for step := range 250 {
+	for step := range 120 {
 		switch random.IntN(4) {
 		case 0, 1:
 			var entries []history.Entry
@@ -193,7 +193,7 @@ func TestFlippedBytes(t *testing.T) {
 	sound := image(t, 40)
 	random := rand.New(rand.NewPCG(1, 2))
 	aside, reported, harmless := 0, 0, 0
-	for range 150 {
+	for range 100 {
 		data := bytes.Clone(sound)
 		for range 1 + random.IntN(3) {
 			at := random.IntN(len(data))

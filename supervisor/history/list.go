@@ -12,7 +12,6 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
-	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
 // ReasonUnreadable is what a list has as the reason of a record that is
@@ -83,7 +82,7 @@ func (s *Store) List(filter *api.Filter, owner func(uint32) bool) (*api.Page, er
 	if !filter.All {
 		return page, nil
 	}
-	err := guard.View(s.db, func(tx *bbolt.Tx) error {
+	err := s.db.View(func(tx *bbolt.Tx) error {
 		page.Executions = nil
 		return walkDown(tx, from, func(k, v []byte) bool {
 			created, _, ok := parseKey(k)

@@ -57,7 +57,7 @@ type Options struct {
 type Store struct {
 	path    string
 	damaged string
-	db      *bbolt.DB
+	db      *guard.DB
 	lock    *os.File
 	limits  Limits
 	// remember is how many ids of removed executions are remembered.
@@ -70,11 +70,9 @@ type Store struct {
 	// large is held by the one that stages a large output.
 	large sync.Mutex
 
-	// state guards what follows.
+	// state guards totals.
 	state  sync.Mutex
 	totals totals
-	// broken is why nothing may be written any more.
-	broken error
 }
 
 // totals are of the records in the file.
@@ -146,7 +144,7 @@ func inspect(path string) (problem, err error) {
 
 // setAside renames the file for somebody to look at.
 func (s *Store) setAside() error {
-	s.closeDB()
+	_ = s.closeDB() // what it had to write is set aside
 	name := s.path + ".damaged-" + strconv.FormatInt(time.Now().UnixNano(), 10)
 	if err := os.Rename(s.path, name); err != nil {
 		return err
@@ -161,16 +159,13 @@ var errFormat = errors.New("the database has another format")
 func (s *Store) begin() error {
 	_, err := os.Lstat(s.path)
 	fresh := errors.Is(err, fs.ErrNotExist)
-	err = guard.Do(s.path, func() (err error) {
-		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
-			Timeout:      time.Second,
-			FreelistType: bbolt.FreelistMapType,
-			NoStatistics: true,
-			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-				return os.OpenFile(name, flag|syscall.O_NOFOLLOW, mode)
-			},
-		})
-		return err
+	s.db, err = guard.Open(s.path, &bbolt.Options{
+		Timeout:      time.Second,
+		FreelistType: bbolt.FreelistMapType,
+		NoStatistics: true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			return os.OpenFile(name, flag|syscall.O_NOFOLLOW, mode)
+		},
 	})
 	if err == nil {
 		// The name must outlive a crash as what is stored under it does.
@@ -178,11 +173,11 @@ func (s *Store) begin() error {
 			err = syncDir(filepath.Dir(s.path))
 		}
 		if err == nil {
-			err = guard.Update(s.db, func(tx *bbolt.Tx) error { return s.prepare(tx, fresh) })
+			err = s.db.Update(func(tx *bbolt.Tx) error { return s.prepare(tx, fresh) })
 		}
 	}
 	if err != nil {
-		s.closeDB()
+		_ = s.closeDB() // the error before it is the one that matters
 		if fresh {
 			_ = os.Remove(s.path) // half of a new file is worth nothing
 		}
@@ -250,9 +245,8 @@ func readTotals(tx *bbolt.Tx) (totals, error) {
 // it was sound.
 func (s *Store) Damaged() string { return s.damaged }
 
-// DB is the open database, for other packages' buckets. Its transactions run
-// through package guard. It must not be closed.
-func (s *Store) DB() *bbolt.DB { return s.db }
+// DB is the open database, for other packages' buckets. It must not be closed.
+func (s *Store) DB() *guard.DB { return s.db }
 
 // Totals are how many executions are kept and the bytes that they take, keys,
 // requests and output included.
@@ -267,32 +261,22 @@ func (s *Store) Totals() (count int, bytes int64) {
 func (s *Store) Close() error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
-	err := s.closeDB()
+	err := s.db.Close()
 	if closeErr := s.lock.Close(); err == nil {
 		err = closeErr
 	}
 	return guard.Fault(err, s.path)
 }
 
-// closeDB closes what is open of the database. A transaction that panicked may
-// hold its lock for ever, hence the bound.
+// closeDB closes what is open of the database.
 func (s *Store) closeDB() error {
 	if s.db == nil {
 		return nil
 	}
-	db := s.db
-	closed := make(chan error, 1)
-	go func() { closed <- guard.Do(s.path, db.Close) }()
-	select {
-	case err := <-closed:
-		return err
-	case <-time.After(closeTimeout):
-		return fault.New(fault.IO, "close history", "a transaction does not end").WithPath(s.path)
-	}
+	err := s.db.Close()
+	s.db = nil
+	return err
 }
-
-// closeTimeout is how long Close waits for transactions.
-const closeTimeout = 5 * time.Second
 
 // syncDir makes the entries of a directory durable.
 func syncDir(dir string) error {

@@ -1,13 +1,10 @@
 package history
 
 import (
-	"errors"
-
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"github.com/capsule-run/capsule/spec/fault"
-	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
 const (
@@ -80,12 +77,9 @@ func (s *Store) run(operations []*operation) {
 // transact runs operations in one transaction: all of them, or none.
 func (s *Store) transact(operations []*operation) error {
 	s.state.Lock()
-	c, broken := change{totals: s.totals, remember: s.remember}, s.broken
+	c := change{totals: s.totals, remember: s.remember}
 	s.state.Unlock()
-	if broken != nil {
-		return broken
-	}
-	err := guard.Update(s.db, func(tx *bbolt.Tx) error {
+	err := s.db.Update(func(tx *bbolt.Tx) error {
 		c.Tx = tx
 		before := c.totals
 		for _, o := range operations {
@@ -98,13 +92,10 @@ func (s *Store) transact(operations []*operation) error {
 		}
 		return putTotals(tx, c.totals)
 	})
-	s.state.Lock()
-	defer s.state.Unlock()
-	switch {
-	case err == nil:
+	if err == nil {
+		s.state.Lock()
 		s.totals = c.totals
-	case errors.Is(err, guard.ErrPanicked):
-		s.broken = err
+		s.state.Unlock()
 	}
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/capsule-run/capsule/spec/fault"
-	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
 // Has tells whether the history has a record with this id, sound or not.
@@ -19,7 +18,7 @@ func (s *Store) Has(id string) bool {
 		return false
 	}
 	has := false
-	err = guard.View(s.db, func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		has = tx.Bucket([]byte(bucketIDs)).Get(parsed[:]) != nil
 		return nil
 	})
@@ -35,7 +34,7 @@ func (s *Store) Known(id string) bool {
 		return false
 	}
 	is := false
-	err = guard.View(s.db, func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		is = known(tx, parsed)
 		return nil
 	})
@@ -68,7 +67,7 @@ func (s *Store) Get(id string) (*Record, error) {
 		return nil, err
 	}
 	var r *Record
-	err = guard.View(s.db, func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		_, h, err := locate(tx, parsed)
 		if err != nil {
 			return err
@@ -108,7 +107,7 @@ func (s *Store) Output(id, stream string) (io.ReadSeekCloser, error) {
 		return nil, err
 	}
 	o := &output{store: s, id: parsed, chunk: -1}
-	err = guard.View(s.db, func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		_, h, err := locate(tx, parsed)
 		if err != nil {
 			return err
@@ -162,7 +161,7 @@ func (o *output) Read(p []byte) (int, error) {
 }
 
 func (o *output) load(chunk int64) error {
-	return guard.View(o.store.db, func(tx *bbolt.Tx) error {
+	return o.store.db.View(func(tx *bbolt.Tx) error {
 		if tx.Bucket([]byte(bucketIDs)).Get(o.id[:]) == nil {
 			return notFound(o.id.String())
 		}

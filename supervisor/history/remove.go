@@ -10,7 +10,6 @@ import (
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
-	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
 const (
@@ -135,7 +134,7 @@ func (s *Store) Prune(o *api.PruneOptions, owner func(uint32) bool) (*api.Pruned
 		o = &api.PruneOptions{}
 	}
 	var ids []uuid.UUID
-	err := guard.View(s.db, func(tx *bbolt.Tx) error {
+	err := s.db.View(func(tx *bbolt.Tx) error {
 		return walkDown(tx, nil, func(k, v []byte) bool {
 			_, id, ok := parseKey(k)
 			h, err := decodeHead(k, v)
@@ -172,7 +171,7 @@ func ended(s *api.Summary) time.Time {
 // it is: somebody may still be waiting for it.
 func (s *Store) Retain(now time.Time) (removed []string, err error) {
 	var ids []uuid.UUID
-	err = guard.View(s.db, func(tx *bbolt.Tx) error {
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		ids = s.expired(tx, now)
 		return nil
 	})

@@ -1,12 +1,15 @@
 // Package guard runs the transactions of an embedded database so that nothing
-// in the file can end the process: bbolt panics on pages that make no sense,
-// and a file that was cut short under a memory map is a SIGBUS.
+// in the file can end the process or hold it up: bbolt panics on pages that make
+// no sense, in some places with a lock held, and a file that was cut short under
+// a memory map is a SIGBUS.
 package guard
 
 import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.etcd.io/bbolt"
@@ -15,26 +18,113 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// ErrPanicked is in the chain of a fault whose transaction did not return. The
-// database may hold a lock for ever afterwards and must not be written again.
+// ErrPanicked is in the chain of a fault whose transaction met a damaged page.
 var ErrPanicked = errors.New("the database cannot be read")
+
+// DB is a database that is only used through View and Update. Both may be
+// called concurrently.
+type DB struct {
+	bolt *bbolt.DB
+	// writer and starting stand before the locks of bbolt, which a panic may
+	// leave locked: who waits for these finds out.
+	writer   sync.Mutex
+	starting sync.Mutex
+	// stuck is set once bbolt may hold a lock for ever; all is refused then.
+	stuck atomic.Pointer[fault.Fault]
+}
+
+// Open opens the database at path as bbolt.Open does. Errors: StateUnreadable
+// with ErrPanicked, IO.
+func Open(path string, o *bbolt.Options) (*DB, error) {
+	d := &DB{}
+	err := attempt(path, func() (err error) {
+		d.bolt, err = bbolt.Open(path, 0o600, o)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Path is the file.
+func (d *DB) Path() string { return d.bolt.Path() }
+
+// Close waits for the transactions and closes the file. A database that is stuck
+// stays open.
+func (d *DB) Close() error {
+	d.writer.Lock()
+	defer d.writer.Unlock()
+	if f := d.stuck.Load(); f != nil {
+		return f
+	}
+	return attempt(d.Path(), d.bolt.Close)
+}
 
 // View runs f in a read transaction. Values that f sees are valid inside it
 // only. Errors: StateUnreadable when the file is damaged, faults of f
 // unchanged, IO for all else.
-func View(db *bbolt.DB, f func(*bbolt.Tx) error) error {
-	return Do(db.Path(), func() error { return db.View(f) })
+func (d *DB) View(f func(*bbolt.Tx) error) error {
+	tx, err := d.begin(false)
+	if err != nil {
+		return err
+	}
+	return d.rollback(tx, attempt(d.Path(), func() error { return f(tx) }))
 }
 
 // Update runs f in a write transaction and returns when it is on the disk.
-// Errors as View.
-func Update(db *bbolt.DB, f func(*bbolt.Tx) error) error {
-	return Do(db.Path(), func() error { return db.Update(f) })
+// Errors as View; nothing has changed then.
+func (d *DB) Update(f func(*bbolt.Tx) error) error {
+	d.writer.Lock()
+	defer d.writer.Unlock()
+	tx, err := d.begin(true)
+	if err != nil {
+		return err
+	}
+	if err := attempt(d.Path(), func() error { return f(tx) }); err != nil {
+		return d.rollback(tx, err)
+	}
+	err = attempt(d.Path(), tx.Commit)
+	if errors.Is(err, ErrPanicked) {
+		// What it knows of free pages may be half of the truth.
+		d.stuck.CompareAndSwap(nil, fault.From(err, fault.StateUnreadable))
+	}
+	// Any other failing commit has undone itself.
+	return err
 }
 
-// Do runs f, which works on the database at path, with panics and memory
+// begin starts a transaction, one at a time.
+func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
+	d.starting.Lock()
+	defer d.starting.Unlock()
+	if f := d.stuck.Load(); f != nil {
+		return nil, f
+	}
+	err = attempt(d.Path(), func() error {
+		tx, err = d.bolt.Begin(writable)
+		return err
+	})
+	if errors.Is(err, ErrPanicked) {
+		d.stuck.CompareAndSwap(nil, fault.From(err, fault.StateUnreadable))
+	}
+	return tx, err
+}
+
+// rollback ends tx and returns err, or what went wrong with the end.
+func (d *DB) rollback(tx *bbolt.Tx, err error) error {
+	ended := attempt(d.Path(), tx.Rollback)
+	if errors.Is(ended, ErrPanicked) {
+		d.stuck.CompareAndSwap(nil, fault.From(ended, fault.StateUnreadable))
+	}
+	if err == nil {
+		return ended
+	}
+	return err
+}
+
+// attempt runs f, which works on the database at path, with panics and memory
 // faults turned into StateUnreadable.
-func Do(path string, f func() error) (err error) {
+func attempt(path string, f func() error) (err error) {
 	// A setting of this goroutine: a page beyond the end of the file is a panic
 	// instead of the end of the process.
 	before := debug.SetPanicOnFault(true)
