@@ -74,6 +74,10 @@ bench: build ## Time one sandboxed run against bubblewrap, crun and runc (N=200)
 	@hack/deps.sh bench
 	@go run ./hack/bench -bin $(BIN) -n $(N)
 
+.PHONY: soak
+soak: build ## Load one capsuled with 20,000 executions; print what it holds after
+	@go run ./hack/soak -bin $(BIN)
+
 .PHONY: fuzz
 fuzz: deps ## Run each fuzz test for FUZZTIME (20s)
 	@hack/fuzz.sh $(FUZZTIME)
