@@ -115,7 +115,7 @@ func walkDown(tx *bbolt.Tx, from []byte, f func(k, v []byte) bool) error {
 	var k, v []byte
 	if from == nil {
 		k, v = c.Last()
-	} else if k, v = c.Seek(from); k == nil {
+	} else if k, _ = c.Seek(from); k == nil {
 		k, v = c.Last()
 	} else {
 		k, v = c.Prev()
