@@ -75,6 +75,9 @@ func eventLine(e *api.Event) string {
 		fields = append(fields, printable(e.ExecutionID))
 	}
 	for _, k := range slices.Sorted(maps.Keys(e.Attributes)) {
+		if strings.HasPrefix(e.Attributes[k], "{") {
+			continue // a document is for programs
+		}
 		fields = append(fields, word(k)+"="+printableValue(e.Attributes[k]))
 	}
 	return strings.Join(fields, " ")
