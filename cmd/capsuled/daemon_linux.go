@@ -50,6 +50,9 @@ func run(o options, signals <-chan os.Signal, log *slog.Logger) error {
 		tell(log, sd.SdNotifyReady)
 		err = d.attend(signals)
 	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go impatient(signals, ended, log)
 	tell(log, sd.SdNotifyStopping)
 	return errors.Join(err, d.close())
 }

@@ -99,7 +99,7 @@ func (f *follower) take(e api.Event) error {
 	if e.Sequence > f.since {
 		f.metrics.count(&e, ended)
 	}
-	if ended {
+	if ended && f.audit != nil { // whose it was is not looked up for nothing
 		f.audit.end(&e, f.whose)
 	}
 	return nil

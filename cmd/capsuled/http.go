@@ -25,7 +25,11 @@ const (
 // openHTTP makes the socket of --metrics.
 func openHTTP(address string, gid int) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, unixMetrics); ok {
-		return listen(path, gid)
+		l, err := listen(path, gid)
+		if err != nil {
+			return nil, err // and not a listener that is nil
+		}
+		return l, nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if host == localhost {

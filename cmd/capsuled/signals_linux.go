@@ -1,8 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +16,9 @@ import (
 func signalsOf() chan os.Signal {
 	c := make(chan os.Signal, 8)
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	// Whoever reads the log may end first. Not ignored: programs that are started
+	// would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return c
 }
 
@@ -39,7 +42,6 @@ func (d *daemon) attend(signals <-chan os.Signal) error {
 				d.report()
 			default:
 				d.log.Info("stopping; executions go on", "signal", s.String())
-				d.impatient(signals)
 				return nil
 			}
 		case err := <-drained:
@@ -47,29 +49,24 @@ func (d *daemon) attend(signals <-chan os.Signal) error {
 				return nil
 			}
 			d.log.Info("drained")
-			d.impatient(signals)
 			return err
 		}
 	}
 }
 
 // impatient lets a further signal end the process at once: nothing is lost by it.
-func (d *daemon) impatient(signals <-chan os.Signal) {
-	ctx, cancel := context.WithCancel(d.ctx)
-	go func() {
-		defer cancel()
-		for {
-			select {
-			case s := <-signals:
-				if n, ok := s.(syscall.Signal); ok && (s == syscall.SIGTERM || s == syscall.SIGINT) {
-					d.log.Warn("ending at once", "signal", s.String())
-					os.Exit(128 + int(n))
-				}
-			case <-ctx.Done():
-				return
+func impatient(signals <-chan os.Signal, ended <-chan struct{}, log *slog.Logger) {
+	for {
+		select {
+		case s := <-signals:
+			if n, ok := s.(syscall.Signal); ok && (s == syscall.SIGTERM || s == syscall.SIGINT) {
+				log.Warn("ending at once", "signal", s.String())
+				os.Exit(128 + int(n))
 			}
+		case <-ended:
+			return
 		}
-	}()
+	}
 }
 
 // reload takes in what may have changed outside.
