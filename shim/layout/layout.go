@@ -47,6 +47,9 @@ func (s State) Seccomp() string { return string(s) + "/seccomp" }
 // Socket is the supervisor's API.
 func (s State) Socket() string { return string(s) + "/capsuled.sock" }
 
+// Lock is held by the one capsuled of this state directory.
+func (s State) Lock() string { return string(s) + "/capsuled.lock" }
+
 // History is the database of ended executions. It outlives the host's boot when
 // the state directory is the usual one, and stands beside it otherwise.
 func (s State) History() string {
