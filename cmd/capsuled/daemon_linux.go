@@ -13,6 +13,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
@@ -48,6 +49,7 @@ func run(o options, signals <-chan os.Signal, log *slog.Logger) error {
 	err := d.open()
 	if err == nil {
 		tell(log, sd.SdNotifyReady)
+		d.report()
 		err = d.attend(signals)
 	}
 	ended := make(chan struct{})
@@ -64,7 +66,7 @@ func (d *daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.lock, err = takeLock(s.StateDir()); err != nil {
+	if d.lock, err = takeLock(layout.State(s.StateDir())); err != nil {
 		return err
 	}
 	if d.audit, err = openAudit(d.o.audit); err != nil {

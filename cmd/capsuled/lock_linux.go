@@ -4,19 +4,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
 const (
-	// lockName is in the state directory.
-	lockName = "capsuled.lock"
 	// lockPatience is for a predecessor that is just ending, and for the moment
 	// in which a process that it forked still holds its descriptors.
 	lockPatience = 500 * time.Millisecond
@@ -26,8 +24,8 @@ const (
 // takeLock makes this process the only capsuled of a state directory, until the
 // file is closed or the process ends, however it does. The file itself stays:
 // removing it would let two processes lock two files of the same name.
-func takeLock(state string) (*os.File, error) {
-	path := filepath.Join(state, lockName)
+func takeLock(state layout.State) (*os.File, error) {
+	path := state.Lock()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, "open lock", err).WithPath(path)

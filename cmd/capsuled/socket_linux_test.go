@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
 )
 
@@ -116,7 +117,7 @@ func TestSocketOfAGroup(t *testing.T) {
 }
 
 func TestLockNamesItsHolder(t *testing.T) {
-	state := t.TempDir()
+	state := layout.State(t.TempDir())
 	held, err := takeLock(state)
 	if err != nil {
 		t.Fatal(err)
