@@ -72,6 +72,7 @@ func (d *daemon) open() error {
 	if d.audit, err = openAudit(d.o.audit); err != nil {
 		return err
 	}
+	warnOfRestart(d.log)
 	// Before recovery: who connects meanwhile waits.
 	if err := d.listen(); err != nil {
 		return err
