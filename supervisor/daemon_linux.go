@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,8 +111,8 @@ func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
 	if id != "" {
 		args = append(args, "execution_id", id)
 	}
-	for k, v := range attributes {
-		args = append(args, k, v)
+	for _, k := range slices.Sorted(maps.Keys(attributes)) {
+		args = append(args, k, attributes[k])
 	}
 	level := slog.LevelInfo
 	if kind == api.EventUnreadable || kind == api.EventLost {
