@@ -31,12 +31,9 @@ func TestPrintable(t *testing.T) {
 // TestTableFits tells that no line is longer than the terminal, and that colours
 // take no room.
 func TestTableFits(t *testing.T) {
-	var all []api.Summary
-	for _, r := range []api.Summary{
+	all := []api.Summary{
 		{ID: idA, Status: "running", Command: []string{strings.Repeat("long ", 50)}, Labels: map[string]string{"a": "b"}},
 		{ID: idB, Status: "queued", Command: []string{"ls"}, Owner: 1000},
-	} {
-		all = append(all, r)
 	}
 	for _, columns := range []int{1, 5, 20, 40, 80, 200} {
 		table := psTable(all, time.Now(), 0, true)
