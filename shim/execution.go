@@ -47,6 +47,8 @@ type execution struct {
 
 	// Written before ended is closed.
 	response []byte
+	// unwritten: response could not be recorded. It is set before ended is closed.
+	unwritten bool
 
 	// Written before gone is closed: why something of the sandbox is left.
 	left error

@@ -3,6 +3,7 @@ package shim
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"slices"
 	"time"
@@ -26,6 +27,26 @@ func (e *execution) finish() {
 		// Without a record the result may be lost with this process; the caller
 		// that waits still gets it, and is told.
 		e.response = unrecorded(r, len(e.response), err)
+		e.unwritten = true
+	}
+}
+
+// Pauses between two attempts to record a result.
+const (
+	recordPause    = 100 * time.Millisecond
+	recordPauseMax = 2 * time.Second
+)
+
+// keepRecording returns when the result is written down, which takes until there
+// is space again where there was none. Callers were told it meanwhile and are to
+// find the same later; nobody else knows it, so this process stays for it.
+func (e *execution) keepRecording() {
+	for pause := recordPause; e.unwritten; pause = min(2*pause, recordPauseMax) {
+		err := layout.WriteFile(e.dir.Result(), e.response)
+		if err == nil || errors.Is(err, os.ErrNotExist) {
+			return // it is written, or the directory is gone and nobody asks
+		}
+		time.Sleep(pause) // space that comes back sends no event
 	}
 }
 

@@ -92,6 +92,7 @@ func (s *server) outlive(svc *service, srv *ttrpc.Server, lost <-chan struct{}) 
 		}
 	case <-s.e.gone:
 	}
+	s.e.keepRecording()
 	<-s.offered
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
