@@ -197,6 +197,9 @@ func (m *minder) finish(r *spec.Response) {
 	m.response = r
 	close(m.done)
 	m.ticket.release()
+	if r.Termination.Reason == spec.ReasonShimLost {
+		m.s.emit(api.EventLost, m.rec.ExecutionID, outcome(r))
+	}
 	m.s.emit(api.EventEnded, m.rec.ExecutionID, outcome(r))
 }
 
@@ -227,9 +230,6 @@ func (m *minder) settle() bool {
 			m.finish(r) // it is known, though not yet in the history
 		}
 		return false
-	}
-	if !isClosed(m.done) && r.Termination.Reason == spec.ReasonShimLost {
-		m.s.emit(api.EventLost, id, outcome(r))
 	}
 	m.finish(r)
 	return true

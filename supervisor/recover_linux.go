@@ -129,8 +129,8 @@ func (s *Supervisor) recoverOne(id string) (kind string, owned bool, err error) 
 const recoverTime = 15 * time.Second
 
 // RecoverAll is Recover within the time that a start may take.
-func (s *Supervisor) RecoverAll() (Recovered, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), recoverTime)
+func (s *Supervisor) RecoverAll(ctx context.Context) (Recovered, error) {
+	ctx, cancel := context.WithTimeout(ctx, recoverTime)
 	defer cancel()
 	return s.Recover(ctx)
 }

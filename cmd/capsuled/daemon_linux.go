@@ -135,7 +135,7 @@ func (d *daemon) allowed() func(wire.Credentials) bool {
 func (d *daemon) recover() {
 	tell(d.log, "STATUS=taking over executions")
 	begun := time.Now()
-	r, err := d.sup.RecoverAll()
+	r, err := d.sup.RecoverAll(d.ctx)
 	d.log.Info("took over", "live", r.Live, "queued", r.Queued, "collected", r.Collected, "lost", r.Lost, "took", time.Since(begun).Round(time.Millisecond))
 	if err != nil {
 		// Housekeeping tries again.

@@ -82,7 +82,7 @@ func (h *house) daemon(limits admission.Limits) (*supervisor.Supervisor, supervi
 	if err != nil {
 		h.Fatal(err)
 	}
-	found, err := s.RecoverAll()
+	found, err := s.RecoverAll(h.ctx)
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func dieAt(t *testing.T, bin, state, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := s.RecoverAll()
+	found, err := s.RecoverAll(ctx)
 	if err != nil {
 		t.Error(err)
 	}

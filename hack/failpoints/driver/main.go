@@ -25,7 +25,7 @@ func run(state, shim, id string, command []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.RecoverAll(); err != nil {
+	if _, err := s.RecoverAll(context.Background()); err != nil {
 		return err
 	}
 	req := spec.Default()
