@@ -59,13 +59,17 @@ func (s *service) Create(ctx context.Context, r *shimv1.CreateRequest) (*shimv1.
 
 func (s *service) prepare(r *shimv1.CreateRequest) error {
 	data := r.Request
-	if len(data) == 0 {
+	recorded := len(data) == 0
+	if recorded {
 		var err error
 		if data, err = os.ReadFile(s.e.dir.Request()); err != nil {
 			return fault.Wrap(fault.IO, "read request", err)
 		}
 	}
 	req, err := spec.DecodeResolved(data)
+	if err != nil && recorded {
+		return fault.New(fault.StateUnreadable, "decode request", err.Error()).WithPath(s.e.dir.Request())
+	}
 	if err != nil {
 		return err
 	}

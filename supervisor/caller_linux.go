@@ -169,7 +169,7 @@ func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
 func (s *Supervisor) request(e *entry) (*spec.Request, error) {
 	var data []byte
 	if e.dir != "" {
-		data = requestOf(e.dir)
+		data, _ = requestOf(e.dir) // a damaged one is told when the execution is collected
 	} else {
 		err := s.history(func(h *history.Store) error {
 			r, err := h.Get(e.summary.ID)

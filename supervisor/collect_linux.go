@@ -50,24 +50,31 @@ func needsSweep(dir layout.Dir) bool {
 
 // store puts a locked execution into the history.
 func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
+	rec, recErr := shimapi.ReadRecord(dir)
 	data, err := os.ReadFile(dir.Result())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, errAlive // it is queued
-	}
-	if err != nil {
+	queued := errors.Is(err, os.ErrNotExist)
+	switch {
+	case queued && (recErr == nil || errors.Is(recErr, os.ErrNotExist)):
+		return nil, errAlive
+	case err != nil && !queued:
 		return nil, fault.Wrap(fault.IO, "read result", err).WithPath(dir.Result())
 	}
-	rec, err := shimapi.ReadRecord(dir)
-	if err != nil {
-		s.emit(api.EventUnreadable, id, map[string]string{"record": "execution.json", "error": err.Error()})
+	if recErr != nil {
+		s.emit(api.EventUnreadable, id, map[string]string{"record": "execution.json", "error": recErr.Error()})
 		rec = &shimapi.Record{ExecutionID: id, Owner: uint32(os.Geteuid())}
 		if info, err := os.Lstat(dir.Record()); err == nil {
 			rec.Created = info.ModTime().UTC()
 		}
 	}
-	r := decodeResult(id, rec.Created, data)
-	if r.Error != nil && r.Error.Code == string(fault.StateUnreadable) {
+	var r *spec.Response
+	if queued {
+		// It waits for a turn that nobody can give it any more.
+		r = spec.Lost(id, fault.From(recErr, fault.StateUnreadable), rec.Created)
+	} else if r = decodeResult(id, rec.Created, data); r.Error != nil && r.Error.Code == string(fault.StateUnreadable) && r.Termination.Reason == spec.ReasonShimLost {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "result.json", "error": r.Error.Message})
+	}
+	if _, err := requestOf(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.emit(api.EventUnreadable, id, map[string]string{"record": "request.json", "error": err.Error()})
 	}
 	entry, err := historyEntry(rec, dir, r)
 	if err != nil {
@@ -90,23 +97,22 @@ func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response) (histor
 	head := *r
 	head.Stdout, head.Stderr, head.StdoutEncoding, head.StderrEncoding = nil, nil, "", ""
 	e.Response = head.Encode(false)
-	e.Request = requestOf(dir)
+	e.Request, _ = requestOf(dir) // without it the rest is of use all the same
 	return e, errors.Join(err1, err2)
 }
 
-// requestOf is the resolved request without its stdin, which may be large; nil
-// when it cannot be read.
-func requestOf(dir layout.Dir) []byte {
+// requestOf is the resolved request without its stdin, which may be large.
+func requestOf(dir layout.Dir) ([]byte, error) {
 	data, err := os.ReadFile(dir.Request())
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	req, err := spec.DecodeResolved(data)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	req.Stdin = nil
-	return req.Encode()
+	return req.Encode(), nil
 }
 
 // discard removes a directory that is locked, so that nobody sees it half removed.

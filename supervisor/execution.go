@@ -118,7 +118,7 @@ func (e *Execution) read(answer *shimv1.WaitResponse) *spec.Response {
 	}
 	r, err := spec.DecodeResponse(data)
 	if err != nil {
-		return spec.Refused(e.id, fault.Wrap(fault.StateUnreadable, "decode response", err), e.created)
+		return spec.Refused(e.id, fault.New(fault.StateUnreadable, "decode response", err.Error()), e.created)
 	}
 	return r
 }

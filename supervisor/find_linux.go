@@ -122,7 +122,7 @@ func decodeResult(id string, created time.Time, data []byte) *spec.Response {
 	if err == nil {
 		err = errors.New("it is incomplete, or another execution's")
 	}
-	f := fault.Wrap(fault.StateUnreadable, "read result", err)
+	f := fault.New(fault.StateUnreadable, "read result", err.Error()) // not wrapped: a decoder's code would go first
 	f.Details = map[string]any{"bytes": len(data)}
 	return spec.Lost(id, f, created)
 }

@@ -44,7 +44,7 @@ func pastResponse(h *history.Store, id string) (*spec.Response, error) {
 	}
 	r, err := spec.DecodeResponse(rec.Response)
 	if err != nil {
-		return nil, fault.Wrap(fault.StateUnreadable, "decode response", err)
+		return nil, fault.New(fault.StateUnreadable, "decode response", err.Error())
 	}
 	if r.Output == nil {
 		return r, nil
