@@ -36,6 +36,7 @@ endif
 N ?= 200
 FUZZTIME ?= 20s
 TESTFLAGS ?=
+CHAOSFLAGS ?=
 PKG ?= ./...
 
 .PHONY: help
@@ -77,6 +78,10 @@ bench: build ## Time one sandboxed run against bubblewrap, crun and runc (N=200)
 .PHONY: soak
 soak: build ## Load one capsuled with 20,000 executions; print what it holds after
 	@go run ./hack/soak -bin $(BIN)
+
+.PHONY: chaos
+chaos: build ## Kill capsuled, shims and clients under load, damage records (CHAOSFLAGS)
+	@go run ./hack/chaos -bin $(BIN) $(CHAOSFLAGS)
 
 .PHONY: fuzz
 fuzz: deps ## Run each fuzz test for FUZZTIME (20s)
