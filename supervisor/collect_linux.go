@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
@@ -73,7 +75,7 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	} else if r = decodeResult(id, rec.Created, data); r.Error != nil && r.Error.Code == string(fault.StateUnreadable) && r.Termination.Reason == spec.ReasonShimLost {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "result.json", "error": r.Error.Message})
 	}
-	if _, err := requestOf(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := requestDamage(dir, rec.Digest); err != nil {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "request.json", "error": err.Error()})
 	}
 	entry, err := historyEntry(rec, dir, r)
@@ -113,6 +115,23 @@ func requestOf(dir layout.Dir) ([]byte, error) {
 	}
 	req.Stdin = nil
 	return req.Encode(), nil
+}
+
+// requestDamage is what is wrong with the recorded request; digest may be unknown.
+func requestDamage(dir layout.Dir, digest string) error {
+	data, err := os.ReadFile(dir.Request())
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	sum := sha256.Sum256(data)
+	if digest != "" && hex.EncodeToString(sum[:]) != digest {
+		return errors.New("it is not the request that was recorded")
+	}
+	_, err = spec.DecodeResolved(data)
+	return err
 }
 
 // discard removes a directory that is locked, so that nobody sees it half removed.
