@@ -114,15 +114,18 @@ func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn,
 	}
 	defer log.Close()
 	failpoint.Here("supervisor.start.log")
-	process, err := s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
-	if err != nil {
-		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
-	}
-	failpoint.Here("supervisor.start.shim")
+	// Before the process: what fails after its start would leave one that runs
+	// an execution of which callers were told that it does not.
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.IO, "connect to shim", err)
 	}
+	process, err := s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
+	if err != nil {
+		conn.Close()
+		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
+	}
+	failpoint.Here("supervisor.start.shim")
 	return conn, process, nil
 }
 
