@@ -66,7 +66,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// cancel ends an execution that waits. One whose shim is started it does not touch.
+// cancel ends an execution that waits. One whose shim is started it does not
+// touch; started is closed when it is known which of the two it was.
 func (m *minder) cancel() { m.once.Do(func() { close(m.unwanted) }) }
 
 // connection is the open one to the shim; nil: there is none.
@@ -94,7 +95,9 @@ func (m *minder) run() {
 		return
 	}
 	for pause := shortPause; ctx.Err() == nil; pause = min(2*pause, longPause) {
-		if m.follow(ctx) {
+		// A shim that stays after its answer, for want of space for the result
+		// perhaps, is asked less and less often.
+		if told := isClosed(m.done); m.follow(ctx) && !told {
 			pause = shortPause
 		}
 		if m.settle() {
@@ -117,18 +120,14 @@ func (m *minder) begin(ctx context.Context) bool {
 	defer close(m.started)
 	defer m.lock.Close() // the shim has its own copy
 	select {
-	case <-m.unwanted:
-		m.refuse(cancelledInQueue(m.rec))
-		return true
-	default:
-	}
-	select {
 	case <-m.ticket.Ready():
 	case <-m.unwanted:
-		m.refuse(cancelledInQueue(m.rec))
-		return true
 	case <-ctx.Done():
 		return false
+	}
+	if isClosed(m.unwanted) { // of several that are ready select takes any
+		m.refuse(cancelledInQueue(m.rec))
+		return true
 	}
 	conn, process, err := m.s.startDetached(m.rec, m.lock)
 	if err != nil {
@@ -146,10 +145,26 @@ func (m *minder) begin(ctx context.Context) bool {
 	return true
 }
 
-// refuse ends an execution that never ran.
+// refuse ends an execution that never ran. It is written down before anybody is
+// told: found waiting by the next supervisor, it would run after all.
 func (m *minder) refuse(r *spec.Response) {
 	m.unrecorded = r.Encode(false)
+	m.record() // settle tries again
+	failpoint.Here("supervisor.refused")
 	m.finish(r)
+}
+
+// record writes the result of an execution that never ran; false: it cannot.
+func (m *minder) record() bool {
+	if m.unrecorded == nil {
+		return true
+	}
+	if err := layout.WriteFile(m.dir.Result(), m.unrecorded); err != nil {
+		m.s.daemon.log.Warn("record result", "execution_id", m.rec.ExecutionID, "error", err)
+		return false
+	}
+	m.unrecorded = nil
+	return true
 }
 
 // follow waits at the shim for the response, then for the end of the shim. It
@@ -206,12 +221,8 @@ func (m *minder) finish(r *spec.Response) {
 // settle moves an execution whose shim is gone into the history.
 func (m *minder) settle() bool {
 	id := m.rec.ExecutionID
-	if m.unrecorded != nil {
-		if err := layout.WriteFile(m.dir.Result(), m.unrecorded); err != nil {
-			m.s.daemon.log.Warn("record result", "execution_id", id, "error", err)
-			return false
-		}
-		m.unrecorded = nil
+	if !m.record() {
+		return false
 	}
 	r, err := m.s.collect(id, false)
 	switch {
