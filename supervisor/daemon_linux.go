@@ -131,6 +131,10 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *tick
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if known := d.minders[rec.ExecutionID]; known != nil && lock == nil {
+		t.release() // it was begun meanwhile
+		return known
+	}
 	d.minders[rec.ExecutionID] = m
 	if m.queued() {
 		s.emit(api.EventQueued, rec.ExecutionID, nil)
@@ -159,10 +163,14 @@ func (s *Supervisor) minder(id string) *minder {
 
 func (s *Supervisor) minds(id string) bool { return s.minder(id) != nil }
 
-// Housekeep collects what nobody minds, removes what dead shims left and
-// applies the retention. capsuled calls it now and then.
+// Housekeep takes over what nobody minds, removes what dead shims left and
+// applies the retention. capsuled calls it now and then. What nobody minds was
+// started without the daemon, or out of Recover's reach.
 func (s *Supervisor) Housekeep() error {
 	err := s.collectAll()
+	if _, recoverErr := s.takeOver(s.daemon.ctx, false); recoverErr != nil && s.daemon.ctx.Err() == nil {
+		err = errors.Join(err, recoverErr)
+	}
 	removed, retainErr := s.daemon.past.Retain(time.Now())
 	for _, id := range removed {
 		s.emit(api.EventRemoved, id, map[string]string{"by": "retention"})
