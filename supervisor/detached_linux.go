@@ -42,9 +42,8 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 		return nil, err
 	}
 	data := req.Encode()
-	sum := sha256.Sum256(data)
 	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: time.Now().UTC(),
-		Digest: hex.EncodeToString(sum[:]), Command: req.Command, Labels: req.Labels,
+		Digest: digestOf(data), Command: req.Command, Labels: req.Labels,
 		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids,
 		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect}
 	if r.ID != "" {
@@ -60,10 +59,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	if err != nil {
 		ticket.release()
 		if is(err, fault.InvalidValue) && r.ID != "" {
-			// Another Start of the same id was quicker.
-			if known, again := s.existing(rec); known != nil || again != nil {
-				return known, again
-			}
+			return s.overtaken(rec, err)
 		}
 		return nil, err
 	}
@@ -81,6 +77,12 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 		started.Status = api.StatusQueued
 	}
 	return started, nil
+}
+
+// digestOf tells one resolved request from another.
+func digestOf(request []byte) string {
+	sum := sha256.Sum256(request)
+	return hex.EncodeToString(sum[:])
 }
 
 // refuseForOthers keeps a caller that this process has more rights than from
@@ -121,6 +123,18 @@ func (s *Supervisor) existing(rec *shimapi.Record) (*api.Started, error) {
 		return nil, taken("another execution has this id")
 	}
 	return &api.Started{Summary: e.summary}, nil
+}
+
+// overtaken answers a Start whose id another one took first, which may not have
+// written its record yet. Without a record, a foreground execution, it is refused.
+func (s *Supervisor) overtaken(rec *shimapi.Record, refusal error) (*api.Started, error) {
+	for pause := shortPause; pause < longPause/2; pause *= 2 {
+		if known, err := s.existing(rec); known != nil || err != nil {
+			return known, err
+		}
+		time.Sleep(pause)
+	}
+	return nil, refusal
 }
 
 func is(err error, code fault.Code) bool {
