@@ -5,6 +5,7 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -33,6 +34,10 @@ func Main() error {
 	unix.CloseOnExec(shimapi.LockFD)
 	failpoint.Here("shim.begun")
 	e := newExecution(boot)
+	// From here on the execution has begun: if this process dies it is lost.
+	if err := os.Rename(e.dir.NewLog(), e.dir.Log()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Wrap(fault.IO, "begin", err).WithPath(e.dir.Log())
+	}
 	s := &server{e: e, quit: make(chan struct{}), offered: make(chan struct{})}
 	return s.serve()
 }

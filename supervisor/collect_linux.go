@@ -57,7 +57,7 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	queued := errors.Is(err, os.ErrNotExist)
 	switch {
 	case queued && (recErr == nil || errors.Is(recErr, os.ErrNotExist)):
-		return nil, errAlive
+		return nil, errWaits
 	case err != nil && !queued:
 		return nil, fault.Wrap(fault.IO, "read result", err).WithPath(dir.Result())
 	}

@@ -39,7 +39,7 @@ func TestQueuedWithoutRecord(t *testing.T) {
 	if err := whole.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.collect(id, false); err != errAlive {
+	if _, err := s.collect(id, false); err != errWaits {
 		t.Fatalf("one that waits is collected: %v", err)
 	}
 	if err := os.WriteFile(dir.Record(), []byte("{"), 0o600); err != nil {

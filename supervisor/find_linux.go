@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -177,6 +178,9 @@ func lockDead(dir layout.Dir, wait bool) (*os.File, error) {
 
 // errAlive is that somebody holds the lock of an execution.
 var errAlive = errors.New("its shim lives")
+
+// errWaits is that nobody holds the lock of an execution, and no shim has begun it.
+var errWaits = fmt.Errorf("it waits for its turn: %w", errAlive)
 
 // waiting tells whether no shim was ever started for a recorded execution.
 func waiting(dir layout.Dir) bool {

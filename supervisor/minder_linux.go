@@ -12,6 +12,7 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 )
 
@@ -226,6 +227,10 @@ func (m *minder) settle() bool {
 	}
 	r, err := m.s.collect(id, false)
 	switch {
+	case errors.Is(err, errWaits):
+		// Its turn has come, and its shim died before it began.
+		m.refuse(spec.Lost(id, fault.New(fault.ShimLost, "start the execution", "its shim died before it began"), m.rec.Created))
+		return false
 	case errors.Is(err, errAlive):
 		return false
 	case errors.Is(err, os.ErrNotExist):

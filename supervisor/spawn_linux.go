@@ -108,7 +108,12 @@ func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn,
 	ours, theirs := os.NewFile(uintptr(ends[0]), "shim"), os.NewFile(uintptr(ends[1]), "shim")
 	defer ours.Close()
 	defer theirs.Close()
-	log, err := os.OpenFile(s.state.Execution(boot.ExecutionID).Log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	dir := s.state.Execution(boot.ExecutionID)
+	name := dir.Log()
+	if s.daemon != nil {
+		name = dir.NewLog() // the next daemon starts what this one could not
+	}
+	log, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.IO, "open shim log", err)
 	}

@@ -113,9 +113,13 @@ func (d Dir) Stderr() string { return string(d) + "/stderr" }
 // long as it stands, something may be left.
 func (d Dir) Rootfs() string { return d.Bundle() + "/rootfs" }
 
-// Log is what the shim prints when it panics. Whoever starts a shim makes it
-// first: without it no shim was ever started.
+// Log is what the shim prints when it panics. Without it no shim has begun: see NewLog.
 func (d Dir) Log() string { return string(d) + "/shim.log" }
+
+// NewLog is Log as a daemon makes it. The shim renames it first of all. A daemon
+// that is killed before there is a shim leaves an execution that waits, and that
+// the next one starts.
+func (d Dir) NewLog() string { return string(d) + "/shim.log.new" }
 
 // WriteFile makes a file with mode 0600 appear whole or not at all. It does
 // not sync: the state directory does not outlive the kernel (docs/decisions/0002).
