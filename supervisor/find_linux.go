@@ -78,7 +78,9 @@ func (s *Supervisor) inState(id string) (*entry, error) {
 			e.summary.Started = info.ModTime()
 		}
 	}
-	if data, err := os.ReadFile(dir.Result()); err == nil {
+	if told := s.told(id); told != nil {
+		describe(&e.summary, told)
+	} else if data, err := os.ReadFile(dir.Result()); err == nil {
 		describe(&e.summary, decodeResult(id, rec.Created, data))
 	}
 	// A directory that left meanwhile is in the history.
@@ -128,9 +130,22 @@ func decodeResult(id string, created time.Time, data []byte) *spec.Response {
 	return spec.Lost(id, f, created)
 }
 
+// told is the response of an execution that has ended and is not in the history
+// yet, if it is in memory: with its output it may be too large to be read for
+// everybody who asks. Nobody changes it.
+func (s *Supervisor) told(id string) *spec.Response {
+	if m := s.minder(id); m != nil && isClosed(m.done) {
+		return m.response
+	}
+	return nil
+}
+
 // response loads the whole response of an ended execution.
 func (s *Supervisor) response(e *entry) (*spec.Response, error) {
 	id := e.summary.ID
+	if told := s.told(id); told != nil {
+		return told, nil
+	}
 	if e.dir != "" {
 		data, err := os.ReadFile(e.dir.Result())
 		if err == nil {

@@ -196,3 +196,22 @@ func TestStatsOfTooMany(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestResultIsReadOnce: who asks for an execution that has ended does not make
+// the daemon read its output, which may be large, again.
+func TestResultIsReadOnce(t *testing.T) {
+	testState(t)
+	s := testDaemon(t, admission.Limits{})
+	dir, lock, rec := waits(t, s, 1, time.Now())
+	defer lock.Close()
+	m := &minder{s: s, rec: rec, dir: dir, done: make(chan struct{}), response: cancelledInQueue(rec)}
+	close(m.done)
+	s.daemon.minders[rec.ExecutionID] = m
+	if err := os.WriteFile(dir.Result(), []byte("not to be read"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.As(0).Inspect(t.Context(), rec.ExecutionID)
+	if err != nil || d.Summary.Status != string(spec.StatusKilled) || d.Response != m.response {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
