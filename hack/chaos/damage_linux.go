@@ -194,6 +194,9 @@ func (h *harness) damaged(all []*victim) (n int) {
 // examineTime bounds the wait for one verdict.
 const examineTime = 30 * time.Second
 
+// eventTime is how long after a verdict its execution may be collected.
+const eventTime = 5 * time.Second
+
 // examine asks for the verdict, twice, and removes the execution.
 func (h *harness) examine(l *link, v *victim, mark int) (reported bool, err error) {
 	ctx, cancel := h.within(examineTime)
@@ -225,7 +228,14 @@ func (h *harness) examine(l *link, v *victim, mark int) (reported bool, err erro
 	case v.record == "":
 		return false, nil
 	}
-	event := h.eventSince(mark, api.EventUnreadable, v.id)
+	// The event comes when the execution is collected, after its verdict.
+	event := false
+	for end := time.Now().Add(eventTime); !event && time.Now().Before(end); time.Sleep(pollPause) {
+		event = h.eventSince(mark, api.EventUnreadable, v.id)
+		if code == string(fault.StateUnreadable) {
+			break
+		}
+	}
 	if !event && code != string(fault.StateUnreadable) {
 		return false, fmt.Errorf("neither an event %s nor %s: %s", api.EventUnreadable, fault.StateUnreadable, first.Encode(false))
 	}

@@ -157,7 +157,7 @@ func (w *worker) pause(ctx context.Context, ms int) {
 	}
 }
 
-// mixture is the load.
+// kind takes one from the mixture that is the load.
 func (w *worker) kind() kind {
 	all := []kind{short, short, short, short, long, long, long, forking, forking, hungry, starved, chatty}
 	return all[w.rand.IntN(len(all))]

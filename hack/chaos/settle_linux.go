@@ -288,7 +288,7 @@ func (h *harness) list(l *link) (map[string][]api.Summary, error) {
 	}
 }
 
-// context with a bound of its own.
+// within is the run's context with a bound of its own.
 func (h *harness) within(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(h.ctx, d)
 }
