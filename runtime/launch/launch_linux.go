@@ -188,6 +188,9 @@ func cloneFault(errno syscall.Errno, cgroup bool) error {
 	f := fault.Wrap(fault.Namespace, "clone3", errno)
 	switch errno {
 	case unix.EPERM:
+		if os.Geteuid() == 0 {
+			return f.WithHint("The kernel makes no user namespace for a process in a chroot, nor where a container's filter forbids it: use pivot_root, or give the container the right.")
+		}
 		return f.WithHint("This user may not make user namespaces: check the sysctls kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run as root.")
 	case unix.ENOSPC, unix.EUSERS:
 		return f.WithHint("A limit of /proc/sys/user/max_*_namespaces is reached.")
