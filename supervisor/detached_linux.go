@@ -86,12 +86,17 @@ func digestOf(request []byte) string {
 }
 
 // refuseForOthers keeps a caller that this process has more rights than from
-// using them: host paths are opened with ours.
+// using them: host paths are opened with ours, and a filter of the caller's own
+// may let through what the host denies him, user namespaces among it.
 func refuseForOthers(owner uint32, req *spec.Request) error {
 	if owner == uint32(os.Geteuid()) || owner == 0 {
 		return nil
 	}
 	i := req.Isolation
+	const hint = "Run it without the daemon (--embedded), with your own rights."
+	if i.Seccomp.Custom != nil {
+		return fault.New(fault.NotAuthorised, "", "this supervisor takes filters from its own user alone").WithField("/isolation/seccomp").WithHint(hint)
+	}
 	for field, used := range map[string]bool{
 		"/isolation/readonly_paths": len(i.ReadonlyPaths) > 0,
 		"/isolation/writable_paths": len(i.WritablePaths) > 0,
@@ -99,8 +104,7 @@ func refuseForOthers(owner uint32, req *spec.Request) error {
 		"/isolation/rootfs":         i.Rootfs != nil,
 	} {
 		if used {
-			return fault.New(fault.PathRefused, "", "this supervisor opens host paths with rights that the caller does not have").WithField(field).
-				WithHint("Run it without the daemon (--embedded), with your own rights.")
+			return fault.New(fault.PathRefused, "", "this supervisor opens host paths with rights that the caller does not have").WithField(field).WithHint(hint)
 		}
 	}
 	return nil
