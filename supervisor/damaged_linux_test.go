@@ -35,7 +35,7 @@ func TestQueuedWithoutRecord(t *testing.T) {
 	if err := os.Mkdir(string(dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	whole := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id}
+	whole := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Created: time.Now()}
 	if err := whole.Write(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package shimapi
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/capsule-run/capsule/shim/layout"
@@ -42,8 +43,9 @@ func (r *Record) Write(dir layout.Dir) error {
 	return layout.WriteFile(dir.Record(), append(data, '\n'))
 }
 
-// ReadRecord reads the record of an execution. os.ErrNotExist: it has none, or
-// is gone. E6006: it is damaged or of an unknown version.
+// ReadRecord reads the record of the execution whose id is the name of dir.
+// os.ErrNotExist: it has none, or is gone. E6006: it is damaged, another
+// execution's, or of an unknown version.
 func ReadRecord(dir layout.Dir) (*Record, error) {
 	data, err := os.ReadFile(dir.Record())
 	if err != nil {
@@ -53,8 +55,14 @@ func ReadRecord(dir layout.Dir) (*Record, error) {
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, fault.Wrap(fault.StateUnreadable, "decode record", err).WithPath(dir.Record())
 	}
-	if r.Version != RecordVersion {
+	switch {
+	case r.Version != RecordVersion:
 		return nil, fault.New(fault.StateUnreadable, "decode record", "unknown version").WithPath(dir.Record())
+	case r.ExecutionID != filepath.Base(string(dir)):
+		// Paths are made of the id: another one would lead elsewhere.
+		return nil, fault.New(fault.StateUnreadable, "decode record", "it is another execution's").WithPath(dir.Record())
+	case r.Created.UnixNano() <= 0:
+		return nil, fault.New(fault.StateUnreadable, "decode record", "it has no time of creation").WithPath(dir.Record())
 	}
 	return r, nil
 }
