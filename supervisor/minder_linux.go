@@ -151,7 +151,6 @@ func (m *minder) begin(ctx context.Context) bool {
 func (m *minder) refuse(r *spec.Response) {
 	m.unrecorded = r.Encode(false)
 	m.record() // settle tries again
-	failpoint.Here("supervisor.refused")
 	m.finish(r)
 }
 
