@@ -26,6 +26,9 @@ func chunkName(stream byte, number int64) string {
 	return string(binary.BigEndian.AppendUint32([]byte{stream}, uint32(number)))
 }
 
+// isChunk tells whether the key in the bucket of a body is of a chunk of output.
+func isChunk(k []byte) bool { return len(k) == 5 && (k[0] == streamStdout || k[0] == streamStderr) }
+
 // pieceName is what the checksum of a piece covers besides its data: a piece
 // that turns up in another body is not taken for one of it.
 func pieceName(id uuid.UUID, name string) []byte {
@@ -133,15 +136,19 @@ func dropBody(tx *bbolt.Tx, id uuid.UUID) error {
 	return bodies.DeleteBucket(id[:])
 }
 
-// bodySize is what the body of id takes. It reads no data of the pieces.
-func bodySize(tx *bbolt.Tx, id []byte) (bytes int64) {
+// bodySize is what the body of id takes, and how much of that is output. It
+// reads no data of the pieces.
+func bodySize(tx *bbolt.Tx, id []byte) (bytes, output int64) {
 	b := tx.Bucket([]byte(bucketBodies)).Bucket(id)
 	if b == nil {
-		return 0
+		return 0, 0
 	}
 	c := b.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		bytes += int64(len(k) + len(v))
+		if isChunk(k) {
+			output += int64(max(0, len(v)-checksumBytes))
+		}
 	}
-	return bytes
+	return bytes, output
 }

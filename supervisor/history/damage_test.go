@@ -56,7 +56,7 @@ func image(t testing.TB, n int) []byte {
 // check that is stricter than bbolt would set aside what is sound.
 func TestSoundFilesPassTheCheck(t *testing.T) {
 	path := file(t)
-	s := open(t, path, history.Options{Limits: history.Limits{Count: 700}})
+	s := open(t, path, history.Options{Limits: history.Limits{Count: 700, OutputBytes: 200_000}})
 	history.Remember(s, 500)
 	random := rand.New(rand.NewPCG(3, 4))
 	next := 0

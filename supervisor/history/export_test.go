@@ -16,3 +16,6 @@ func Seal(k, v []byte) []byte { return seal(k, v) }
 
 // Check checks the pages of a file.
 func Check(data []byte) error { return check(bytes.NewReader(data), int64(len(data))) }
+
+// OutputTotal is how much output s has.
+func OutputTotal(s *Store) int64 { return s.sums().output }

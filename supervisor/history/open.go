@@ -1,7 +1,6 @@
 package history
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +42,9 @@ type Limits struct {
 	Count int
 	// Bytes is how much they may take, output included; 0: any amount.
 	Bytes int64
+	// OutputBytes is how much stdout and stderr they may have together; 0: any
+	// amount. What is above is dropped, and the records stay.
+	OutputBytes int64
 }
 
 // Options configure a Store.
@@ -73,12 +75,6 @@ type Store struct {
 	// state guards totals.
 	state  sync.Mutex
 	totals totals
-}
-
-// totals are of the records in the file.
-type totals struct {
-	count int
-	bytes int64
 }
 
 // Open opens the history at path, or begins one; the directory is made with
@@ -212,33 +208,7 @@ func (s *Store) prepare(tx *bbolt.Tx, fresh bool) error {
 	if err := dropStaged(tx); err != nil {
 		return err
 	}
-	var err error
-	s.totals, err = readTotals(tx)
-	return err
-}
-
-// putTotals stores t.
-func putTotals(tx *bbolt.Tx, t totals) error {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:], uint64(t.count))
-	binary.BigEndian.PutUint64(b[8:], uint64(t.bytes))
-	return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyTotals), seal([]byte(keyTotals), b[:]))
-}
-
-// readTotals reads the totals, or counts again when they are damaged.
-func readTotals(tx *bbolt.Tx) (totals, error) {
-	b, err := unseal([]byte(keyTotals), tx.Bucket([]byte(bucketMeta)).Get([]byte(keyTotals)))
-	if err == nil && len(b) == 16 {
-		return totals{int(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))}, nil
-	}
-	var t totals
-	err = tx.Bucket([]byte(bucketRecords)).ForEach(func(k, v []byte) error {
-		_, id, _ := parseKey(k)
-		t.count++
-		t.bytes += int64(len(k)+len(v)) + bodySize(tx, id[:])
-		return nil
-	})
-	return t, err
+	return s.loadTotals(tx)
 }
 
 // Damaged is the name under which a damaged file was set aside by Open; empty:
@@ -247,14 +217,6 @@ func (s *Store) Damaged() string { return s.damaged }
 
 // DB is the open database, for other packages' buckets. It must not be closed.
 func (s *Store) DB() *guard.DB { return s.db }
-
-// Totals are how many executions are kept and the bytes that they take, keys,
-// requests and output included.
-func (s *Store) Totals() (count int, bytes int64) {
-	s.state.Lock()
-	defer s.state.Unlock()
-	return s.totals.count, s.totals.bytes
-}
 
 // Close waits for what is being written and closes the file. No method may be
 // called afterwards, nor a transaction of DB be running.

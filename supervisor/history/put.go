@@ -76,9 +76,7 @@ func (s *Store) run(operations []*operation) {
 
 // transact runs operations in one transaction: all of them, or none.
 func (s *Store) transact(operations []*operation) error {
-	s.state.Lock()
-	c := change{totals: s.totals, remember: s.remember}
-	s.state.Unlock()
+	c := change{totals: s.sums(), remember: s.remember}
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		c.Tx = tx
 		before := c.totals
@@ -184,8 +182,10 @@ func (c *change) put(id uuid.UUID, e *Entry) error {
 	if err := c.bucket(bucketRecords).Put(k[:], value); err != nil {
 		return err
 	}
+	body, output := bodySize(c.Tx, id[:])
 	c.count++
-	c.bytes += int64(len(k)+len(value)) + bodySize(c.Tx, id[:])
+	c.bytes += int64(len(k)+len(value)) + body
+	c.output += output
 	return c.bucket(bucketIDs).Put(id[:], seal(id[:], k[:8]))
 }
 

@@ -72,7 +72,7 @@ func (s *Store) Get(id string) (*Record, error) {
 		if err != nil {
 			return err
 		}
-		r = &Record{Summary: h.Summary, Digest: h.Digest, StdoutBytes: h.Stdout, StderrBytes: h.Stderr}
+		r = &Record{Summary: h.Summary, Digest: h.Digest, StdoutBytes: h.Stdout, StderrBytes: h.Stderr, OutputDropped: h.Dropped}
 		if r.Request, err = readPiece(tx, parsed, nameRequest); err != nil {
 			return err
 		}
@@ -99,8 +99,9 @@ func readPiece(tx *bbolt.Tx, id uuid.UUID, name string) ([]byte, error) {
 }
 
 // Output returns what was kept of a stream, "stdout" or "stderr". It is read
-// piece by piece, 1 MiB in memory; a record that is removed meanwhile is
-// NotFound to Read. Errors as Get.
+// piece by piece, 1 MiB in memory; a record that is removed meanwhile, or whose
+// output is dropped, is NotFound to Read. Errors as Get, and NotFound of a
+// record that has OutputDropped.
 func (s *Store) Output(id, stream string) (io.ReadSeekCloser, error) {
 	parsed, err := parseID(id)
 	if err != nil {
@@ -119,6 +120,9 @@ func (s *Store) Output(id, stream string) (io.ReadSeekCloser, error) {
 			o.stream, o.size = streamStderr, h.Stderr
 		default:
 			return fault.New(fault.InvalidValue, "read output", "a stream is stdout or stderr").WithField("/stream")
+		}
+		if h.Dropped {
+			return notKept(id)
 		}
 		return nil
 	})
@@ -167,6 +171,9 @@ func (o *output) load(chunk int64) error {
 		}
 		data, err := readPiece(tx, o.id, chunkName(o.stream, chunk))
 		if err != nil {
+			if _, h, headErr := locate(tx, o.id); headErr == nil && h.Dropped {
+				return notKept(o.id.String())
+			}
 			return err
 		}
 		if int64(len(data)) != min(chunkBytes, o.size-chunk*chunkBytes) {

@@ -30,6 +30,8 @@ type Record struct {
 	// StdoutBytes and StderrBytes are the lengths of what Output returns. Put
 	// ignores them.
 	StdoutBytes, StderrBytes int64
+	// OutputDropped: there was output, and Retain dropped it. Put ignores it.
+	OutputDropped bool
 }
 
 // Entry is a record with its output.
@@ -44,6 +46,8 @@ type head struct {
 	Digest  string      `json:"digest"`
 	Stdout  int64       `json:"stdout_bytes"`
 	Stderr  int64       `json:"stderr_bytes"`
+	// Dropped came later: heads that were written before have none.
+	Dropped bool `json:"output_dropped,omitempty"`
 }
 
 // key orders records by creation, then id.
@@ -73,6 +77,9 @@ func parseID(id string) (uuid.UUID, error) {
 	return parsed, nil
 }
 
+// checksumBytes is how long the checksum before a value is.
+const checksumBytes = 4
+
 // checksum is CRC-32C of name and payload.
 func checksum(name, payload []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli)
@@ -81,7 +88,7 @@ func checksum(name, payload []byte) uint32 {
 
 // seal puts the checksum of name and payload before the payload.
 func seal(name, payload []byte) []byte {
-	sealed := make([]byte, 4, 4+len(payload))
+	sealed := make([]byte, checksumBytes, checksumBytes+len(payload))
 	binary.BigEndian.PutUint32(sealed, checksum(name, payload))
 	return append(sealed, payload...)
 }
@@ -91,10 +98,10 @@ func unseal(name, sealed []byte) ([]byte, error) {
 	switch {
 	case sealed == nil:
 		return nil, errors.New("it is missing")
-	case len(sealed) < 4 || binary.BigEndian.Uint32(sealed) != checksum(name, sealed[4:]):
+	case len(sealed) < checksumBytes || binary.BigEndian.Uint32(sealed) != checksum(name, sealed[checksumBytes:]):
 		return nil, errors.New("its checksum is wrong")
 	}
-	return sealed[4:], nil
+	return sealed[checksumBytes:], nil
 }
 
 // encodeHead is the value of a record under k.
@@ -140,6 +147,14 @@ func unreadable(id string, cause error) *fault.Fault {
 
 func notFound(id string) *fault.Fault {
 	f := fault.New(fault.NotFound, "look up execution "+id, "the history does not have it")
+	f.Details = map[string]any{"execution_id": id}
+	return f
+}
+
+// notKept is what readers of an output get that Retain dropped.
+func notKept(id string) *fault.Fault {
+	f := fault.New(fault.NotFound, "read output of execution "+id, "the output is no longer kept").
+		WithHint("Read output sooner, or have capsuled keep more of it with --history-output-bytes.")
 	f.Details = map[string]any{"execution_id": id}
 	return f
 }

@@ -44,12 +44,14 @@ func (c *change) remove(id uuid.UUID) (removed bool, freed int64, err error) {
 		k = c.search(id)
 	}
 	if v := records.Get(k[:]); v != nil {
-		freed = int64(len(k)+len(v)) + bodySize(c.Tx, id[:])
+		body, output := bodySize(c.Tx, id[:])
+		freed = int64(len(k)+len(v)) + body
 		if err := records.Delete(k[:]); err != nil {
 			return false, 0, err
 		}
 		c.count--
 		c.bytes -= freed
+		c.output -= output
 	} else if errors.Is(err, &fault.Fault{Code: fault.NotFound}) {
 		return false, 0, nil
 	}
@@ -164,49 +166,4 @@ func ended(s *api.Summary) time.Time {
 		return s.Created
 	}
 	return s.Completed
-}
-
-// Retain applies the limits, oldest first by creation, and returns the ids that
-// it removed, also those before an error. The newest record stays however large
-// it is: somebody may still be waiting for it.
-func (s *Store) Retain(now time.Time) (removed []string, err error) {
-	var ids []uuid.UUID
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		ids = s.expired(tx, now)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	removed, _, err = s.removeAll(ids)
-	return removed, err
-}
-
-// expired chooses what Retain removes.
-func (s *Store) expired(tx *bbolt.Tx, now time.Time) (ids []uuid.UUID) {
-	count, bytes := s.Totals()
-	c := tx.Bucket([]byte(bucketRecords)).Cursor()
-	for k, v := c.First(); k != nil; k, v = c.Next() {
-		created, id, ok := parseKey(k)
-		over := s.limits.Count > 0 && count > s.limits.Count || s.limits.Bytes > 0 && bytes > s.limits.Bytes && count > 1
-		// Nothing ends before it was created: from here on all are young enough.
-		old := s.limits.Age > 0 && now.Sub(created) > s.limits.Age
-		if !over && !old {
-			break
-		}
-		if !over {
-			// A damaged record has no other time than its creation.
-			h, err := decodeHead(k, v)
-			if err == nil && now.Sub(ended(&h.Summary)) <= s.limits.Age {
-				continue
-			}
-		}
-		if !ok {
-			continue
-		}
-		ids = append(ids, id)
-		count--
-		bytes -= int64(len(k)+len(v)) + bodySize(tx, id[:])
-	}
-	return ids
 }
