@@ -36,8 +36,20 @@ func (s *Supervisor) openHistory() (*history.Store, error) {
 	return history.Open(path, history.Options{Lock: historyPatience, Limits: s.retention})
 }
 
+// outputGone is the warning in a response whose output the history has dropped.
+const outputGone = "output is no longer kept"
+
 // pastResponse is the whole response of an execution in the history.
 func pastResponse(h *history.Store, id string) (*spec.Response, error) {
+	r, err := withOutput(h, id)
+	if err != nil && fault.From(err, "").Code == fault.NotFound {
+		// Its output was dropped while it was read, which the record tells now.
+		return withOutput(h, id)
+	}
+	return r, err
+}
+
+func withOutput(h *history.Store, id string) (*spec.Response, error) {
 	rec, err := h.Get(id)
 	if err != nil {
 		return nil, err
@@ -45,6 +57,10 @@ func pastResponse(h *history.Store, id string) (*spec.Response, error) {
 	r, err := spec.DecodeResponse(rec.Response)
 	if err != nil {
 		return nil, fault.New(fault.StateUnreadable, "decode response", err.Error())
+	}
+	if rec.OutputDropped {
+		r.Warnings = append(r.Warnings, outputGone)
+		return r, nil
 	}
 	if r.Output == nil {
 		return r, nil
