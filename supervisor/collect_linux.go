@@ -17,6 +17,10 @@ import (
 	"github.com/capsule-run/capsule/supervisor/history"
 )
 
+// largeResult is the size of a result, in bytes, above which one is collected
+// at a time: several times as much is in memory meanwhile.
+const largeResult = 8 << 20
+
 // collect moves an ended execution into the history and removes its directory.
 // With wait it waits for the end of a shim that has delivered its result. An
 // execution that is not to be collected is errAlive or os.ErrNotExist.
@@ -30,6 +34,10 @@ func (s *Supervisor) collect(id string, wait bool) (*spec.Response, error) {
 		if !needsSweep(dir) {
 			defer lock.Close()
 			failpoint.Here("supervisor.collect.locked")
+			if info, err := os.Lstat(dir.Result()); err == nil && info.Size() > largeResult {
+				s.large.Lock()
+				defer s.large.Unlock()
+			}
 			return s.store(id, dir)
 		}
 		lock.Close() // the sweep locks it itself

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/capsule-run/capsule/shim/layout"
@@ -85,6 +86,10 @@ func digestOf(request []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// othersOutput is how much output of each stream is kept for other users, in
+// bytes: it passes through this process's memory.
+const othersOutput = 16 << 20
+
 // refuseForOthers keeps a caller that this process has more rights than from
 // using them: host paths are opened with ours, and a filter of the caller's own
 // may let through what the host denies him, user namespaces among it.
@@ -96,6 +101,13 @@ func refuseForOthers(owner uint32, req *spec.Request) error {
 	const hint = "Run it without the daemon (--embedded), with your own rights."
 	if i.Seccomp.Custom != nil {
 		return fault.New(fault.NotAuthorised, "", "this supervisor takes filters from its own user alone").WithField("/isolation/seccomp").WithHint(hint)
+	}
+	if i.Network {
+		return fault.New(fault.NotAuthorised, "", "this supervisor's network is its own user's").WithField("/isolation/network").WithHint(hint)
+	}
+	if req.Resources.MaxOutputBytes > othersOutput {
+		return fault.New(fault.OutOfRange, "", "at most "+strconv.Itoa(othersOutput)+" for other users of this supervisor").
+			WithField("/resources/max_output_bytes").WithHint(hint)
 	}
 	for field, used := range map[string]bool{
 		"/isolation/readonly_paths": len(i.ReadonlyPaths) > 0,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -33,7 +34,8 @@ type Supervisor struct {
 	state     layout.State
 	shim      string
 	retention history.Limits
-	daemon    *daemon // nil: nobody stays to mind executions
+	daemon    *daemon    // nil: nobody stays to mind executions
+	large     sync.Mutex // held while a large result is collected
 }
 
 // Streams are the caller's ends. A nil Stdout or Stderr is not streamed live

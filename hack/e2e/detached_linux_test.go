@@ -314,6 +314,16 @@ func TestOthersSeeNothing(t *testing.T) {
 	req.Isolation.WritablePaths = []string{"/tmp"}
 	_, err = owner.Start(h.ctx, &api.StartRequest{Request: req.Encode()})
 	wantCode(t, err, fault.PathRefused)
+	for want, change := range map[fault.Code]func(*spec.Request){
+		fault.NotAuthorised: func(r *spec.Request) { r.Isolation.Network = true },
+		fault.OutOfRange:    func(r *spec.Request) { r.Resources.MaxOutputBytes = 1 << 30 },
+	} {
+		req := spec.Default()
+		req.Command = []string{"true"}
+		change(req)
+		_, err = owner.Start(h.ctx, &api.StartRequest{Request: req.Encode()})
+		wantCode(t, err, want)
+	}
 	if err := root.Remove(h.ctx, id, true); err != nil {
 		t.Error(err)
 	}

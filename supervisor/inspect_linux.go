@@ -1,0 +1,126 @@
+package supervisor
+
+import (
+	"context"
+
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/history"
+)
+
+// Inspect implements api.Supervisor.
+func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
+	e, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	d := &api.Details{Summary: e.summary}
+	if d.Request, err = c.s.request(e); err != nil {
+		return nil, err
+	}
+	if !e.summary.Live() {
+		d.Response, err = c.s.response(e)
+		return d, err
+	}
+	d.Response = &spec.Response{ExecutionID: id, Status: spec.StatusRunning, Timestamps: spec.Timestamps{Created: e.summary.Created}}
+	if !e.summary.Started.IsZero() {
+		d.Response.Timestamps.Started = &e.summary.Started
+	}
+	if e.summary.Status != api.StatusRunning {
+		return d, nil
+	}
+	// What its shim does not tell stays null.
+	_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+		if state, err := shim.State(ctx, &shimv1.StateRequest{}); err == nil {
+			d.Pid = int(state.Pid)
+		}
+		stats, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+		if err == nil {
+			d.Response.Metrics = metricsFrom(stats)
+		}
+		return err
+	})
+	return d, nil
+}
+
+// request is the resolved request of an execution; nil when it is not kept.
+func (s *Supervisor) request(e *entry) (*spec.Request, error) {
+	var data []byte
+	if e.dir != "" {
+		data, _ = requestOf(e.dir) // a damaged one is told when the execution is collected
+	} else {
+		err := s.history(func(h *history.Store) error {
+			r, err := h.Get(e.summary.ID)
+			if err == nil {
+				data = r.Request
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(data) == 0 {
+		return nil, nil
+	}
+	return spec.DecodeResolved(data)
+}
+
+func metricsFrom(r *shimv1.StatsResponse) spec.Metrics {
+	if got, err := spec.DecodeResponse(r.Metrics); err == nil {
+		return got.Metrics
+	}
+	return spec.Metrics{}
+}
+
+// Stats implements api.Supervisor.
+func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
+	all := len(ids) == 0
+	if len(ids) > pageMax {
+		return nil, fault.New(fault.OutOfRange, "", "more than 1000 executions").WithField("/execution_ids")
+	}
+	if all {
+		live, err := c.living(&api.Filter{})
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range live {
+			ids = append(ids, e.ID)
+		}
+	}
+	stats := make([]api.Stats, 0, len(ids))
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return nil, fault.Wrap(fault.Cancelled, "stats", err)
+		}
+		e, err := c.find(id)
+		if err != nil {
+			if all {
+				continue // it left meanwhile
+			}
+			return nil, err
+		}
+		if !e.summary.Live() {
+			if all {
+				continue
+			}
+			return nil, fault.New(fault.InvalidValue, "", "the execution has ended").WithField("/execution_id").
+				WithHint("inspect shows what was measured.")
+		}
+		one := api.Stats{ID: id, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
+		if e.summary.Status == api.StatusRunning {
+			// One that just ends has nothing to tell.
+			_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+				r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+				if err == nil {
+					*one.Metrics = metricsFrom(r)
+				}
+				return err
+			})
+		}
+		stats = append(stats, one)
+	}
+	return stats, nil
+}
