@@ -44,8 +44,9 @@ type Response struct {
 	// command never ran.
 	ExitCode *int `json:"exit_code"`
 	Signal   *int `json:"signal"`
-	// Stdout and Stderr are what was kept. With their encoding "base64" they
-	// are base64 because the bytes are not UTF-8.
+	// Stdout and Stderr are what was kept; nil when the command never ran, or
+	// when the history has dropped them, of which Warnings tell. With their
+	// encoding "base64" they are base64 because the bytes are not UTF-8.
 	Stdout         *string `json:"stdout,omitempty"`
 	StdoutEncoding string  `json:"stdout_encoding,omitempty"`
 	Stderr         *string `json:"stderr,omitempty"`
@@ -56,7 +57,8 @@ type Response struct {
 	Enforcement *Enforcement `json:"enforcement,omitempty"`
 	Denials     []Denial     `json:"denials,omitempty"`
 	Timestamps  Timestamps   `json:"timestamps"`
-	// Warnings name defaults that this host could not enforce.
+	// Warnings name defaults that this host could not enforce, and tell that
+	// output is no longer kept.
 	Warnings []string `json:"warnings,omitempty"`
 	Error    *Error   `json:"error,omitempty"`
 }

@@ -14,11 +14,11 @@ var responseObject = object{title: "ExecutionResponse", fields: []field{
 	{name: "signal", at: func(o any) any { return &o.(*Response).Signal }, min: 1, max: 64,
 		doc: "Signal that ended the command. Null when it exited or never ran."},
 	{name: "stdout", at: func(o any) any { return &o.(*Response).Stdout }, omit: true,
-		doc: "What was kept of standard output. Present whenever the command ran."},
+		doc: "What was kept of standard output. Present whenever the command ran, until it is no longer kept, of which a warning tells."},
 	{name: "stdout_encoding", at: func(o any) any { return &o.(*Response).StdoutEncoding }, omit: true, enum: []string{encodingBase64},
 		doc: "Present when stdout is base64, because the bytes are not UTF-8."},
 	{name: "stderr", at: func(o any) any { return &o.(*Response).Stderr }, omit: true,
-		doc: "What was kept of standard error. Present whenever the command ran."},
+		doc: "What was kept of standard error. Present whenever the command ran, until it is no longer kept, of which a warning tells."},
 	{name: "stderr_encoding", at: func(o any) any { return &o.(*Response).StderrEncoding }, omit: true, enum: []string{encodingBase64},
 		doc: "Present when stderr is base64, because the bytes are not UTF-8."},
 	{name: "output", at: func(o any) any { return &o.(*Response).Output }, omit: true, object: &outputObject,
@@ -32,7 +32,7 @@ var responseObject = object{title: "ExecutionResponse", fields: []field{
 	{name: "timestamps", at: func(o any) any { return &o.(*Response).Timestamps }, required: true, object: &timestampsObject,
 		doc: "RFC 3339, UTC, nanoseconds."},
 	{name: "warnings", at: func(o any) any { return &o.(*Response).Warnings }, omit: true,
-		doc: "Defaults that this host could not enforce."},
+		doc: "Defaults that this host could not enforce, and what is no longer kept."},
 	{name: "error", at: func(o any) any { return &o.(*Response).Error }, omit: true, object: &errorObject,
 		doc: "Present when status is not success."},
 }}
@@ -52,7 +52,7 @@ var outputObject = object{title: "output", fields: []field{
 
 var streamObject = object{title: "output.STREAM", fields: []field{
 	{name: "bytes_total", at: func(o any) any { return &o.(*StreamCount).BytesTotal }, required: true, doc: "Bytes that the command wrote."},
-	{name: "bytes_kept", at: func(o any) any { return &o.(*StreamCount).BytesKept }, required: true, doc: "Bytes that the response holds, before base64."},
+	{name: "bytes_kept", at: func(o any) any { return &o.(*StreamCount).BytesKept }, required: true, doc: "Bytes that were kept, before base64, also when stdout and stderr no longer are."},
 	{name: "truncated", at: func(o any) any { return &o.(*StreamCount).Truncated }, required: true, doc: "True when some were not kept."},
 }}
 

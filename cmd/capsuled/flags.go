@@ -26,6 +26,7 @@ const (
 	standardQueued  = 256
 	standardCount   = 10_000
 	standardBytes   = 1 << 30
+	standardOutput  = 512 << 20
 	standardAge     = 30 * 24 * time.Hour
 	standardSweep   = 10 * time.Second
 	shortestSweep   = 100 * time.Millisecond
@@ -58,7 +59,7 @@ type options struct {
 func parse(args []string, stderr io.Writer) (options, error) {
 	o := options{format: "text", interval: standardSweep, gid: noGroup, hostBudget: true,
 		admission: admission.Limits{MaxQueued: standardQueued},
-		history:   history.Limits{Age: standardAge, Count: standardCount, Bytes: standardBytes}}
+		history:   history.Limits{Age: standardAge, Count: standardCount, Bytes: standardBytes, OutputBytes: standardOutput}}
 	f := flag.NewFlagSet("capsuled", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // the flag package would follow every error with all of the help
 	o.define(f)
@@ -102,6 +103,7 @@ func (o *options) define(f *flag.FlagSet) {
 	f.Func("history-age", "keep ended executions for this `TIME`: 12h, 30d, 0: any (default 30d)", age(&o.history.Age))
 	f.Func("history-count", "keep at most `N` ended executions, 0: any number (default 10000)", number(&o.history.Count))
 	f.Func("history-bytes", "keep at most `BYTES` of ended executions, 0: any (default 1GiB)", size(&o.history.Bytes))
+	f.Func("history-output-bytes", "keep at most `BYTES` of their output, dropping the oldest first, 0: any (default 512MiB)", size(&o.history.OutputBytes))
 	f.Func("group", "let the group `NAME` (or number) use the socket, which then has mode 0660 instead of 0600", o.setGroup)
 	f.Func("metrics", "serve Prometheus metrics at `ADDRESS`, unix:PATH or a loopback HOST:PORT (default none)", o.setMetrics)
 	f.StringVar(&o.audit, "audit-log", "", "append one JSON line for each admission decision and each end to `PATH` (default none)")

@@ -19,7 +19,7 @@ func TestParse(t *testing.T) {
 	t.Setenv(variableAddress, "")
 	standard := options{address: "/s/capsuled.sock", state: "/s", format: "text", interval: 10 * time.Second, gid: noGroup, hostBudget: true,
 		admission: admission.Limits{MaxQueued: 256, MemoryBudget: hostBudget()},
-		history:   history.Limits{Age: 30 * 24 * time.Hour, Count: 10_000, Bytes: 1 << 30}}
+		history:   history.Limits{Age: 30 * 24 * time.Hour, Count: 10_000, Bytes: 1 << 30, OutputBytes: 512 << 20}}
 	for _, c := range []struct {
 		args string
 		want func(*options)
@@ -30,9 +30,10 @@ func TestParse(t *testing.T) {
 		{"--state /s --max-concurrent 7 --max-queued 0", func(o *options) { o.admission.MaxConcurrent, o.admission.MaxQueued = 7, 0 }},
 		{"--state /s --memory-budget 1.5GiB", func(o *options) { o.admission.MemoryBudget, o.hostBudget = 3<<29, false }},
 		{"--state /s --memory-budget 0", func(o *options) { o.admission.MemoryBudget, o.hostBudget = 0, false }},
-		{"--state /s --history-age 7d --history-count 0 --history-bytes 5M", func(o *options) {
+		{"--state /s --history-age 7d --history-count 0 --history-bytes 5M --history-output-bytes 0", func(o *options) {
 			o.history = history.Limits{Age: 7 * 24 * time.Hour, Bytes: 5 << 20}
 		}},
+		{"--state /s --history-output-bytes 3M", func(o *options) { o.history.OutputBytes = 3 << 20 }},
 		{"--state /s --history-age 90m", func(o *options) { o.history.Age = 90 * time.Minute }},
 		{"--state /s --metrics unix:/x/y", func(o *options) { o.metrics = "unix:/x/y" }},
 		{"--state /s --metrics [::1]:0", func(o *options) { o.metrics = "[::1]:0" }},
@@ -81,6 +82,7 @@ func TestBadFlagsNameTheFlagAndTheRemedy(t *testing.T) {
 		"--history-age xd":            {"-history-age", "30d"},
 		"--history-count 99999999999": {"-history-count", "0 to"},
 		"--history-bytes 1e3":         {"-history-bytes", "KiB"},
+		"--history-output-bytes -1":   {"-history-output-bytes", "KiB"},
 		"--group no-such-group-here":  {"-group", "groupadd"},
 		"--state /s --group root":     {"--group", "--address"},
 		"--metrics 0.0.0.0:9464":      {"-metrics", "127.0.0.1"},
@@ -112,7 +114,7 @@ func TestHelpTellsEveryFlag(t *testing.T) {
 		t.Errorf("help: %v", err)
 	}
 	for _, name := range []string{"address", "state", "log-format", "log-level", "max-concurrent", "max-queued", "memory-budget", "history-age",
-		"history-count", "history-bytes", "group", "metrics", "audit-log", "drain", "version", "sweep-interval"} {
+		"history-count", "history-bytes", "history-output-bytes", "group", "metrics", "audit-log", "drain", "version", "sweep-interval"} {
 		if !strings.Contains(said.String(), "  --"+name+" ") {
 			t.Errorf("the help has no --%s", name)
 		}
