@@ -70,7 +70,6 @@ type run struct {
 	first    string    // the beginning of that response
 	outcome  string    // for the table
 	status   string    // as List is to show it
-	removed  bool
 }
 
 func (r *run) markShim(n int) {
@@ -89,13 +88,6 @@ func (r *run) markOrphaned() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.orphaned = time.Now()
-}
-
-// ended tells whether there is a verdict.
-func (r *run) ended() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.verdict != ""
 }
 
 // Outcomes for the table, besides the deviations.
