@@ -36,6 +36,8 @@ type fakeSupervisor struct {
 type fakeRecord struct {
 	api.Details
 	out, errs string
+	// dropped: out and errs are no longer kept.
+	dropped bool
 	// ended is closed when the execution has ended.
 	ended chan struct{}
 	once  sync.Once
@@ -166,13 +168,17 @@ func (f *fakeSupervisor) Attach(ctx context.Context, id string, o *api.AttachOpt
 		data, _ := io.ReadAll(o.Stdin)
 		f.stdin.Write(data)
 	}
-	give := func(w io.Writer, text string, from int64) {
-		if w != nil && from < int64(len(text)) {
+	give := func(w io.Writer, text, stream string, from int64) {
+		switch {
+		case w == nil || from >= int64(len(text)):
+		case r.dropped:
+			o.Missed(stream, int64(len(text))-from)
+		default:
 			_, _ = io.WriteString(w, text[from:])
 		}
 	}
-	give(o.Stdout, r.out, o.StdoutOffset)
-	give(o.Stderr, r.errs, o.StderrOffset)
+	give(o.Stdout, r.out, "stdout", o.StdoutOffset)
+	give(o.Stderr, r.errs, "stderr", o.StderrOffset)
 	if o.NoFollow {
 		return nil
 	}

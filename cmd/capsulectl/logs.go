@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -83,6 +84,10 @@ type viewer struct {
 	*session
 	id        string
 	out, errs *position
+	// missed is how much of the positions was missed.
+	missed atomic.Int64
+	// gone: there was output, and none of it is kept any more.
+	gone bool
 }
 
 // show prints the tail that is asked for, and what follows.
@@ -123,7 +128,7 @@ func (v *viewer) divert(out, errs io.Writer) {
 // read passes on what is kept after the present positions, and with follow what
 // comes after it.
 func (v *viewer) read(ctx context.Context, follow bool) error {
-	return v.link.persist(ctx, func(s api.Supervisor) error {
+	err := v.link.persist(ctx, func(s api.Supervisor) error {
 		return s.Attach(ctx, v.id, &api.AttachOptions{
 			Stdout: v.out.writer(), Stderr: v.errs.writer(), StdoutOffset: v.out.n.Load(), StderrOffset: v.errs.n.Load(),
 			NoFollow: !follow,
@@ -133,10 +138,30 @@ func (v *viewer) read(ctx context.Context, follow bool) error {
 					p = v.errs
 				}
 				p.n.Add(n)
+				v.missed.Add(n)
 				_ = v.diagnose([]string{missedNote(stream, n)})
 			},
 		})
 	})
+	if err == nil && !v.gone {
+		v.explain(ctx)
+	}
+	return err
+}
+
+// explain tells when nothing came because the history has dropped the output.
+func (v *viewer) explain(ctx context.Context) {
+	missed := v.missed.Load()
+	if missed == 0 || v.out.n.Load()+v.errs.n.Load() != missed {
+		return
+	}
+	// Without an answer the notes of what was missed have to do.
+	d, err := v.link.current().Inspect(ctx, v.id)
+	if err != nil || d.Response == nil || d.Response.Output == nil || d.Response.Stdout != nil || d.Response.Stderr != nil {
+		return
+	}
+	v.gone = true
+	_ = v.diagnose([]string{"note: the output is no longer kept; capsuled --history-output-bytes keeps more"})
 }
 
 // document prints all of it as one object.
@@ -151,7 +176,9 @@ func (v *viewer) document(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	var r spec.Response
-	r.SetOutput(out.data, errs.data)
+	if !v.gone {
+		r.SetOutput(out.data, errs.data)
+	}
 	doc := struct {
 		ID             string  `json:"execution_id"`
 		Stdout         *string `json:"stdout,omitempty"`
