@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -123,8 +124,17 @@ func stdoutOf(t *testing.T, r *spec.Response) string {
 // shimOf waits until the shim of an execution runs its command, and returns its pid.
 func (h *house) shimOf(id string) int {
 	h.Helper()
-	for path := filepath.Join(h.state, "executions", id, "shim.json"); h.ctx.Err() == nil; time.Sleep(time.Millisecond) {
-		if text, err := os.ReadFile(path); err == nil {
+	dir := filepath.Join(h.state, "executions", id)
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, dir, unix.IN_MOVED_TO); err != nil {
+		h.Fatal(err)
+	}
+	for {
+		if text, err := os.ReadFile(dir + "/shim.json"); err == nil {
 			_, rest, _ := strings.Cut(string(text), `"pid":`)
 			pid, err := strconv.Atoi(rest[:strings.IndexByte(rest, ',')])
 			if err != nil {
@@ -132,9 +142,17 @@ func (h *house) shimOf(id string) int {
 			}
 			return pid
 		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}}, int(patient(10*time.Second).Milliseconds()))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			h.Fatalf("no shim.json: %v", err)
+		}
+		if _, err := unix.Read(watch, make([]byte, 4096)); err != nil {
+			h.Fatal(err)
+		}
 	}
-	h.Fatal("no shim.json")
-	return 0
 }
 
 func wantCode(t *testing.T, err error, want fault.Code) {

@@ -27,7 +27,8 @@ type fake struct {
 	events   func(ctx context.Context, f func(api.Event) error) error
 	attached sync.WaitGroup // calls of attach that have not returned
 	page     []api.Summary
-	instant  bool // executions end at once
+	instant  bool        // executions end at once
+	waiting  chan string // gets the id of every Wait; nil: nobody asks
 }
 
 type fakeRun struct {
@@ -120,6 +121,9 @@ func (v *view) Wait(ctx context.Context, id string) (*spec.Response, error) {
 	r, err := v.find(id)
 	if err != nil {
 		return nil, err
+	}
+	if v.waiting != nil {
+		v.waiting <- id
 	}
 	select {
 	case <-r.done:

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -9,6 +10,9 @@ import (
 // TestPythonExample runs the example of docs/protocol.md.
 func TestPythonExample(t *testing.T) {
 	python, err := exec.LookPath("python3")
+	if err != nil && os.Getenv("CAPSULE_TEST_STRICT") == "1" {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip("needs python3")
 	}

@@ -119,14 +119,10 @@ func TestStartWaitKill(t *testing.T) {
 
 func TestRun(t *testing.T) {
 	f := newFake()
+	f.waiting = make(chan string, 1)
 	address, _ := serve(t, f, nil)
 	c := dial(t, address)
-	go func() {
-		for f.last("Wait") == nil {
-			time.Sleep(time.Millisecond)
-		}
-		f.end("0a")
-	}()
+	go func() { f.end(<-f.waiting) }()
 	r, err := c.Run(within(t), &api.StartRequest{Request: []byte(request), ID: "0a"})
 	if err != nil || r.ExecutionID != "0a" {
 		t.Errorf("%+v %v", r, err)
