@@ -186,7 +186,13 @@ func (m *minder) follow(ctx context.Context) bool {
 	failpoint.Here("supervisor.answered")
 	data := answer.Response
 	if len(data) == 0 {
-		data, _ = os.ReadFile(m.dir.Result()) // what cannot be read is told as damaged
+		if data, err = os.ReadFile(m.dir.Result()); err != nil {
+			// For want of descriptors, say. A verdict now would not be the one that
+			// is collected later.
+			m.s.daemon.log.Warn("read result", "execution_id", m.rec.ExecutionID, "error", err)
+			_ = c.Close() // the shim need not wait
+			return false
+		}
 	}
 	m.finish(decodeResult(m.rec.ExecutionID, m.rec.Created, data))
 	failpoint.Here("supervisor.finished")
