@@ -90,14 +90,28 @@ func (s *Supervisor) Close() error {
 	if d == nil {
 		return nil
 	}
-	s.emit(api.EventStopping, "", nil)
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
-	d.stop()
-	d.minding.Wait()
+	s.Leave()
 	d.events.Close()
 	return d.past.Close()
+}
+
+// Leave stops following executions, which go on. When it returns nothing more
+// happens: who reads the events then has all of this process's.
+func (s *Supervisor) Leave() {
+	d := s.daemon
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	again := d.closed
+	d.closed = true
+	d.mu.Unlock()
+	if again {
+		return
+	}
+	s.emit(api.EventStopping, "", nil)
+	d.stop()
+	d.minding.Wait()
 }
 
 // emit tells followers and the log of an event.

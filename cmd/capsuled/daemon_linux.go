@@ -229,6 +229,9 @@ func (d *daemon) close() error {
 		}
 	}
 	d.work.Wait()
+	if d.sup != nil {
+		d.sup.Leave() // a result that was given has its event after this
+	}
 	if d.follower != nil {
 		d.follower.finish()
 	}

@@ -38,6 +38,18 @@ func (h *house) feed(c *client.Client, id, stdin string) {
 	}
 }
 
+// over tells whether an execution has its result and its shim, which holds the
+// lock of the directory, is gone.
+func (h *house) over(id string) bool {
+	dir, err := os.Open(filepath.Join(h.state, "executions", id))
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	free := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+	return free && exists(filepath.Join(dir.Name(), "result.json"))
+}
+
 func TestKilledDaemonLosesNothing(t *testing.T) {
 	h := newHouse(t)
 	audit := filepath.Join(h.dir, "audit")
@@ -53,7 +65,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	if code := first.exit(); code != -1 {
 		t.Errorf("exit code %d", code)
 	}
-	h.eventually("it ends with nobody watching", func() bool { return exists(filepath.Join(h.state, "executions", ends, "result.json")) })
+	h.eventually("it ends with nobody watching", func() bool { return h.over(ends) })
 	second := h.up("--audit-log", audit)
 	h.eventually("recovery is told", func() bool {
 		return strings.Contains(second.said.String(), "live=1 queued=0 collected=1 lost=0")
