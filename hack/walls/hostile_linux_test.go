@@ -182,7 +182,7 @@ func TestRacedBind(t *testing.T) {
 		go func() {
 			n := 0
 			for !stop.Load() {
-				if unix.Renameat2(cwd, dir+"/a", cwd, dir+"/b", unix.RENAME_EXCHANGE) == nil {
+				if unix.Renameat2(unix.AT_FDCWD, dir+"/a", unix.AT_FDCWD, dir+"/b", unix.RENAME_EXCHANGE) == nil {
 					n++
 				}
 				// Without a pause nobody's path look-up ends but by chance.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/capsule-run/capsule/hack/walls/attack"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -103,7 +104,7 @@ func reachForInit(t *testing.T, b box) string {
 	}).compile(t, "init-race")
 	run, err := b.launch(t, p)
 	must(t, err)
-	got, attempts, since := "", 0, monotonic()
+	got, attempts, since := "", 0, attack.Monotonic()
 	lines := bufio.NewScanner(run.out)
 	for bytes > 0 && lines.Scan() {
 		at, err := strconv.ParseInt(lines.Text(), 10, 64)
@@ -117,7 +118,7 @@ func reachForInit(t *testing.T, b box) string {
 		if attempts == 10 {
 			_, err := w.Write([]byte{0})
 			must(t, err)
-			attempts, since = 0, monotonic()
+			attempts, since = 0, attack.Monotonic()
 			bytes--
 		}
 	}

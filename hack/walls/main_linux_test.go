@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/capsule-run/capsule/hack/walls/attack"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/spec"
 )
@@ -21,29 +22,10 @@ const attackerPath = "/attacker"
 // TestMain is also the attacker: "attack NAME..." runs those attacks and
 // prints one line for each.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "attack" {
-		attack(os.Args[2:])
-		os.Exit(0)
-	}
+	attack.Main()
 	code := m.Run()
 	_ = os.RemoveAll(scratchDir()) // in /tmp; nothing else is left to tell
 	os.Exit(code)
-}
-
-// attack runs the named attacks in order. NAME:ARGUMENT hands one over.
-func attack(names []string) {
-	for _, name := range names {
-		key, argument, _ := strings.Cut(name, ":")
-		run, ok := attacks[key]
-		if !ok {
-			fmt.Printf("%s unknown\n", name)
-			continue
-		}
-		if key == "init-files" || strings.HasSuffix(key, "-init") && key != "become-init" {
-			settle()
-		}
-		fmt.Printf("%s %s\n", name, strings.ReplaceAll(run(argument), "\n", "|"))
-	}
 }
 
 // scratchDir is the directory of this process for what its tests share.

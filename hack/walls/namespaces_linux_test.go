@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/hack/walls/attack"
 	"github.com/capsule-run/capsule/runtime/plan"
 )
 
@@ -38,7 +39,7 @@ func TestNamespaces(t *testing.T) {
 	inside := func(b box) []string { return strings.Fields(b.attack(t, "namespaces")["namespaces"]) }
 	own := map[string]string{}
 	var names []string
-	for _, name := range namespaceNames {
+	for _, name := range attack.NamespaceNames {
 		if target, err := os.Readlink("/proc/self/ns/" + name); err == nil {
 			own[name] = target
 			names = append(names, name)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/capsule-run/capsule/hack/walls/attack"
 )
 
 // outcome is what a system call gives: behind all walls, without the filter,
@@ -13,7 +15,7 @@ import (
 // asserted, because configurations of the kernel decide it.
 type outcome struct{ full, unfiltered, capable string }
 
-// outcomes has every attack of calls.
+// outcomes has every attack of attack.Calls.
 var outcomes = map[string]outcome{
 	// Mounts and roots: the filter first, then the capabilities.
 	"mount":         {"EPERM", "EPERM", "ok"},
@@ -139,7 +141,7 @@ func outcomeOf(name string) outcome {
 // TestSystemCalls makes every call behind all walls and without the filter.
 func TestSystemCalls(t *testing.T) {
 	full, unfiltered := map[string]string{}, map[string]string{}
-	for name := range calls {
+	for name := range attack.Calls {
 		o := outcomeOf(name)
 		if o.full == "" {
 			t.Errorf("%s: nothing is expected of it", name)

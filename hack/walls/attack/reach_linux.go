@@ -1,4 +1,4 @@
-package walls
+package attack
 
 import (
 	"fmt"
@@ -40,7 +40,7 @@ var (
 // settle waits until process 1 has dropped its capabilities, which protect it
 // as long as it has them: what is to be seen is how it is afterwards.
 func settle() {
-	for end := monotonic() + 10e9; monotonic() < end; {
+	for end := Monotonic() + 10e9; Monotonic() < end; {
 		status, err := os.ReadFile("/proc/1/status")
 		if err != nil || strings.Contains(string(status), "CapPrm:\t0000000000000000\n") {
 			return
@@ -94,16 +94,16 @@ func initRace(string) string {
 				return "opened " + name
 			}
 		}
-		fmt.Println(monotonic())
+		fmt.Println(Monotonic())
 		if n, _ := unix.Poll(poll, 2); n > 0 && poll[0].Revents&unix.POLLHUP != 0 {
 			return "never"
 		}
 	}
 }
 
-// monotonic is CLOCK_MONOTONIC in nanoseconds: the same inside and outside, as
+// Monotonic is CLOCK_MONOTONIC in nanoseconds: the same inside and outside, as
 // long as the time namespace has no offset.
-func monotonic() int64 {
+func Monotonic() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
 	return ts.Nano()

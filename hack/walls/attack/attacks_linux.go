@@ -1,4 +1,4 @@
-package walls
+package attack
 
 import (
 	"fmt"
@@ -10,6 +10,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Main runs the attacks that the command line names, when it is the attacker's
+// ("attack NAME..."), and ends the process; otherwise it does nothing. A test
+// binary calls it first, so that it can be its own attacker.
+func Main() {
+	if len(os.Args) > 2 && os.Args[1] == "attack" {
+		run(os.Args[2:])
+		os.Exit(0)
+	}
+}
+
+// run runs the named attacks in order and prints a line for each.
+// NAME:ARGUMENT hands an argument over.
+func run(names []string) {
+	for _, name := range names {
+		key, argument, _ := strings.Cut(name, ":")
+		one, ok := attacks[key]
+		if !ok {
+			fmt.Printf("%s unknown\n", name)
+			continue
+		}
+		if key == "init-files" || strings.HasSuffix(key, "-init") && key != "become-init" {
+			settle()
+		}
+		fmt.Printf("%s %s\n", name, strings.ReplaceAll(one(argument), "\n", "|"))
+	}
+}
+
 // attacks are what the attacker can do, by name. Each runs inside and says in
 // one line what came of it.
 var attacks = func() map[string]func(string) string {
@@ -20,10 +47,10 @@ var attacks = func() map[string]func(string) string {
 		"tcp": tcp, "abstract": abstract, "sysv": sysv, "mqueue": mqueue, "hostname": hostname, "exists": exists,
 		"create": create, "open": open, "read": read, "exec": execute, "limits": limits, "wait": wait,
 	}
-	for name, c := range calls {
+	for name, c := range Calls {
 		all[name] = func(string) string { return forked(c...) }
 	}
-	for _, more := range []map[string][]call{setuid, others, legacy} {
+	for _, more := range []map[string][]call{Setuid, Harmless, Legacy} {
 		for name, c := range more {
 			all[name] = func(string) string { return forked(c...) }
 		}
@@ -103,11 +130,12 @@ func session(string) string {
 
 func tty(string) string { return open("/dev/tty") }
 
-var namespaceNames = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
+// NamespaceNames are the entries of /proc/PID/ns that a sandbox has of its own.
+var NamespaceNames = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 
 func namespaces(string) string {
 	var out []string
-	for _, name := range namespaceNames {
+	for _, name := range NamespaceNames {
 		if target, err := os.Readlink("/proc/self/ns/" + name); err == nil {
 			out = append(out, target)
 		}

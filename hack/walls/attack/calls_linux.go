@@ -1,4 +1,4 @@
-package walls
+package attack
 
 import (
 	"encoding/binary"
@@ -47,8 +47,8 @@ func terminal(request uint64) []call {
 	}
 }
 
-// calls are the attacks that are system calls and nothing else.
-var calls = map[string][]call{
+// Calls are the attacks that are system calls and nothing else.
+var Calls = map[string][]call{
 	"mount":          {{unix.SYS_MOUNT, []any{"none", "/tmp", "tmpfs", 0, 0}}},
 	"bind":           {{unix.SYS_MOUNT, []any{"/usr", "/tmp", 0, unix.MS_BIND, 0}}},
 	"remount-rw":     {{unix.SYS_MOUNT, []any{0, "/", 0, unix.MS_REMOUNT | unix.MS_BIND, 0}}},
