@@ -9,6 +9,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/capsule-run/capsule/runtime/breach"
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
@@ -30,6 +31,9 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	}
 	e.clock.mark("bundle")
 	failpoint.Here("shim.create.translated")
+	if breach.Of("private_state") {
+		_ = os.Chmod(string(e.dir), 0o755) // what is tested is that this is seen
+	}
 	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
 		return fault.Wrap(fault.IO, "make bundle", err)
 	}
@@ -101,6 +105,9 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 		if facts.Host.SlotBase, t.slot, err = host.AllocateSlot(string(boot.StateDir)); err != nil {
 			return t, err
 		}
+		if breach.Of("id_slots") {
+			facts.Host.SlotBase = 0x70000000
+		}
 	}
 	if t.config, t.skeleton, err = bundle.BuildParts(req, facts.Host); err != nil {
 		return t, err
@@ -148,8 +155,13 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
 
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
-	return plan.Compile(t.config, plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: host.Kinds(t.config), Tasks: tasks,
+	breachConfig(t.config)
+	p, err := plan.Compile(t.config, plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: host.Kinds(t.config), Tasks: tasks,
 		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit})
+	if err == nil {
+		breachPlan(p)
+	}
+	return p, err
 }
 
 // writeBundle writes config.json beside the launch: encoding it takes as long

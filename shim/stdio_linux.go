@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/breach"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -24,6 +25,9 @@ func (e *execution) openStdio(t *translation, streamStdin bool) error {
 		return err
 	}
 	limit, policy := e.req.Resources.MaxOutputBytes, e.req.Resources.OutputPolicy
+	if breach.Of("output_limit") {
+		limit = spec.Default().Resources.MaxOutputBytes
+	}
 	for i, name := range []string{"stdout", "stderr"} {
 		r, w, err := output.Pipe()
 		if err != nil {

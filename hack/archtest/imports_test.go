@@ -67,6 +67,7 @@ var importRules = []struct {
 }{
 	{"spec/fault", nil, "the table of codes stands alone"},
 	{"spec", []string{"spec/fault"}, "the contract knows nothing of kernels or processes"},
+	{"runtime/breach", nil, "a name and a build tag"},
 	{"runtime", []string{"spec/fault"}, "what touches the kernel knows OCI and faults, not requests"},
 	{"shim", []string{"spec", "runtime"}, "the shim serves any supervisor"},
 	{"supervisor", []string{"spec", "shim/shimapi", "shim/layout"}, "the supervisor knows a shim by its protocol and its directory only"},

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/breach"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -209,6 +210,9 @@ func openSource(s *plan.Source) (fd int, err error) {
 		return fault.Wrap(fault.Filesystem, op, err).WithPath(s.Path).WithField(s.Field)
 	}
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
+	if breach.Of("source_links") {
+		how.Resolve = 0
+	}
 	path, err := unix.Openat2(unix.AT_FDCWD, s.Path, &how)
 	if err != nil {
 		return -1, wrap("openat2", err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/capsule-run/capsule/runtime/breach"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/spec/fault"
 	"golang.org/x/sys/unix"
@@ -32,7 +33,11 @@ func (p *prober) resolve(field, path string) (source, *fault.Fault) {
 	if r := p.policy.check(path); r != "" {
 		return source{}, refuse(fault.PathRefused, string(r))
 	}
-	fd, err := openPath(path, unix.RESOLVE_NO_MAGICLINKS)
+	how := uint64(unix.RESOLVE_NO_MAGICLINKS)
+	if breach.Of("source_magic_links") {
+		how = 0
+	}
+	fd, err := openPath(path, how)
 	if err != nil {
 		return source{}, openFault(err).WithField(field).WithPath(path)
 	}
@@ -49,12 +54,12 @@ func (p *prober) examine(s *source, refuse func(fault.Code, string) *fault.Fault
 	if err := unix.Fstat(s.fd, &s.stat); err != nil {
 		return refuse(fault.InvalidPath, "cannot be examined: "+err.Error())
 	}
-	switch s.stat.Mode & unix.S_IFMT {
-	case unix.S_IFDIR, unix.S_IFREG:
-	case unix.S_IFSOCK:
+	switch kind := s.stat.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR, kind == unix.S_IFREG, breach.Of("source_kinds"):
+	case kind == unix.S_IFSOCK:
 		// Whoever listens there trusts its callers to be the host's.
 		return refuse(fault.PathRefused, "is a socket")
-	case unix.S_IFIFO:
+	case kind == unix.S_IFIFO:
 		return refuse(fault.PathRefused, "is a FIFO")
 	default:
 		return refuse(fault.PathRefused, "is a device")
@@ -66,7 +71,7 @@ func (p *prober) examine(s *source, refuse func(fault.Code, string) *fault.Fault
 	if r := p.policy.check(s.path); r != "" {
 		return refuse(fault.PathRefused, "leads to "+s.path+", which "+string(r))
 	}
-	if name := kernelFilesystem(s.fd); name != "" {
+	if name := kernelFilesystem(s.fd); name != "" && !breach.Of("source_filesystems") {
 		return refuse(fault.PathRefused, "lies on the kernel's "+name)
 	}
 	if !utf8.ValidString(s.path) {
