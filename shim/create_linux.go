@@ -94,6 +94,11 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 		return t, err
 	}
 	t.rootless, t.warnings, t.degraded = facts.Host.Rootless, facts.Warnings, facts.Degraded
+	strict, err := fitRlimits(req)
+	if err != nil {
+		return t, err
+	}
+	t.warnings = append(t.warnings, strict...)
 	if err := t.seccomp(boot, req.Isolation.Seccomp); err != nil {
 		return t, err
 	}
@@ -202,7 +207,7 @@ func lacking(h *cgroup.Host, limit string) *fault.Fault {
 func (e *execution) withoutCgroup(h *cgroup.Host) error {
 	var all fault.List
 	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota, spec.LimitCPUTime} {
-		if asked(e.req, limit) && !e.mayLack(limit) {
+		if e.req.Asked(limit) && !e.mayLack(limit) {
 			all = append(all, lacking(h, limit))
 		}
 	}
@@ -223,26 +228,7 @@ func (e *execution) mayLack(limit string) bool {
 			return true
 		}
 	}
-	return !asked(e.req, limit)
-}
-
-// asked tells whether the request differs from the default in a limit.
-func asked(req *spec.Request, limit string) bool {
-	d := spec.Default().Resources
-	r := req.Resources
-	switch limit {
-	case spec.LimitMemory:
-		return r.MemoryBytes != d.MemoryBytes
-	case spec.LimitPids:
-		return r.MaxPids != d.MaxPids
-	case spec.LimitCPUShares:
-		return r.CPUShares != d.CPUShares
-	case spec.LimitCPUQuota:
-		return r.CPUQuota != nil
-	case spec.LimitCPUTime:
-		return r.CPUTimeMS != nil
-	}
-	return true
+	return !e.req.Asked(limit)
 }
 
 func cgroupsPath(id string) string { return "/capsule/capsule-" + id }

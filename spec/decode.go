@@ -52,6 +52,9 @@ func DecodeOver(base *Request, data []byte) (*Request, error) {
 	if err := d.list.Err(); err != nil {
 		return nil, err
 	}
+	if !d.requires {
+		r.askNamed(d.named)
+	}
 	r.Complete()
 	return &r, nil
 }
@@ -86,6 +89,10 @@ type decoder struct {
 	// that validation does not complain about what stands there instead.
 	broken []string
 	fatal  *fault.Fault
+	// named are the keys of resources that the document has; requires: it has
+	// isolation.require, and so says itself what was asked for.
+	named    []string
+	requires bool
 }
 
 // err is what was found.
@@ -192,6 +199,7 @@ func (d *decoder) object(o *object, owner any) bool {
 			ok = d.skip()
 		default:
 			seen |= 1 << i
+			d.notice(o, key)
 			ok = d.value(&o.fields[i], o.fields[i].at(owner))
 		}
 		d.leave()
@@ -202,6 +210,16 @@ func (d *decoder) object(o *object, owner any) bool {
 	d.missing(o, seen)
 	_, ok := d.next()
 	return ok
+}
+
+// notice remembers what tells a limit that was asked for from a default.
+func (d *decoder) notice(o *object, key string) {
+	switch {
+	case o == &resourcesObject:
+		d.named = append(d.named, key)
+	case o == &isolationObject && key == "require":
+		d.requires = true
+	}
 }
 
 // missing reports the required keys below the top of the request that were

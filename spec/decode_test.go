@@ -52,7 +52,7 @@ func TestDefaults(t *testing.T) {
 		Isolation: spec.Isolation{
 			Backend: spec.BackendNamespace, ReadonlyPaths: []string{}, WritablePaths: []string{},
 			BindMounts: []spec.BindMount{}, WorkingDirectory: "/workspace", User: "1000:1000",
-			Hostname: "capsule", Seccomp: spec.Seccomp{Name: "default"}, AllowDegraded: []string{}, Init: true,
+			Hostname: "capsule", Seccomp: spec.Seccomp{Name: "default"}, AllowDegraded: []string{}, Require: []string{}, Init: true,
 		},
 	}
 	if have := decode(t, `{"command":["true"]}`); !reflect.DeepEqual(have, want) {
@@ -84,7 +84,7 @@ func TestEveryField(t *testing.T) {
 			},
 			WorkingDirectory: "/", Rootfs: ptr("/srv/root"), User: "0:65533", Hostname: "A-1.example",
 			Seccomp:       spec.Seccomp{Custom: json.RawMessage(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}`)},
-			AllowDegraded: []string{"time_namespace", "io", "rlimits"},
+			AllowDegraded: []string{"time_namespace", "io", "rlimits"}, Require: []string{"rlimit_as"},
 		},
 	}
 	have := decode(t, string(read(t, "testdata/full.json")))

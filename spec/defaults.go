@@ -1,5 +1,7 @@
 package spec
 
+import "slices"
+
 // Default gives a request with every default filled in and no command, which
 // therefore does not validate yet. The rlimits that depend on other fields are
 // left to Complete. The caller owns the result.
@@ -51,7 +53,8 @@ const (
 )
 
 // Complete fills in the rlimits that the request does not name: core 0,
-// nofile 1024, nproc max_pids + 1 and fsize disk_bytes + 64 KiB. Call it after
+// nofile 1024, nproc max_pids + 1 and fsize disk_bytes + 64 KiB, and takes out
+// of isolation.require what differs from its default anyway. Call it after
 // everything else is set; a second call changes nothing.
 //
 // Nproc is one more than max_pids because capsule's init counts among the
@@ -60,15 +63,16 @@ const (
 // and shows in the verdict; an EAGAIN out of the rlimit would show nowhere.
 func (r *Request) Complete() {
 	limits := make(map[string]Rlimit, len(r.Resources.Rlimits)+4)
-	set := func(name string, n uint64) { limits[name] = Rlimit{Soft: n, Hard: n} }
-	set("core", defaultCore)
-	set("nofile", defaultNofile)
-	set("nproc", uint64(max(r.Resources.MaxPids, 0))+1)
-	set("fsize", uint64(max(r.Resources.DiskBytes, 0))+fsizeSlack)
+	for _, name := range [...]string{"core", "nofile", "nproc", "fsize"} {
+		n, _ := r.defaultRlimit(name)
+		limits[name] = Rlimit{Soft: n, Hard: n}
+	}
 	for name, l := range r.Resources.Rlimits {
 		limits[name] = l
 	}
 	r.Resources.Rlimits = limits
+	// What the value tells need not be said twice.
+	r.Isolation.Require = slices.DeleteFunc(slices.Clone(r.Isolation.Require), r.special)
 }
 
 // fsizeSlack is what the default fsize exceeds disk_bytes by: a file that fills

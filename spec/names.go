@@ -43,6 +43,15 @@ var degradable = []string{
 	LimitDisk, LimitIO,
 }
 
+// requirable may stand in isolation.require: limits, and each rlimit by itself.
+var requirable = []string{
+	LimitMemory, LimitPids, LimitCPUShares, LimitCPUQuota, LimitCPUTime, LimitOutput, LimitTimeout,
+	LimitDisk, LimitIO, LimitRlimits,
+	"rlimit_as", "rlimit_core", "rlimit_cpu", "rlimit_data", "rlimit_fsize", "rlimit_locks", "rlimit_memlock",
+	"rlimit_msgqueue", "rlimit_nice", "rlimit_nofile", "rlimit_nproc", "rlimit_rss", "rlimit_rtprio",
+	"rlimit_rttime", "rlimit_sigpending", "rlimit_stack",
+}
+
 // walls is the number of names in degradable that are walls.
 const walls = 15
 

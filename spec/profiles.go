@@ -64,14 +64,18 @@ func (p Profile) Apply(r *Request) {
 	for _, n := range []struct {
 		from int64
 		to   *int64
+		ask  string
 	}{
-		{p.TimeoutMS, &r.TimeoutMS},
-		{p.MemoryBytes, &r.Resources.MemoryBytes},
-		{p.MaxOutputBytes, &r.Resources.MaxOutputBytes},
-		{p.MaxPids, &r.Resources.MaxPids},
+		{p.TimeoutMS, &r.TimeoutMS, ""},
+		{p.MemoryBytes, &r.Resources.MemoryBytes, LimitMemory},
+		{p.MaxOutputBytes, &r.Resources.MaxOutputBytes, ""},
+		{p.MaxPids, &r.Resources.MaxPids, LimitPids},
 	} {
 		if n.from != 0 {
 			*n.to = n.from
+			if n.ask != "" {
+				r.Ask(n.ask)
+			}
 		}
 	}
 	if p.Network {

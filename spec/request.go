@@ -114,6 +114,10 @@ type Isolation struct {
 	Seccomp Seccomp `json:"seccomp"`
 	// AllowDegraded lists walls and limits that may be missing.
 	AllowDegraded []string `json:"allow_degraded"`
+	// Require lists limits that must be enforced although they stand at their
+	// default; one that differs from it must be in any case. DecodeOver puts in
+	// what the document names, unless it has this key itself; see Ask.
+	Require []string `json:"require"`
 	// Init puts a reaping process 1 in front of the command. Default true.
 	Init bool `json:"init"`
 }

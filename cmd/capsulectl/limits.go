@@ -9,11 +9,13 @@ import (
 )
 
 func applyMemory(b *builder, v string) (err error) {
+	b.req.Ask(spec.LimitMemory)
 	b.req.Resources.MemoryBytes, err = spec.ParseBytes(v)
 	return err
 }
 
 func applyDisk(b *builder, v string) (err error) {
+	b.req.Ask(spec.LimitDisk)
 	b.req.Resources.DiskBytes, err = spec.ParseBytes(v)
 	return err
 }
@@ -44,10 +46,12 @@ func applyCPUTime(b *builder, v string) error {
 }
 
 func applyCPUShares(b *builder, v string) error {
+	b.req.Ask(spec.LimitCPUShares)
 	return parseCount(&b.req.Resources.CPUShares, v)
 }
 
 func applyMaxPids(b *builder, v string) error {
+	b.req.Ask(spec.LimitPids)
 	return parseCount(&b.req.Resources.MaxPids, v)
 }
 
@@ -80,6 +84,7 @@ func applyRlimit(b *builder, v string) error {
 		b.req.Resources.Rlimits = make(map[string]spec.Rlimit)
 	}
 	b.req.Resources.Rlimits[name] = limit
+	b.req.Ask(spec.RlimitPrefix + name)
 	return nil
 }
 

@@ -117,6 +117,13 @@ var resources = map[string]int64{
 	"RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }
 
+// Rlimit is the number of a limit by its OCI name, "RLIMIT_NOFILE"; not ok
+// when there is no such limit.
+func Rlimit(name string) (number int, ok bool) {
+	n, ok := resources[name]
+	return int(n), ok
+}
+
 func (c *compiler) rlimits() error {
 	list := append([]specs.POSIXRlimit(nil), c.spec.Process.Rlimits...)
 	sort.Slice(list, func(i, j int) bool { return list[i].Type < list[j].Type })
