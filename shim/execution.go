@@ -47,6 +47,8 @@ type execution struct {
 
 	// Written before ended is closed.
 	response []byte
+	// inFiles: the output is in files, and not in response.
+	inFiles bool
 	// unwritten: response could not be recorded. It is set before ended is closed.
 	unwritten bool
 

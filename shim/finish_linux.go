@@ -22,6 +22,7 @@ func (e *execution) finish() {
 		}
 	}
 	r := e.verdictResponse()
+	e.writeTimes()
 	e.response = r.Encode(false)
 	if err := layout.WriteFile(e.dir.Result(), e.response); err != nil {
 		// Without a record the result may be lost with this process; the caller
@@ -57,6 +58,11 @@ func unrecorded(r *spec.Response, size int, err error) []byte {
 	r.Warnings = append(r.Warnings, "the result could not be recorded: "+err.Error())
 	if size > inlineMax {
 		r.Stdout, r.Stderr, r.StdoutEncoding, r.StderrEncoding = nil, nil, "", ""
+		if r.Output != nil {
+			for _, n := range []*spec.StreamCount{&r.Output.Stdout, &r.Output.Stderr} {
+				n.BytesKept, n.Truncated = 0, n.BytesTotal > 0
+			}
+		}
 		r.Warnings = append(r.Warnings, "the output is too large to be delivered without a record")
 		if r.Status == spec.StatusSuccess {
 			r.Status, r.Error = spec.StatusError, spec.ErrorFrom(err)
@@ -91,9 +97,13 @@ func (e *execution) verdictResponse() *spec.Response {
 // a good verdict an error: a response without it would be a lie. The reason stays
 // how the payload ended.
 func (e *execution) addOutput(r *spec.Response, v verdict) verdict {
-	stdout, err1 := e.stdio.stdout.Bytes()
-	stderr, err2 := e.stdio.stderr.Bytes()
-	r.SetOutput(stdout, stderr)
+	var err1, err2 error
+	if e.inFiles = e.saveLarge(); !e.inFiles {
+		var stdout, stderr []byte
+		stdout, err1 = e.stdio.stdout.Bytes()
+		stderr, err2 = e.stdio.stderr.Bytes()
+		r.SetOutput(stdout, stderr)
+	}
 	r.Output = &spec.Output{Stdout: e.stdio.stdout.Counts(), Stderr: e.stdio.stderr.Counts()}
 	for _, err := range []error{err1, err2, asError(e.stdio.stdout.Err()), asError(e.stdio.stderr.Err())} {
 		switch {

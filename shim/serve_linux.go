@@ -116,7 +116,10 @@ func (s *server) outlive(svc *service, srv *ttrpc.Server, lost <-chan struct{}) 
 // only when nothing of the sandbox is left: a sweep comes where it stands.
 func (s *server) tidy() {
 	dir := s.e.dir
-	gone := []string{dir.Socket(), dir.Shim(), dir.Stdout(), dir.Stderr()}
+	gone := []string{dir.Socket(), dir.Shim()}
+	if !s.e.inFiles {
+		gone = append(gone, dir.Stdout(), dir.Stderr())
+	}
 	if info, err := os.Stat(dir.Log()); err == nil && info.Size() == 0 {
 		gone = append(gone, dir.Log())
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
@@ -22,6 +23,7 @@ type attachment struct {
 	closed chan struct{} // closed when the caller sends nothing more
 	hold   bool
 	once   bool       // end after what is kept now
+	times  bool       // tell when the bytes came
 	mu     sync.Mutex // one message at a time
 }
 
@@ -39,7 +41,7 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
 		return nil // creation failed: there is no output
 	}
-	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.Hold, once: r.NoFollow}
+	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.Hold, once: r.NoFollow, times: r.Times}
 	a.grant(shimapi.Window)
 	go a.acknowledge()
 	want := map[shimv1.Stream]bool{}
@@ -52,6 +54,9 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 	follow := func(i int, id shimv1.Stream, stream *output.Stream, from int64) {
 		if !all && !want[id] {
 			return
+		}
+		if r.Since != 0 {
+			from = max(from, stream.Since(time.Unix(0, r.Since)))
 		}
 		sub := a.subscribe(stream, from)
 		stop := context.AfterFunc(ctx, sub.Close)
@@ -116,17 +121,36 @@ func (a *attachment) copy(id shimv1.Stream, stream *output.Stream, from *output.
 		if err != nil {
 			return err
 		}
-		select {
-		case <-a.credit:
-		case <-a.ctx.Done():
-			return a.ctx.Err()
-		}
-		if err := a.send(&shimv1.AttachResponse{Stream: id, Data: c.Data, Offset: c.Offset}); err != nil {
+		if err := a.pass(id, stream, c); err != nil {
 			return err
 		}
 		at = c.Offset + int64(len(c.Data))
 	}
 	return a.send(&shimv1.AttachResponse{Stream: id, Offset: stream.Counts().BytesTotal})
+}
+
+// pass sends a chunk, in as many messages as it has times.
+func (a *attachment) pass(id shimv1.Stream, stream *output.Stream, c output.Chunk) error {
+	for len(c.Data) > 0 {
+		m := &shimv1.AttachResponse{Stream: id, Data: c.Data, Offset: c.Offset}
+		if a.times {
+			came, until := stream.At(c.Offset)
+			m.Data = c.Data[:min(int64(len(c.Data)), until-c.Offset)]
+			if !came.IsZero() {
+				m.Time = came.UnixNano()
+			}
+		}
+		select {
+		case <-a.credit:
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		}
+		if err := a.send(m); err != nil {
+			return err
+		}
+		c.Offset, c.Data = c.Offset+int64(len(m.Data)), c.Data[len(m.Data):]
+	}
+	return nil
 }
 
 func (a *attachment) send(m *shimv1.AttachResponse) error {

@@ -61,6 +61,9 @@ type Response struct {
 	// output is no longer kept.
 	Warnings []string `json:"warnings,omitempty"`
 	Error    *Error   `json:"error,omitempty"`
+	// OutputElided is no part of the document: stdout and stderr are kept, and left
+	// out because they are large. Attach without following gives them.
+	OutputElided bool `json:"-"`
 }
 
 // Termination holds the reason.

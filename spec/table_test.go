@@ -19,8 +19,12 @@ func TestRowsMatchStructs(t *testing.T) {
 	for _, o := range tables {
 		into := emptyOwner(o)
 		v := reflect.ValueOf(into).Elem()
-		if v.NumField() != len(o.fields) {
-			t.Errorf("%s: %d rows for %d fields of %s", o.title, len(o.fields), v.NumField(), v.Type())
+		fields := v.NumField()
+		for fields > 0 && v.Type().Field(fields-1).Tag.Get("json") == "-" {
+			fields-- // no part of the document; these come last
+		}
+		if fields != len(o.fields) {
+			t.Errorf("%s: %d rows for %d fields of %s", o.title, len(o.fields), fields, v.Type())
 			continue
 		}
 		if len(o.fields) > 64 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/capsule-run/capsule/shim/shimapi"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
@@ -25,16 +26,19 @@ type receiver struct {
 	to    io.Writer // nil after a failure
 	at    int64     // offset of the next byte
 	ended bool
+	// late: what is before the first byte is left out, and not missed.
+	late bool
+	came int64 // when the byte at at came, nanoseconds since the epoch; 0: not known
 }
 
 // Attach implements api.Supervisor.
 func (c *caller) Attach(ctx context.Context, id string, o *api.AttachOptions) error {
 	a := &attachment{o: o, streams: map[shimv1.Stream]*receiver{}}
 	if o.Stdout != nil {
-		a.streams[shimv1.Stream_STREAM_STDOUT] = &receiver{name: "stdout", to: o.Stdout, at: o.StdoutOffset}
+		a.streams[shimv1.Stream_STREAM_STDOUT] = &receiver{name: "stdout", to: o.Stdout, at: o.StdoutOffset, late: !o.Since.IsZero()}
 	}
 	if o.Stderr != nil {
-		a.streams[shimv1.Stream_STREAM_STDERR] = &receiver{name: "stderr", to: o.Stderr, at: o.StderrOffset}
+		a.streams[shimv1.Stream_STREAM_STDERR] = &receiver{name: "stderr", to: o.Stderr, at: o.StderrOffset, late: !o.Since.IsZero()}
 	}
 	for pause := shortPause; ; pause = min(2*pause, longPause) {
 		e, err := c.find(id)
@@ -42,7 +46,11 @@ func (c *caller) Attach(ctx context.Context, id string, o *api.AttachOptions) er
 			return err
 		}
 		if !e.summary.Live() {
-			return a.replay(c.s, e)
+			err := a.replay(c.s, e)
+			if !errors.Is(err, errMoved) {
+				return err
+			}
+			continue // it is in the history now
 		}
 		if e.summary.Status != api.StatusQueued {
 			err := c.s.connected(ctx, e, func(shim shimv1.ShimClient) error { return a.follow(ctx, shim) })
@@ -77,7 +85,10 @@ func (a *attachment) follow(ctx context.Context, shim shimv1.ShimClient) error {
 		_, err := shim.Wait(ctx, &shimv1.WaitRequest{})
 		return err
 	}
-	req := &shimv1.AttachRequest{Hold: a.o.Hold, NoFollow: a.o.NoFollow}
+	req := &shimv1.AttachRequest{Hold: a.o.Hold, NoFollow: a.o.NoFollow, Times: a.o.Times != nil}
+	if !a.o.Since.IsZero() {
+		req.Since = a.o.Since.UnixNano()
+	}
 	open := 0
 	for id, r := range a.streams {
 		if r.ended {
@@ -114,7 +125,7 @@ func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
 		if r == nil {
 			continue
 		}
-		if a.take(r, m.Offset, m.Data); len(m.Data) == 0 {
+		if a.take(r, m.Offset, m.Time, m.Data); len(m.Data) == 0 {
 			r.ended = true
 			open--
 			continue
@@ -131,14 +142,22 @@ func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
 }
 
 // take passes bytes on, or only counts them when the writer has failed.
-func (a *attachment) take(r *receiver, offset int64, data []byte) {
-	if offset > r.at {
-		if a.o.Missed != nil {
-			a.o.Missed(r.name, offset-r.at)
+func (a *attachment) take(r *receiver, offset, came int64, data []byte) {
+	if gap := offset - r.at; gap > 0 {
+		switch {
+		case r.late && a.o.LeftOut != nil:
+			a.o.LeftOut(r.name, gap)
+		case !r.late && a.o.Missed != nil:
+			a.o.Missed(r.name, gap)
 		}
 		r.at = offset
 	}
+	r.late = false
 	if r.to != nil && len(data) > 0 {
+		if a.o.Times != nil && came != r.came {
+			a.o.Times(r.name, moment(came))
+			r.came = came
+		}
 		if _, err := r.to.Write(data); err != nil {
 			r.to = nil
 		}
@@ -146,48 +165,10 @@ func (a *attachment) take(r *receiver, offset int64, data []byte) {
 	r.at += int64(len(data))
 }
 
-// replay takes what is left of the output from the record of an ended execution.
-func (a *attachment) replay(s *Supervisor, e *entry) error {
-	response, err := s.response(e)
-	if err != nil {
-		return err
+// moment is the time of nanoseconds since the epoch; 0: not known.
+func moment(nanos int64) time.Time {
+	if nanos == 0 {
+		return time.Time{}
 	}
-	if response.Output == nil {
-		return nil
-	}
-	stdout, err1 := response.StdoutBytes()
-	stderr, err2 := response.StderrBytes()
-	tail := s.keepsTail(e)
-	if r := a.streams[shimv1.Stream_STREAM_STDOUT]; r != nil && err1 == nil {
-		a.rest(r, stdout, response.Output.Stdout.BytesTotal, tail)
-	}
-	if r := a.streams[shimv1.Stream_STREAM_STDERR]; r != nil && err2 == nil {
-		a.rest(r, stderr, response.Output.Stderr.BytesTotal, tail)
-	}
-	return errors.Join(err1, err2)
-}
-
-// keepsTail tells whether the kept bytes are the last ones.
-func (s *Supervisor) keepsTail(e *entry) bool {
-	req, err := s.request(e)
-	return err == nil && req != nil && req.Resources.OutputPolicy == "tail"
-}
-
-func (a *attachment) rest(r *receiver, kept []byte, total int64, tail bool) {
-	if r.ended {
-		return
-	}
-	first := int64(0)
-	if tail {
-		first = total - int64(len(kept))
-	}
-	if r.at > first {
-		kept = kept[min(r.at-first, int64(len(kept))):]
-		first = r.at
-	}
-	a.take(r, first, kept)
-	if r.at < total {
-		a.take(r, total, nil)
-	}
-	r.ended = true
+	return time.Unix(0, nanos).UTC()
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/capsule-run/capsule/shim/layout"
@@ -18,7 +20,8 @@ import (
 )
 
 // largeResult is the size of a result, in bytes, above which one is collected
-// at a time: several times as much is in memory meanwhile.
+// at a time: several times as much is in memory meanwhile. Shims of this version
+// leave large output in files.
 const largeResult = 8 << 20
 
 // collect moves an ended execution into the history and removes its directory.
@@ -86,7 +89,14 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	if err := requestDamage(dir, rec.Digest); err != nil {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "request.json", "error": err.Error()})
 	}
-	entry, err := historyEntry(rec, dir, r)
+	k := &kept{}
+	defer k.close()
+	entry, err := historyEntry(rec, dir, r, k)
+	if is(err, fault.StateUnreadable) {
+		s.emit(api.EventUnreadable, id, map[string]string{"record": "output", "error": err.Error()})
+		r = withoutOutput(r, err)
+		entry, err = historyEntry(rec, dir, r, k)
+	}
 	if err != nil {
 		return r, err
 	}
@@ -97,13 +107,39 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	return r, s.discard(id)
 }
 
-// historyEntry is an execution as the history keeps it.
-func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response) (history.Entry, error) {
+// withoutOutput is a response whose output is damaged: a success without it would
+// be a lie.
+func withoutOutput(r *spec.Response, cause error) *spec.Response {
+	short := *r
+	short.OutputElided = false
+	short.Output = &spec.Output{
+		Stdout: spec.StreamCount{BytesTotal: r.Output.Stdout.BytesTotal, Truncated: r.Output.Stdout.BytesTotal > 0},
+		Stderr: spec.StreamCount{BytesTotal: r.Output.Stderr.BytesTotal, Truncated: r.Output.Stderr.BytesTotal > 0},
+	}
+	short.Warnings = append(slices.Clone(r.Warnings), "output is lost: "+cause.Error())
+	if r.Status == spec.StatusSuccess {
+		short.Status, short.Error = spec.StatusError, spec.ErrorFrom(cause)
+	}
+	return &short
+}
+
+// historyEntry is an execution as the history keeps it. Large output it has in
+// the files of k, which is the caller's to close when the entry is stored.
+func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response, k *kept) (history.Entry, error) {
 	e := history.Entry{Record: history.Record{Summary: summaryOf(rec, ""), Digest: rec.Digest}}
 	describe(&e.Summary, r)
 	var err1, err2 error
-	e.Stdout, err1 = r.StdoutBytes()
-	e.Stderr, err2 = r.StderrBytes()
+	if r.OutputElided {
+		if err := k.open(dir, r.Output); err != nil {
+			return e, err
+		}
+		e.StdoutFrom, e.StdoutBytes = k.streams[0].from.(io.ReaderAt), k.streams[0].size
+		e.StderrFrom, e.StderrBytes = k.streams[1].from.(io.ReaderAt), k.streams[1].size
+	} else {
+		e.Stdout, err1 = r.StdoutBytes()
+		e.Stderr, err2 = r.StderrBytes()
+	}
+	e.Times, _ = os.ReadFile(dir.Times()) // without them the times are not known
 	head := *r
 	head.Stdout, head.Stderr, head.StdoutEncoding, head.StderrEncoding = nil, nil, "", ""
 	e.Response = head.Encode(false)

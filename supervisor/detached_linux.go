@@ -87,7 +87,7 @@ func digestOf(request []byte) string {
 }
 
 // othersOutput is how much output of each stream is kept for other users, in
-// bytes: it passes through this process's memory.
+// bytes: it stands in the state directory, which is memory on most hosts.
 const othersOutput = 16 << 20
 
 // refuseForOthers keeps a caller that this process has more rights than from
@@ -206,7 +206,7 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte) (lock *os.File, 
 // startDetached starts the shim of a recorded execution, which begins by itself.
 func (s *Supervisor) startDetached(rec *shimapi.Record, lock *os.File) (*connection, *process, error) {
 	boot := s.bootstrap(rec.ExecutionID)
-	boot.StreamStdin = rec.StreamStdin
+	boot.StreamStdin, boot.OutputFiles = rec.StreamStdin, true
 	conn, process, err := s.startShim(boot, lock)
 	if err != nil {
 		return nil, nil, err

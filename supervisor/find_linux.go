@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -120,6 +121,7 @@ func describe(s *api.Summary, r *spec.Response) {
 func decodeResult(id string, created time.Time, data []byte) *spec.Response {
 	r, err := spec.DecodeResponse(data)
 	if err == nil && r.ExecutionID == id && r.Status != "" && r.Termination.Reason != "" {
+		r.OutputElided = r.Output != nil && r.Stdout == nil && r.Output.Stdout.BytesKept+r.Output.Stderr.BytesKept > 0
 		return r
 	}
 	if err == nil {
@@ -140,7 +142,8 @@ func (s *Supervisor) told(id string) *spec.Response {
 	return nil
 }
 
-// response loads the whole response of an ended execution.
+// response loads the response of an ended execution: the whole one, or in a
+// daemon one without large output.
 func (s *Supervisor) response(e *entry) (*spec.Response, error) {
 	id := e.summary.ID
 	if told := s.told(id); told != nil {
@@ -149,15 +152,24 @@ func (s *Supervisor) response(e *entry) (*spec.Response, error) {
 	if e.dir != "" {
 		data, err := os.ReadFile(e.dir.Result())
 		if err == nil {
-			return decodeResult(id, e.summary.Created, data), nil
-		}
-		if !errors.Is(err, os.ErrNotExist) {
+			r := decodeResult(id, e.summary.Created, data)
+			if !r.OutputElided || s.daemon != nil {
+				return r, nil
+			}
+			if err = s.fill(r, e.dir); err == nil || !errors.Is(err, errMoved) {
+				return r, err
+			}
+		} else if !errors.Is(err, os.ErrNotExist) {
 			return nil, fault.Wrap(fault.IO, "read result", err).WithPath(e.dir.Result())
 		}
 	}
+	most := int64(math.MaxInt64)
+	if s.daemon != nil {
+		most = inlineOutput
+	}
 	var r *spec.Response
 	err := s.history(func(h *history.Store) (err error) {
-		r, err = pastResponse(h, id)
+		r, err = pastResponse(h, id, most)
 		return err
 	})
 	return r, err

@@ -39,17 +39,18 @@ func (s *Supervisor) openHistory() (*history.Store, error) {
 // outputGone is the warning in a response whose output the history has dropped.
 const outputGone = "output is no longer kept"
 
-// pastResponse is the whole response of an execution in the history.
-func pastResponse(h *history.Store, id string) (*spec.Response, error) {
-	r, err := withOutput(h, id)
+// pastResponse is the response of an execution in the history, with its output
+// if that has no more bytes than most.
+func pastResponse(h *history.Store, id string, most int64) (*spec.Response, error) {
+	r, err := withOutput(h, id, most)
 	if err != nil && fault.From(err, "").Code == fault.NotFound {
 		// Its output was dropped while it was read, which the record tells now.
-		return withOutput(h, id)
+		return withOutput(h, id, most)
 	}
 	return r, err
 }
 
-func withOutput(h *history.Store, id string) (*spec.Response, error) {
+func withOutput(h *history.Store, id string, most int64) (*spec.Response, error) {
 	rec, err := h.Get(id)
 	if err != nil {
 		return nil, err
@@ -63,6 +64,9 @@ func withOutput(h *history.Store, id string) (*spec.Response, error) {
 		return r, nil
 	}
 	if r.Output == nil {
+		return r, nil
+	}
+	if r.OutputElided = rec.StdoutBytes+rec.StderrBytes > most; r.OutputElided {
 		return r, nil
 	}
 	stdout, err := pastOutput(h, id, "stdout")

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -16,12 +14,16 @@ import (
 const logsAbout = `Print what is kept of an execution's output: its stdout on stdout, its stderr on
 stderr. How much is kept, --max-output said when it was started. With -o json it is
 one object with stdout and stderr, and with -f one object for each piece, a line each.
+--since and --timestamps know when output came to a millisecond, of output that took
+hours to a minute; --since begins rather too early than too late.
 
 Usage:
-  capsulectl logs [-f] [--tail N] [--stdout|--stderr] ID
+  capsulectl logs [-f] [--tail N] [--since TIME] [-t] [--stdout|--stderr] ID
 
 Examples:
   capsulectl logs 3f2a
+  capsulectl logs --since 10m -t 3f2a
+  capsulectl logs --since 2026-01-31T14:00:00Z 3f2a
   capsulectl logs -f --tail 20 3f2a
   capsulectl logs --stderr 3f2a 2>errors.txt
 `
@@ -39,6 +41,9 @@ func logsVerb() verb {
 					k.tail, k.tailGiven = n, err == nil
 					return err
 				}},
+			{name: "since", value: "TIME", group: groupFlags, take: takeSince,
+				usage: "only what came since then: an age (10m), or a time (RFC 3339; without a zone local)"},
+			switchOption("timestamps", 't', "begin each line with the time at which it came", func(k *call) *bool { return &k.timestamps }),
 			switchOption("stdout", 0, "only stdout", func(k *call) *bool { return &k.stdoutOnly }),
 			switchOption("stderr", 0, "only stderr", func(k *call) *bool { return &k.stderrOnly }),
 		},
@@ -55,11 +60,17 @@ func logs(ctx context.Context, s *session) (int, error) {
 	defer cancel()
 	v := &viewer{session: s, id: id}
 	out, errs := &sink{w: s.stdout, cancel: cancel}, &sink{w: s.stderr, cancel: cancel}
+	var mu sync.Mutex
+	v.clocks = [2]*stamper{{w: out}, {w: errs}}
 	if s.jsonOutput {
-		var mu sync.Mutex
-		out.w, errs.w = &pieces{s: s, mu: &mu, stream: "stdout"}, &pieces{s: s, mu: &mu, stream: "stderr"}
+		v.timestamps = false // they have a place of their own
+		out.w = &pieces{s: s, mu: &mu, stream: "stdout", clock: v.clocks[0]}
+		errs.w = &pieces{s: s, mu: &mu, stream: "stderr", clock: v.clocks[1]}
 	}
-	v.out, v.errs = &position{w: out}, &position{w: errs}
+	for _, c := range v.clocks {
+		c.lines = v.timestamps
+	}
+	v.out, v.errs = &position{w: v.clocks[0]}, &position{w: v.clocks[1]}
 	if s.stdoutOnly && !s.stderrOnly {
 		v.errs.w = nil
 	}
@@ -84,7 +95,9 @@ type viewer struct {
 	*session
 	id        string
 	out, errs *position
-	// missed is how much of the positions was missed.
+	// clocks are what the positions of out and errs write to.
+	clocks [2]*stamper
+	// missed is how much of the positions was missed or left out.
 	missed atomic.Int64
 	// gone: there was output, and none of it is kept any more.
 	gone bool
@@ -93,21 +106,15 @@ type viewer struct {
 // show prints the tail that is asked for, and what follows.
 func (v *viewer) show(ctx context.Context) error {
 	if v.tailGiven {
-		out, errs := v.out.w, v.errs.w
+		out, errs := v.clocks[0].w, v.clocks[1].w
 		lastOut, lastErrs := &tail{lines: v.tail}, &tail{lines: v.tail}
 		v.divert(lastOut, lastErrs)
 		if err := v.read(ctx, false); err != nil {
 			return err
 		}
 		v.divert(out, errs)
-		for _, last := range []struct {
-			t *tail
-			w io.Writer
-		}{{lastOut, out}, {lastErrs, errs}} {
-			if last.w != nil {
-				_, _ = last.w.Write(last.t.data) // a sink tells later what failed
-			}
-		}
+		_, _ = out.Write(lastOut.data) // a sink tells later what failed
+		_, _ = errs.Write(lastErrs.data)
 		if !v.follow {
 			return nil
 		}
@@ -115,38 +122,44 @@ func (v *viewer) show(ctx context.Context) error {
 	return v.read(ctx, v.follow)
 }
 
-// divert changes where the streams that are wanted go.
-func (v *viewer) divert(out, errs io.Writer) {
-	if v.out.w != nil {
-		v.out.w = out
-	}
-	if v.errs.w != nil {
-		v.errs.w = errs
-	}
-}
+// divert changes where the streams go.
+func (v *viewer) divert(out, errs io.Writer) { v.clocks[0].w, v.clocks[1].w = out, errs }
 
 // read passes on what is kept after the present positions, and with follow what
 // comes after it.
 func (v *viewer) read(ctx context.Context, follow bool) error {
 	err := v.link.persist(ctx, func(s api.Supervisor) error {
-		return s.Attach(ctx, v.id, &api.AttachOptions{
+		o := &api.AttachOptions{
 			Stdout: v.out.writer(), Stderr: v.errs.writer(), StdoutOffset: v.out.n.Load(), StderrOffset: v.errs.n.Load(),
-			NoFollow: !follow,
+			NoFollow: !follow, Since: v.sinceTime, LeftOut: v.skip,
 			Missed: func(stream string, n int64) {
-				p := v.out
-				if stream == "stderr" {
-					p = v.errs
-				}
-				p.n.Add(n)
-				v.missed.Add(n)
+				v.skip(stream, n)
 				_ = v.diagnose([]string{missedNote(stream, n)})
 			},
-		})
+		}
+		if v.timestamps || v.jsonOutput {
+			o.Times = func(stream string, came time.Time) { v.clocks[streamNumber(stream)].came = came }
+		}
+		return s.Attach(ctx, v.id, o)
 	})
 	if err == nil && !v.gone {
 		v.explain(ctx)
 	}
 	return err
+}
+
+// streamNumber is the place of a stream among two.
+func streamNumber(stream string) int {
+	if stream == "stderr" {
+		return 1
+	}
+	return 0
+}
+
+// skip moves a position over bytes that do not come.
+func (v *viewer) skip(stream string, n int64) {
+	[]*position{v.out, v.errs}[streamNumber(stream)].n.Add(n)
+	v.missed.Add(n)
 }
 
 // explain tells when nothing came because the history has dropped the output.
@@ -193,60 +206,4 @@ func (v *viewer) document(ctx context.Context) (int, error) {
 		doc.Stderr, doc.StderrEncoding = nil, ""
 	}
 	return v.session.document(doc, 0)
-}
-
-// tail keeps the last lines of what is written to it; a negative number: all.
-type tail struct {
-	lines int
-	data  []byte
-}
-
-// Write never fails.
-func (t *tail) Write(p []byte) (int, error) {
-	t.data = append(t.data, p...)
-	if t.lines == 0 {
-		t.data = nil
-	}
-	if t.lines <= 0 {
-		return len(p), nil
-	}
-	// The last line feed ends the last line; it does not begin another.
-	from := max(len(t.data)-1, 0)
-	for range t.lines {
-		if from = bytes.LastIndexByte(t.data[:from], '\n'); from < 0 {
-			return len(p), nil
-		}
-	}
-	t.data = append(t.data[:0], t.data[from+1:]...)
-	return len(p), nil
-}
-
-// pieces prints output as JSON lines.
-type pieces struct {
-	s      *session
-	mu     *sync.Mutex
-	stream string
-}
-
-// piece is one of them.
-type piece struct {
-	Stream string `json:"stream"`
-	// Time is when it was read.
-	Time     time.Time `json:"time"`
-	Data     any       `json:"data"`
-	Encoding string    `json:"encoding,omitempty"`
-}
-
-// Write prints one line.
-func (p *pieces) Write(data []byte) (int, error) {
-	if len(data) == 0 {
-		return 0, nil
-	}
-	line := piece{Stream: p.stream, Time: time.Now().UTC(), Data: string(data)}
-	if !utf8.Valid(data) {
-		line.Data, line.Encoding = data, "base64"
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(data), p.s.jsonLine(line)
 }

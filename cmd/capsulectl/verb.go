@@ -39,11 +39,12 @@ type call struct {
 
 	all, quiet, follow, force, details         bool
 	noStdin, noFollow, noStream, noStreamGiven bool
-	stdoutOnly, stderrOnly                     bool
+	stdoutOnly, stderrOnly, timestamps         bool
 	tailGiven, graceGiven                      bool
 	limit, tail                                int
 	since                                      uint64
 	sinceGiven                                 bool
+	sinceTime                                  time.Time
 	grace, before                              time.Duration
 	signal                                     syscall.Signal
 	statuses                                   []string

@@ -108,6 +108,10 @@ func (d Dir) Stdout() string { return string(d) + "/stdout" }
 // Stderr is as Stdout.
 func (d Dir) Stderr() string { return string(d) + "/stderr" }
 
+// Times is when the bytes of kept output came: the encoded times.Index of stdout,
+// then that of stderr. It is written before Result.
+func (d Dir) Times() string { return string(d) + "/output.times" }
+
 // Rootfs is where the root of the bundle is mounted, inside the sandbox alone.
 // It is made before anything else of a sandbox and removed after everything: as
 // long as it stands, something may be left.

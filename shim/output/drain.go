@@ -115,6 +115,7 @@ func (s *Stream) pullRest(fd int) {
 		s.endWith(err)
 		return
 	}
+	s.clock.idle = true
 	// A subscriber may still hold the read buffer; its lagging readers need
 	// these bytes after it, in one piece of their own.
 	keep := len(s.subs) > 0
@@ -138,7 +139,7 @@ func (s *Stream) pullRest(fd int) {
 			// EAGAIN: a payload that opened the pipe anew reads its own output.
 			return
 		}
-		s.store.append(buf[:n])
+		s.keep(buf[:n])
 		left -= n
 		if keep {
 			rest = rest[:len(rest)+n]

@@ -50,6 +50,7 @@ func (s *Stream) awaitSubscribers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.ended && !s.frozen && s.stalled() {
+		s.clock.idle = true
 		s.changed.Wait()
 	}
 	return !s.ended && !s.frozen
@@ -83,6 +84,7 @@ func (s *Stream) pull(fd uintptr) bool {
 	}
 	switch {
 	case err == syscall.EAGAIN:
+		s.clock.idle = true
 		return false
 	case err != nil:
 		s.endWith(err)
@@ -126,8 +128,16 @@ func (s *Stream) readBuffer() []byte {
 // take counts data, keeps what the policy allows and offers it to subscribers.
 func (s *Stream) take(data []byte) {
 	s.live = chunk{s.total, data}
-	s.store.append(data)
+	s.keep(data)
 	s.count(len(data))
+}
+
+// keep stores of data, which begins at the total, what the policy allows.
+func (s *Stream) keep(data []byte) {
+	if !s.store.full() {
+		s.clock.tick(s.total, s.store.start())
+		s.store.append(data)
+	}
 }
 
 // count adds n bytes to the total and tells whoever waits for them.

@@ -77,6 +77,7 @@ type Stream struct {
 	readErr               *fault.Fault
 	limitHit, limitTold   bool
 	wide                  bool
+	clock                 clock
 	discard               discarder
 	// drained is made by Drain when it has to wait, and closed at the end.
 	drained  chan struct{}
@@ -114,6 +115,7 @@ func New(r int, cfg Config) (*Stream, error) {
 	}
 	s := &Stream{cfg: cfg, pipe: pipe, raw: raw}
 	s.changed.L = &s.mu
+	s.clock.idle = true // the first bytes may come at any time
 	s.store = store{dir: cfg.Dir, name: cfg.Name, limit: cfg.Limit, ring: cfg.Policy == spec.OutputTail}
 	go s.read()
 	return s, nil

@@ -41,6 +41,9 @@ type Bootstrap struct {
 	Foreground bool `json:"foreground"`
 	// StreamStdin is CreateRequest.stream_stdin of an execution that begins by itself.
 	StreamStdin bool `json:"stream_stdin,omitempty"`
+	// OutputFiles: the supervisor takes large output from the files Stdout and
+	// Stderr of the directory. The result then has none, though Output counts it.
+	OutputFiles bool `json:"output_files,omitempty"`
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string `json:"seccomp_helper"`
 }

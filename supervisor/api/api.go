@@ -19,7 +19,9 @@ type Supervisor interface {
 	// Start records an execution and sets it going. It is idempotent by id.
 	Start(ctx context.Context, r *StartRequest) (*Started, error)
 	// Wait returns the response when the execution has ended, at once when it
-	// has already. A done ctx ends the wait, not the execution.
+	// has already. A done ctx ends the wait, not the execution. A daemon's own
+	// supervisor, of which only its server knows, leaves large output out:
+	// Response.OutputElided.
 	Wait(ctx context.Context, id string) (*spec.Response, error)
 	// Kill sends sig to the command, or with all ends the whole tree. It tells
 	// whether there was a command to receive it.
@@ -125,6 +127,16 @@ type AttachOptions struct {
 	Hold bool
 	// Missed, when not nil, is called where bytes are missing, with their number.
 	Missed func(stream string, bytes int64)
+	// Since leaves out bytes that came before it, as far as that is known: it may
+	// begin a little early, and begins with the first byte when nothing is known.
+	// What is not kept before the first byte counts as left out. Zero: none.
+	Since time.Time
+	// LeftOut, when not nil, is called with the number of bytes that Since leaves out.
+	LeftOut func(stream string, bytes int64)
+	// Times, when not nil, is called before bytes are written that came at another
+	// time than those before; zero: it is not known when. Calls for the two
+	// streams may come at once.
+	Times func(stream string, came time.Time)
 }
 
 // Filter chooses executions. The zero value chooses those that live.

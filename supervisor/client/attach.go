@@ -32,6 +32,7 @@ func (c *Client) attach(ctx context.Context, id string, o *api.AttachOptions, ta
 	}
 	first := &supervisorv1.AttachRequest{
 		ExecutionId: id, StdoutOffset: o.StdoutOffset, StderrOffset: o.StderrOffset, Hold: o.Hold, Stdin: o.Stdin != nil,
+		Since: wire.Nanos(o.Since), Times: o.Times != nil,
 	}
 	method := "Attach"
 	if o.NoFollow {
@@ -75,11 +76,13 @@ type sink struct {
 	at    int64 // position of the next byte
 	queue chan *supervisorv1.AttachResponse
 	ended bool
+	late  bool  // what is before the first byte is left out, and not missed
+	came  int64 // what Times was told last
 }
 
 func (a *attachment) sink(id supervisorv1.Stream, name string, to io.Writer, at int64) {
 	if to != nil {
-		a.sinks[id] = &sink{name: name, to: to, at: at, queue: make(chan *supervisorv1.AttachResponse, wire.Window+1)}
+		a.sinks[id] = &sink{name: name, to: to, at: at, late: !a.o.Since.IsZero(), queue: make(chan *supervisorv1.AttachResponse, wire.Window+1)}
 	}
 }
 
@@ -187,10 +190,15 @@ func (a *attachment) write(s *sink) {
 		default:
 		}
 		if m.Offset > s.at {
-			a.missed(s.name, m.Offset-s.at)
+			a.missed(s, m.Offset-s.at)
 			s.at = m.Offset
 		}
+		s.late = false
 		if s.to != nil && len(m.Data) > 0 {
+			if a.o.Times != nil && m.Time != s.came {
+				a.o.Times(s.name, wire.Time(m.Time))
+				s.came = m.Time
+			}
 			if _, err := s.to.Write(m.Data); err != nil {
 				s.to = nil // the other stream goes on
 			}
@@ -202,13 +210,17 @@ func (a *attachment) write(s *sink) {
 	}
 }
 
-func (a *attachment) missed(name string, n int64) {
-	if a.o.Missed == nil {
+func (a *attachment) missed(s *sink, n int64) {
+	tell := a.o.Missed
+	if s.late {
+		tell = a.o.LeftOut
+	}
+	if tell == nil {
 		return
 	}
 	a.missedMu.Lock()
 	defer a.missedMu.Unlock()
-	a.o.Missed(name, n)
+	tell(s.name, n)
 }
 
 func (a *attachment) acknowledge() {

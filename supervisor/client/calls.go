@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"syscall"
 
 	"github.com/capsule-run/capsule/spec"
@@ -79,7 +80,14 @@ func (c *Client) response(ctx context.Context, document []byte, elided bool) (*s
 	if err != nil || !elided {
 		return r, err
 	}
-	return r, c.fetch(ctx, r)
+	err = c.fetch(ctx, r)
+	if errors.Is(err, &fault.Fault{Code: fault.NotFound}) || errors.Is(err, &fault.Fault{Code: fault.OutputCapture}) {
+		// The history may have dropped it meanwhile, of which the response tells now.
+		if now, again := c.api.Inspect(ctx, &supervisorv1.InspectRequest{ExecutionId: r.ExecutionID}); again == nil && !now.OutputElided {
+			return spec.DecodeResponse(now.Response)
+		}
+	}
+	return r, err
 }
 
 // Kill implements api.Supervisor.

@@ -2,9 +2,12 @@ package history
 
 import (
 	"encoding/binary"
+	"io"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+
+	"github.com/capsule-run/capsule/spec/fault"
 )
 
 // Keys in the bucket of a body. Those of chunks are the stream and the number
@@ -12,6 +15,7 @@ import (
 const (
 	nameRequest  = "request"
 	nameResponse = "response"
+	nameTimes    = "output_times"
 	streamStdout = 'o'
 	streamStderr = 'e'
 )
@@ -20,6 +24,22 @@ const (
 type piece struct {
 	name string
 	data []byte
+	// from has the data, length bytes at an offset, until it is loaded.
+	from       io.ReaderAt
+	at, length int64
+}
+
+// load reads what is not in memory.
+func (p *piece) load() error {
+	if p.from == nil {
+		return nil
+	}
+	data := make([]byte, p.length)
+	if n, err := p.from.ReadAt(data, p.at); n < len(data) {
+		return fault.Wrap(fault.IO, "read output", err)
+	}
+	p.data, p.from = data, nil
+	return nil
 }
 
 func chunkName(stream byte, number int64) string {
@@ -35,21 +55,40 @@ func pieceName(id uuid.UUID, name string) []byte {
 	return append(id[:len(id):len(id)], name...)
 }
 
+// sizes are the lengths of the streams of e.
+func (e *Entry) sizes() (stdout, stderr int64) {
+	if stdout = int64(len(e.Stdout)); e.StdoutFrom != nil {
+		stdout = e.StdoutBytes
+	}
+	if stderr = int64(len(e.Stderr)); e.StderrFrom != nil {
+		stderr = e.StderrBytes
+	}
+	return stdout, stderr
+}
+
 // split cuts the output of e into chunks.
 func split(e *Entry) []piece {
 	var pieces []piece
-	for _, stream := range []piece{{string(streamStdout), e.Stdout}, {string(streamStderr), e.Stderr}} {
-		for n, rest := int64(0), stream.data; len(rest) > 0; n++ {
-			length := min(len(rest), chunkBytes)
-			pieces = append(pieces, piece{chunkName(stream.name[0], n), rest[:length]})
-			rest = rest[length:]
+	stdout, stderr := e.sizes()
+	cut := func(stream byte, data []byte, from io.ReaderAt, size int64) {
+		for at := int64(0); at < size; at += chunkBytes {
+			p := piece{name: chunkName(stream, at/chunkBytes), from: from, at: at, length: min(size-at, chunkBytes)}
+			if from == nil {
+				p.data = data[at : at+p.length]
+			}
+			pieces = append(pieces, p)
 		}
 	}
+	cut(streamStdout, e.Stdout, e.StdoutFrom, stdout)
+	cut(streamStderr, e.Stderr, e.StderrFrom, stderr)
 	return pieces
 }
 
 func putPieces(b *bbolt.Bucket, id uuid.UUID, pieces []piece) error {
 	for _, p := range pieces {
+		if err := p.load(); err != nil {
+			return err
+		}
 		if err := b.Put([]byte(p.name), seal(pieceName(id, p.name), p.data)); err != nil {
 			return err
 		}
@@ -78,6 +117,14 @@ func (s *Store) stage(id uuid.UUID, e *Entry) error {
 	for err == nil && !skip && len(pieces) > 0 {
 		group := pieces[:min(len(pieces), stageBytes/chunkBytes)]
 		pieces = pieces[len(group):]
+		for i := range group {
+			if err == nil && !skip {
+				err = group[i].load() // before the transaction, which others wait for
+			}
+		}
+		if err != nil {
+			break
+		}
 		err = s.commit(stageBytes, func(c *change) error {
 			// Without the mark somebody else has put this id.
 			if skip = c.bucket(bucketStaging).Get(id[:]) == nil; skip {
@@ -85,6 +132,9 @@ func (s *Store) stage(id uuid.UUID, e *Entry) error {
 			}
 			return putPieces(c.bucket(bucketBodies).Bucket(id[:]), id, group)
 		})
+		for i := range group {
+			group[i].data = nil // it is stored
+		}
 	}
 	if err != nil {
 		// The space is wanted back now; should it fail, the next Open does it.

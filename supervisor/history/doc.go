@@ -6,7 +6,8 @@
 //	meta     version, totals
 //	records  created (8 bytes, nanoseconds) + id (16)  -> summary, digest, sizes
 //	ids      id                                       -> created
-//	bodies   id -> bucket: request, response, stdout and stderr in chunks of 1 MiB
+//	bodies   id -> bucket: request, response, stdout and stderr in chunks of 1 MiB,
+//	         and when they came
 //	staging  id                                       -> a body that is being written
 //	removed  id                                       -> number in order
 //	order    number                                   -> id, of the removed ones

@@ -115,7 +115,7 @@ func (s *Store) Put(entries ...Entry) error {
 			return fault.New(fault.InvalidValue, "store execution", "it has no time of creation").WithField("/created")
 		}
 		ids[i] = id
-		size += len(e.Request) + len(e.Response)
+		size += len(e.Request) + len(e.Response) + len(e.Times)
 		if e.large() {
 			large = true
 		} else {
@@ -144,7 +144,11 @@ func (s *Store) Put(entries ...Entry) error {
 	})
 }
 
-func (e *Entry) large() bool { return len(e.Stdout)+len(e.Stderr) > stageBytes }
+// large tells whether the output is staged.
+func (e *Entry) large() bool {
+	stdout, stderr := e.sizes()
+	return stdout+stderr > stageBytes || e.StdoutFrom != nil || e.StderrFrom != nil
+}
 
 // put stores an entry, whose output may have been staged.
 func (c *change) put(id uuid.UUID, e *Entry) error {
@@ -167,7 +171,10 @@ func (c *change) put(id uuid.UUID, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	pieces := []piece{{nameRequest, e.Request}, {nameResponse, e.Response}}
+	pieces := []piece{{name: nameRequest, data: e.Request}, {name: nameResponse, data: e.Response}}
+	if len(e.Times) > 0 {
+		pieces = append(pieces, piece{name: nameTimes, data: e.Times})
+	}
 	if !staged || !e.large() {
 		pieces = append(pieces, split(e)...)
 	}
@@ -175,7 +182,8 @@ func (c *change) put(id uuid.UUID, e *Entry) error {
 		return err
 	}
 	k := keyOf(e.Summary.Created, id)
-	value, err := encodeHead(k, &head{Summary: e.Summary, Digest: e.Digest, Stdout: int64(len(e.Stdout)), Stderr: int64(len(e.Stderr))})
+	stdout, stderr := e.sizes()
+	value, err := encodeHead(k, &head{Summary: e.Summary, Digest: e.Digest, Stdout: stdout, Stderr: stderr})
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,24 @@ func (s *Store) Get(id string) (*Record, error) {
 	return r, nil
 }
 
+// Times returns what an Entry had as Times; nil: it had none, or they are
+// damaged, or gone with the output. Errors: NotFound.
+func (s *Store) Times(id string) ([]byte, error) {
+	parsed, err := parseID(id)
+	if err != nil {
+		return nil, err
+	}
+	var data []byte
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if tx.Bucket([]byte(bucketIDs)).Get(parsed[:]) == nil {
+			return notFound(id)
+		}
+		data, _ = readPiece(tx, parsed, nameTimes) // without them all is there but the times
+		return nil
+	})
+	return data, err
+}
+
 // readPiece returns a copy of a piece of the body of id.
 func readPiece(tx *bbolt.Tx, id uuid.UUID, name string) ([]byte, error) {
 	b := tx.Bucket([]byte(bucketBodies)).Bucket(id[:])

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/crc32"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,7 +29,7 @@ type Record struct {
 	// Response is the ExecutionResponse without stdout and stderr, JSON.
 	Response []byte
 	// StdoutBytes and StderrBytes are the lengths of what Output returns. Put
-	// ignores them.
+	// wants them with StdoutFrom and StderrFrom alone.
 	StdoutBytes, StderrBytes int64
 	// OutputDropped: there was output, and Retain dropped it. Put ignores it.
 	OutputDropped bool
@@ -38,6 +39,11 @@ type Record struct {
 type Entry struct {
 	Record
 	Stdout, Stderr []byte
+	// StdoutFrom and StderrFrom are where output is that is not to be in memory;
+	// Stdout and Stderr are nil then.
+	StdoutFrom, StderrFrom io.ReaderAt
+	// Times is what Times returns; it goes when the output goes.
+	Times []byte
 }
 
 // head is the part of a record that lists need.

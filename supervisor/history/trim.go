@@ -75,7 +75,7 @@ func (c *change) dropOutput(k key) error {
 	b := c.bucket(bucketBodies).Bucket(id)
 	var chunks [][]byte
 	if err := b.ForEach(func(name, _ []byte) error {
-		if isChunk(name) {
+		if isChunk(name) || string(name) == nameTimes {
 			chunks = append(chunks, slices.Clone(name))
 		}
 		return nil

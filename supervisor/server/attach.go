@@ -45,6 +45,7 @@ func (c *connection) attach(ctx context.Context, s ttrpc.StreamServer, logs bool
 	a := &attachment{ctx: ctx, cancel: cancel, stream: s, credit: newCredit(), closed: make(chan struct{})}
 	o := &api.AttachOptions{
 		StdoutOffset: r.StdoutOffset, StderrOffset: r.StderrOffset, NoFollow: logs, Hold: r.Hold && !logs,
+		Since: wire.Time(r.Since),
 	}
 	if r.Stdin && !logs {
 		a.stdin = newStdin(ctx, a.tookStdin)
@@ -104,6 +105,16 @@ func (a *attachment) writers(r *supervisorv1.AttachRequest, o *api.AttachOptions
 		for _, w := range all {
 			if w.name() == stream {
 				w.skip(bytes)
+			}
+		}
+	}
+	o.LeftOut = o.Missed
+	if r.Times {
+		o.Times = func(stream string, came time.Time) {
+			for _, w := range all {
+				if w.name() == stream {
+					w.stamp(came)
+				}
 			}
 		}
 	}
@@ -167,6 +178,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	offset int64
+	came   int64 // when what is written came, nanoseconds since the epoch
 }
 
 func (w *writer) name() string {
@@ -183,6 +195,20 @@ func (w *writer) skip(n int64) {
 	w.offset += n
 }
 
+// stamp notes when what is written next came.
+func (w *writer) stamp(came time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.came = wire.Nanos(came)
+}
+
+// message is part of the stream as it is sent.
+func (w *writer) message(part []byte) *supervisorv1.AttachResponse {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &supervisorv1.AttachResponse{Stream: w.id, Offset: w.offset, Data: part, Time: w.came}
+}
+
 func (w *writer) at() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -197,8 +223,7 @@ func (w *writer) Write(p []byte) (int, error) {
 			return sent, err
 		}
 		part := p[sent:min(len(p), sent+wire.Chunk)]
-		err := w.a.stream.SendMsg(&supervisorv1.AttachResponse{Stream: w.id, Offset: w.at(), Data: part})
-		if err != nil {
+		if err := w.a.stream.SendMsg(w.message(part)); err != nil {
 			return sent, err
 		}
 		sent += len(part)

@@ -65,12 +65,12 @@ func encode(r *spec.Response) (document []byte, elided bool) {
 	}
 	if size(r.Stdout)+size(r.Stderr) <= wire.MaxResponse {
 		if document = r.Encode(false); len(document) <= wire.MaxResponse {
-			return document, false
+			return document, r.OutputElided
 		}
 	}
 	short := *r
 	short.Stdout, short.Stderr, short.StdoutEncoding, short.StderrEncoding = nil, nil, "", ""
-	return short.Encode(false), r.Stdout != nil || r.Stderr != nil
+	return short.Encode(false), r.OutputElided || r.Stdout != nil || r.Stderr != nil
 }
 
 func size(s *string) int {

@@ -283,7 +283,12 @@ type AttachRequest struct {
 	// waits for nobody, and offset tells what is missing.
 	Hold bool `protobuf:"varint,5,opt,name=hold,proto3" json:"hold,omitempty"`
 	// The streams end after what is kept now.
-	NoFollow      bool `protobuf:"varint,6,opt,name=no_follow,json=noFollow,proto3" json:"no_follow,omitempty"`
+	NoFollow bool `protobuf:"varint,6,opt,name=no_follow,json=noFollow,proto3" json:"no_follow,omitempty"`
+	// Leave out bytes that came before this, nanoseconds since the epoch, as far
+	// as that is known; 0: leave out none.
+	Since int64 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
+	// Responses have time.
+	Times         bool `protobuf:"varint,8,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +365,20 @@ func (x *AttachRequest) GetNoFollow() bool {
 	return false
 }
 
+func (x *AttachRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *AttachRequest) GetTimes() bool {
+	if x != nil {
+		return x.Times
+	}
+	return false
+}
+
 type AttachResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream Stream                 `protobuf:"varint,1,opt,name=stream,proto3,enum=capsule.shim.v1.Stream" json:"stream,omitempty"`
@@ -367,7 +386,9 @@ type AttachResponse struct {
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Position of the first byte of data in the stream; at the end of the stream
 	// its length.
-	Offset        int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// With times: when data came, nanoseconds since the epoch; 0: not known.
+	Time          int64 `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -419,6 +440,13 @@ func (x *AttachResponse) GetData() []byte {
 func (x *AttachResponse) GetOffset() int64 {
 	if x != nil {
 		return x.Offset
+	}
+	return 0
+}
+
+func (x *AttachResponse) GetTime() int64 {
+	if x != nil {
+		return x.Time
 	}
 	return 0
 }
@@ -1064,18 +1092,21 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x0e\n" +
 	"\fStartRequest\"\x1f\n" +
 	"\rStartResponse\x12\x0e\n" +
-	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xe1\x01\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x8d\x02\n" +
 	"\rAttachRequest\x121\n" +
 	"\astreams\x18\x01 \x03(\x0e2\x17.capsule.shim.v1.StreamR\astreams\x12#\n" +
 	"\rstdout_offset\x18\x02 \x01(\x03R\fstdoutOffset\x12#\n" +
 	"\rstderr_offset\x18\x03 \x01(\x03R\fstderrOffset\x12\"\n" +
 	"\facknowledged\x18\x04 \x01(\x05R\facknowledged\x12\x12\n" +
 	"\x04hold\x18\x05 \x01(\bR\x04hold\x12\x1b\n" +
-	"\tno_follow\x18\x06 \x01(\bR\bnoFollow\"m\n" +
+	"\tno_follow\x18\x06 \x01(\bR\bnoFollow\x12\x14\n" +
+	"\x05since\x18\a \x01(\x03R\x05since\x12\x14\n" +
+	"\x05times\x18\b \x01(\bR\x05times\"\x81\x01\n" +
 	"\x0eAttachResponse\x12/\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x17.capsule.shim.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
-	"\x06offset\x18\x03 \x01(\x03R\x06offset\"'\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"'\n" +
 	"\x11WriteStdinRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"8\n" +
 	"\x12WriteStdinResponse\x12\"\n" +

@@ -630,7 +630,12 @@ type AttachRequest struct {
 	StdinData []byte `protobuf:"bytes,7,opt,name=stdin_data,json=stdinData,proto3" json:"stdin_data,omitempty"`
 	StdinEnd  bool   `protobuf:"varint,8,opt,name=stdin_end,json=stdinEnd,proto3" json:"stdin_end,omitempty"`
 	// Responses with data that were taken since the request before.
-	Acknowledged  int32 `protobuf:"varint,9,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Acknowledged int32 `protobuf:"varint,9,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Leave out bytes that came before this, nanoseconds since the epoch, as far
+	// as that is known; 0: leave out none. They are not missed.
+	Since int64 `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
+	// Responses with data have time.
+	Times         bool `protobuf:"varint,11,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -728,6 +733,20 @@ func (x *AttachRequest) GetAcknowledged() int32 {
 	return 0
 }
 
+func (x *AttachRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *AttachRequest) GetTimes() bool {
+	if x != nil {
+		return x.Times
+	}
+	return false
+}
+
 type AttachResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream Stream                 `protobuf:"varint,1,opt,name=stream,proto3,enum=capsule.supervisor.v1.Stream" json:"stream,omitempty"`
@@ -739,7 +758,10 @@ type AttachResponse struct {
 	// Stdin messages that were taken since the response before.
 	Acknowledged int32 `protobuf:"varint,5,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
 	// The execution has ended; nothing follows.
-	Exited        bool `protobuf:"varint,6,opt,name=exited,proto3" json:"exited,omitempty"`
+	Exited bool `protobuf:"varint,6,opt,name=exited,proto3" json:"exited,omitempty"`
+	// With times: when data came, nanoseconds since the epoch, up to a few
+	// milliseconds too early, more for output that took hours; 0: not known.
+	Time          int64 `protobuf:"varint,7,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +836,13 @@ func (x *AttachResponse) GetExited() bool {
 		return x.Exited
 	}
 	return false
+}
+
+func (x *AttachResponse) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
 }
 
 type Summary struct {
@@ -2060,7 +2089,7 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\",\n" +
 	"\fKillResponse\x12\x1c\n" +
-	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"\xbf\x02\n" +
+	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"\xeb\x02\n" +
 	"\rAttachRequest\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x127\n" +
 	"\astreams\x18\x02 \x03(\x0e2\x1d.capsule.supervisor.v1.StreamR\astreams\x12#\n" +
@@ -2071,14 +2100,18 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\n" +
 	"stdin_data\x18\a \x01(\fR\tstdinData\x12\x1b\n" +
 	"\tstdin_end\x18\b \x01(\bR\bstdinEnd\x12\"\n" +
-	"\facknowledged\x18\t \x01(\x05R\facknowledged\"\xc1\x01\n" +
+	"\facknowledged\x18\t \x01(\x05R\facknowledged\x12\x14\n" +
+	"\x05since\x18\n" +
+	" \x01(\x03R\x05since\x12\x14\n" +
+	"\x05times\x18\v \x01(\bR\x05times\"\xd5\x01\n" +
 	"\x0eAttachResponse\x125\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x1d.capsule.supervisor.v1.StreamR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x10\n" +
 	"\x03end\x18\x04 \x01(\bR\x03end\x12\"\n" +
 	"\facknowledged\x18\x05 \x01(\x05R\facknowledged\x12\x16\n" +
-	"\x06exited\x18\x06 \x01(\bR\x06exited\"\xea\x03\n" +
+	"\x06exited\x18\x06 \x01(\bR\x06exited\x12\x12\n" +
+	"\x04time\x18\a \x01(\x03R\x04time\"\xea\x03\n" +
 	"\aSummary\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
