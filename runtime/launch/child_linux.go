@@ -30,7 +30,7 @@ import (
 // The kinds of report.
 const (
 	reportFailed  = 1 // a step failed: phase, step and errno tell which
-	reportStarted = 2 // execve succeeded; the payload's pidfd comes along
+	reportStarted = 2 // execve succeeded; the payload's pidfd comes along, and the filter's listener
 	reportExited  = 3 // value is the payload's wait status
 	reportReady   = 4 // one byte, from a payload without init that is about to execve
 )
@@ -93,8 +93,7 @@ type machine struct {
 	msg                  unix.Msghdr
 	control              struct {
 		unix.Cmsghdr
-		fd int32
-		_  int32
+		fds [2]int32 // the payload's pidfd and its filter's listener
 	}
 }
 
@@ -146,7 +145,9 @@ func sandboxMain(m *machine) {
 		walk(m, &m.payload, phasePayload)
 		fail(m)
 	}
-	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | uintptr(unix.SIGCHLD)
+	// Descriptors are shared until execve: the payload loads its filter last and
+	// may call nothing after it, so it could not hand the listener over itself.
+	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PIDFD | uintptr(unix.SIGCHLD)
 	pid, errno := vforkPayload(flags, m.stack, m, &m.pidfd)
 	if errno != 0 {
 		m.report.phase, m.report.step, m.report.value = phaseFork, 0, uint32(errno)
@@ -203,10 +204,13 @@ func walk(m *machine, p *program, phase uint32) bool {
 			if in.mode == uint8(plan.Note) {
 				m.report.found = 1
 			}
+			if in.mode == uint8(plan.Prefer) {
+				i++
+			}
 			continue
 		}
 		switch in.mode {
-		case uint8(plan.Ignore), uint8(plan.Note):
+		case uint8(plan.Ignore), uint8(plan.Note), uint8(plan.Prefer):
 			continue
 		case uint8(plan.Try):
 			if errno == syscall.EACCES {
@@ -246,7 +250,11 @@ func fail(m *machine) {
 //go:nosplit
 func started(m *machine) {
 	m.report.kind = reportStarted
-	m.control.fd = m.pidfd
+	m.control.fds[0] = m.pidfd
+	if listener := m.regs[plan.RegListener]; listener != 0 {
+		m.control.fds[1] = int32(listener)
+		m.control.Len += 4 // CMSG_LEN of two; CMSG_SPACE is the same
+	}
 	_, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, m.status, uintptr(unsafe.Pointer(&m.msg)), unix.MSG_NOSIGNAL)
 	if errno != 0 {
 		exit(1) // the launcher died before the parent-death signal was set

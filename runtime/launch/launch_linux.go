@@ -111,7 +111,11 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 	m := pr.enc.machine
 	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
 	m.regs[plan.RegSync] = uintptr(ends[1])
-	m.regs[plan.RegBelow], m.regs[plan.RegAbove] = uintptr(ends[1]-1), uintptr(ends[1]+1)
+	low, high := m.status, m.status
+	if m.hasKeep {
+		low, high = min(low, m.keep), max(high, m.keep)
+	}
+	m.regs[plan.RegBelow], m.regs[plan.RegBetweenFirst], m.regs[plan.RegBetweenLast], m.regs[plan.RegAbove] = low-1, low+1, high-1, high+1
 	m.iov.Base, m.iov.Len = (*byte)(unsafe.Pointer(&m.report)), uint64(reportSize)
 	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
 	m.msg.Control = (*byte)(unsafe.Pointer(&m.control))

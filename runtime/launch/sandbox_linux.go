@@ -24,16 +24,18 @@ type Sandbox struct {
 	pidfd   int // of process 1
 	payload int // of the payload, once started
 	status  int
-	mu      sync.Mutex // guards the descriptors against their closing
+	// listener of the filter's notifications, until TakeListener. Not positive: none.
+	listener int
+	mu       sync.Mutex // guards the descriptors against their closing
 }
 
 // Started blocks until the command runs and returns that moment
 // (CLOCK_MONOTONIC), or the fault of the step that failed.
 func (s *Sandbox) Started() (time.Duration, error) {
-	r, fd, err := s.receive()
+	r, fds, err := s.receive()
 	ready := err == nil && r.kind == reportReady
 	if ready {
-		r, fd, err = s.receive()
+		r, fds, err = s.receive()
 	}
 	switch {
 	case errors.Is(err, io.EOF) && ready:
@@ -45,7 +47,8 @@ func (s *Sandbox) Started() (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case r.kind == reportStarted:
-		s.setPayload(fd)
+		s.setPayload(fds[0])
+		s.listener = fds[1]
 		return time.Duration(r.nanos), nil
 	case r.kind == reportFailed:
 		return 0, s.stepFault(r)
@@ -57,6 +60,14 @@ func (s *Sandbox) setPayload(fd int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.payload = fd
+}
+
+// TakeListener gives the listener of the filter's notifications to the caller,
+// who closes it. False: there is none, since the plan asks for none or the
+// kernel refused it. Call it after Started.
+func (s *Sandbox) TakeListener() (fd int, ok bool) {
+	fd, s.listener = s.listener, 0
+	return fd, fd > 0
 }
 
 // lastWords says how process 1 ended, without reaping it.
@@ -149,42 +160,48 @@ func (s *Sandbox) closeAll() {
 		}
 		*fd = -1
 	}
+	if s.listener > 0 {
+		unix.Close(s.listener)
+		s.listener = 0
+	}
 }
 
-// receive reads one report. The read blocks a thread, which a process that
-// runs one execution can afford.
-func (s *Sandbox) receive() (report, int, error) {
+// receive reads one report and the descriptors with it, -1 where there is none. The
+// read blocks a thread, which a process that runs one execution can afford.
+func (s *Sandbox) receive() (report, [2]int, error) {
 	var r report
 	buf := (*[reportSize]byte)(unsafe.Pointer(&r))[:]
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, unix.CmsgSpace(8))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(s.status, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
 		}
 		if err == unix.ECONNRESET || err == nil && n == 0 {
-			return r, -1, io.EOF
+			return r, [2]int{}, io.EOF
 		}
 		if err == nil && n == 1 {
-			return report{kind: reportReady}, -1, nil
+			return report{kind: reportReady}, [2]int{}, nil
 		}
 		if err != nil || n != int(reportSize) {
-			return r, -1, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))
+			return r, [2]int{}, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))
 		}
-		return r, parsePidfd(oob[:oobn]), nil
+		return r, parseRights(oob[:oobn]), nil
 	}
 }
 
-func parsePidfd(oob []byte) int {
+func parseRights(oob []byte) [2]int {
+	out := [2]int{-1, -1}
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil || len(messages) != 1 {
-		return -1
+		return out
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return -1
+	if err != nil || len(fds) > len(out) {
+		return out
 	}
-	return fds[0]
+	copy(out[:], fds)
+	return out
 }
 
 // waitPidfd reaps by pidfd. The pid is only used to fetch the wait status in

@@ -53,6 +53,7 @@ func check(s *specs.Spec, f Facts) error {
 	refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", later)
 	refuse(l.RootfsPropagation != "" && !strings.HasSuffix(l.RootfsPropagation, "private"), "linux.rootfsPropagation", "other than private "+later)
 	refuse((l.Seccomp != nil) != (len(f.Filter) > 0), "linux.seccomp", "has no compiled program")
+	refuse(f.Listener != 0 && f.NoInit, "linux.seccomp", "cannot have a listener without an init")
 	checkNamespaces(l, refuse)
 	for i, m := range s.Mounts {
 		field := "mounts[" + strconv.Itoa(i) + "]"

@@ -74,7 +74,7 @@ func cloneNames(f uint64) string {
 
 var regNames = map[Reg]string{RegSync: "sync", RegStdin: "stdin", RegStdout: "stdout", RegStderr: "stderr", RegRoot: "root",
 	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file",
-	RegBelow: "status-1", RegAbove: "status+1"}
+	RegBelow: "low-1", RegBetweenFirst: "low+1", RegBetweenLast: "high-1", RegAbove: "high+1", RegListener: "listener"}
 
 func regName(r Reg) string {
 	if n, ok := regNames[r]; ok {

@@ -24,10 +24,6 @@ func (c *compiler) payload() error {
 	c.field = "process"
 	// A new session: no controlling terminal into which keys could be pushed.
 	c.do(OpSetsid, "")
-	for i, r := range []Reg{RegStdin, RegStdout, RegStderr} {
-		c.do(OpDup3, "", reg(r), imm(int64(i)), imm(0))
-	}
-	c.closeInherited()
 	if err := c.rlimits(); err != nil {
 		return err
 	}
@@ -61,11 +57,7 @@ func (c *compiler) payload() error {
 	// The start of the command's wall clock. The last moment at which we may
 	// call anything: process 1 learns of execve only when it is scheduled again.
 	c.do(OpClockGettime, "", flag(1, "CLOCK_MONOTONIC"), Arg{Kind: ArgClock, Note: "start of the command"})
-	if len(c.facts.Filter) > 0 {
-		c.field = "linux.seccomp"
-		c.do(OpSeccomp, "", flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(0), program(c.facts.Filter, strconv.Itoa(len(c.facts.Filter)/8)+" instructions"))
-		c.wall("seccomp")
-	}
+	c.filter()
 	c.field = "process.args"
 	for _, file := range candidates {
 		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})
@@ -73,18 +65,46 @@ func (c *compiler) payload() error {
 	return nil
 }
 
-// closeInherited closes what the launcher has open before any path of the
-// request is resolved: /proc/self/fd would lead out of the root, as working
-// directory, as command or in PATH (CVE-2024-21626).
-func (c *compiler) closeInherited() {
-	all := flag(0xffffffff, "~0")
-	if !c.facts.NoInit {
-		c.do(OpCloseRange, "", imm(3), all, imm(0))
+// filter loads the program of linux.seccomp. With a listener the kernel gives
+// a descriptor, which process 1 finds in the table that it shares with this
+// process until execve.
+func (c *compiler) filter() {
+	if len(c.facts.Filter) == 0 {
 		return
 	}
-	// This process still reports its own failures. EINVAL: there is none below.
+	c.field = "linux.seccomp"
+	load := func(code []byte, flags Arg, mode Mode, to Reg) {
+		c.emit(Step{Op: OpSeccomp, Mode: mode, Result: to, Args: []Arg{flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), flags,
+			program(code, strconv.Itoa(len(code)/8)+" instructions")}})
+	}
+	switch {
+	case c.facts.Listener == 0:
+		load(c.facts.Filter, imm(0), Must, RegNone)
+	case c.facts.Fallback == nil:
+		load(c.facts.Filter, flag(int64(c.facts.Listener), "NEW_LISTENER"), Must, RegListener)
+	default:
+		load(c.facts.Filter, flag(int64(c.facts.Listener), "NEW_LISTENER"), Prefer, RegListener)
+		load(c.facts.Fallback, imm(0), Must, RegNone)
+	}
+	c.wall("seccomp")
+}
+
+// stdio places the command's descriptors and closes all else that the launcher
+// has open, before any path of the request is resolved: /proc/self/fd would
+// lead out of the root, as working directory, as command or in PATH
+// (CVE-2024-21626). The status socket stays, for reports, and what process 1
+// keeps. It happens before the command's process is made, which shares the
+// table of descriptors until it executes the command.
+func (c *compiler) stdio() error {
+	c.field = "process"
+	for i, r := range []Reg{RegStdin, RegStdout, RegStderr} {
+		c.do(OpDup3, "", reg(r), imm(int64(i)), imm(0))
+	}
+	// EINVAL: there is none between.
 	c.emit(Step{Op: OpCloseRange, Args: []Arg{imm(3), reg(RegBelow), imm(0)}, Mode: Ignore})
-	c.do(OpCloseRange, "", reg(RegAbove), all, imm(0))
+	c.emit(Step{Op: OpCloseRange, Args: []Arg{reg(RegBetweenFirst), reg(RegBetweenLast), imm(0)}, Mode: Ignore})
+	c.do(OpCloseRange, "", reg(RegAbove), flag(0xffffffff, "~0"), imm(0))
+	return nil
 }
 
 // identity becomes the user of the command.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -42,9 +43,58 @@ func TestWorkingDirectory(t *testing.T) {
 		if slices.ContainsFunc(p.Payload, func(s Step) bool { return s.Op == OpChdir }) {
 			t.Errorf("noInit %v: a path is entered by name", noInit)
 		}
-		closed := slices.IndexFunc(p.Payload, func(s Step) bool { return s.Op == OpCloseRange && s.Mode == Must && s.Args[2].N == 0 })
-		if closed < 0 || closed > open {
-			t.Errorf("noInit %v: descriptors are closed at step %d, the directory opened at %d", noInit, closed, open)
+		// The last of the set-up closes all that the launcher has open, around
+		// the status socket and what process 1 keeps.
+		bounds := [][2]Arg{{imm(3), reg(RegBelow)}, {reg(RegBetweenFirst), reg(RegBetweenLast)}, {reg(RegAbove), flag(0xffffffff, "~0")}}
+		for i, s := range p.Setup[len(p.Setup)-len(bounds):] {
+			if s.Op != OpCloseRange || !reflect.DeepEqual([2]Arg(s.Args[:2]), bounds[i]) || s.Args[2].N != 0 {
+				t.Errorf("noInit %v: the set-up ends with %v", noInit, s)
+			}
 		}
+	}
+}
+
+// TestFilter: how the filter is loaded, by what the launcher knows.
+func TestFilter(t *testing.T) {
+	type load struct {
+		mode     Mode
+		flags    int64
+		size     int
+		listener bool
+	}
+	for name, tc := range map[string]struct {
+		facts Facts
+		want  []load
+	}{
+		"no filter":               {Facts{}, nil},
+		"plain":                   {Facts{Filter: make([]byte, 16)}, []load{{Must, 0, 16, false}}},
+		"listener":                {Facts{Filter: make([]byte, 16), Listener: 8}, []load{{Must, 8, 16, true}}},
+		"listener, or a fallback": {Facts{Filter: make([]byte, 16), Listener: 8, Fallback: make([]byte, 24)}, []load{{Prefer, 8, 16, true}, {Must, 0, 24, false}}},
+	} {
+		s := bare()
+		if tc.facts.Filter != nil {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{}
+		}
+		tc.facts.BundleDir = "/bundle"
+		p, err := Compile(s, tc.facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []load
+		for i, s := range p.Payload {
+			if s.Op == OpSeccomp {
+				got = append(got, load{s.Mode, s.Args[1].N, len(s.Args[2].S), s.Result == RegListener})
+			} else if len(got) > 0 && s.Op != OpExecve {
+				t.Errorf("%s: step %d comes after the filter: %v", name, i, s)
+			}
+		}
+		if !slices.Equal(got, tc.want) || slices.Contains(p.Walls, "seccomp") != (len(got) > 0) {
+			t.Errorf("%s: loads %v, want %v; walls %v", name, got, tc.want, p.Walls)
+		}
+	}
+	s := bare()
+	s.Linux.Seccomp = &specs.LinuxSeccomp{}
+	if _, err := Compile(s, Facts{BundleDir: "/bundle", Filter: make([]byte, 16), Listener: 8, NoInit: true}); err == nil {
+		t.Error("a listener that nobody can hand over is accepted")
 	}
 }

@@ -74,6 +74,14 @@ type Facts struct {
 	// Filter is the compiled program of linux.seccomp: struct sock_filter
 	// entries, native endian. Nil when the configuration has none.
 	Filter []byte
+	// Listener are the flags with which the filter is loaded so that its
+	// notifications have a listener: SECCOMP_FILTER_FLAG_NEW_LISTENER and others.
+	// 0: none. It needs an init, which hands the listener to the launcher.
+	Listener uint
+	// Fallback is loaded, without flags, where the kernel refuses Filter with a
+	// listener (EBUSY: another filter of the process has one). Nil: the launch
+	// fails then.
+	Fallback []byte
 	// Skeleton is the decoded AnnotationSkeleton, for a caller that made it;
 	// decoding it again costs 0.2 ms in a fresh process. Nil: it is decoded.
 	Skeleton *Skeleton

@@ -82,9 +82,14 @@ const (
 	RegTree       // detached mount at hand
 	RegFS         // file system context at hand
 	RegFile       // file or socket at hand
-	RegBelow      // not a descriptor: the number below the one on which failures are reported
-	RegAbove      // and the number above it
-	RegTasks0     // first of MaxTasks cgroup v1 tasks files, donated
+	// Not descriptors, but the bounds of those that are closed around the status
+	// socket and what process 1 keeps, which may be one and the same.
+	RegBelow        // the number below the lower of the two
+	RegBetweenFirst // the number above the lower
+	RegBetweenLast  // the number below the higher
+	RegAbove        // the number above the higher
+	RegListener     // of the filter's notifications
+	RegTasks0       // first of MaxTasks cgroup v1 tasks files, donated
 )
 
 // Bounds of the register file.
@@ -130,6 +135,7 @@ const (
 	Ignore             // an error is passed over (close, and marks that are best effort by nature)
 	Note               // success is remembered: the command exists
 	Try                // execve: ENOENT, ENOTDIR and EACCES go on with the next candidate
+	Prefer             // success skips the next step, which is what is done instead in failure
 )
 
 // Step is one system call of a plan.
