@@ -80,6 +80,7 @@ type translation struct {
 	slot     *os.File
 	warnings []string
 	degraded []string
+	masked   []string // blocked programs, hidden inside
 }
 
 // translate turns a request into an OCI configuration and its filter. The slot
@@ -89,7 +90,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	if err := refuseUnbuilt(req); err != nil {
 		return t, err
 	}
-	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: cgroupsPath(boot.ExecutionID), StateDir: string(boot.StateDir)})
+	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: cgroupsPath(boot.ExecutionID), StateDir: string(boot.StateDir), Policy: boot.Policy})
 	if err != nil {
 		return t, err
 	}
@@ -117,6 +118,11 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	if t.config, t.skeleton, err = bundle.BuildParts(req, facts.Host); err != nil {
 		return t, err
 	}
+	if boot.Policy != nil {
+		if err := t.judge(boot.Policy, facts.Host.Binds, facts.Host.Rootfs); err != nil {
+			return t, err
+		}
+	}
 	if !t.rootless {
 		u := t.config.Process.User
 		t.ids = [2]int{int(facts.Host.SlotBase + u.UID), int(facts.Host.SlotBase + u.GID)}
@@ -141,6 +147,7 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
 	case s.Custom != nil:
 		t.object = string(s.Custom)
 		t.filter, err = cache.Object(context.Background(), s.Custom)
+	case s.Name == spec.SeccompUnconfined && boot.Policy != nil && boot.Policy.AllowUnconfined:
 	case s.Name == spec.SeccompUnconfined:
 		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
 			WithHint("Use the default or the network profile, or give an OCI linux.seccomp object of your own.")
@@ -161,7 +168,11 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	breachConfig(t.config)
-	p, err := plan.Compile(t.config, plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: host.Kinds(t.config), Tasks: tasks,
+	kinds := host.Kinds(t.config)
+	for _, path := range t.masked {
+		kinds[path] = plan.KindFile // inside, whatever is there on the host
+	}
+	p, err := plan.Compile(t.config, plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
 		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit})
 	if err == nil {
 		breachPlan(p)

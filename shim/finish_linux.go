@@ -158,7 +158,7 @@ func (e *execution) enforcement() *spec.Enforcement {
 			walls[name] = spec.Absent
 		}
 	}
-	return &spec.Enforcement{Walls: walls, Limits: e.limits(), CgroupVersion: string(e.version), PolicyHash: policyHash()}
+	return &spec.Enforcement{Walls: walls, Limits: e.limits(), CgroupVersion: string(e.version), PolicyHash: e.policyHash()}
 }
 
 func (e *execution) hasBinds() bool {
@@ -209,7 +209,10 @@ func (e *execution) warnOnce(text string) {
 const builtinPolicy = "capsule built-in policy 1"
 
 // policyHash identifies the policy that was in force.
-func policyHash() string {
+func (e *execution) policyHash() string {
+	if e.boot.Policy != nil {
+		return e.boot.Policy.Hash
+	}
 	sum := sha256.Sum256([]byte(builtinPolicy))
 	return hex.EncodeToString(sum[:])
 }

@@ -36,7 +36,7 @@ func DecodeRequest(data []byte) (*Request, error) { return DecodeOver(Default(),
 // base itself is not changed. Base must not have been completed, because the
 // rlimits that depend on other fields would keep base's values.
 func DecodeOver(base *Request, data []byte) (*Request, error) {
-	r := *base
+	r := base.detached()
 	d := decoder{data: data, limit: MaxDocumentBytes}
 	d.document(&requestObject, &r)
 	if d.fatal != nil {

@@ -18,7 +18,14 @@ import (
 )
 
 // resolve decodes a request over the defaults and the profile.
-func resolve(r *api.StartRequest) (*spec.Request, error) {
+func (s *Supervisor) resolve(owner uint32, r *api.StartRequest) (*spec.Request, error) {
+	if p := s.policy.Load(); p != nil {
+		base, err := p.Base(r.Profile, owner)
+		if err != nil {
+			return nil, err
+		}
+		return spec.DecodeOver(base, r.Request)
+	}
 	base := spec.Default()
 	if r.Profile != "" {
 		if err := base.ApplyProfile(r.Profile); err != nil {
@@ -35,11 +42,11 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	if err != nil {
 		return nil, err
 	}
-	req, err := resolve(r)
+	req, err := s.resolve(owner, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseForOthers(owner, req); err != nil {
+	if err := s.permitFor(owner, req); err != nil {
 		return nil, err
 	}
 	data := req.Encode()
@@ -67,6 +74,9 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	started := &api.Started{Summary: summaryOf(rec, api.StatusStarting), Created: true}
 	if s.daemon == nil {
 		defer lock.Close() // the shim has its own copy
+		if err := s.makeRoom(s.state.Execution(id)); err != nil {
+			return nil, err
+		}
 		conn, process, err := s.startDetached(rec, lock)
 		if err != nil {
 			return nil, errors.Join(err, s.discard(id))
@@ -93,7 +103,7 @@ const othersOutput = 16 << 20
 // refuseForOthers keeps a caller that this process has more rights than from
 // using them: host paths are opened with ours, and a filter of the caller's own
 // may let through what the host denies him, user namespaces among it.
-func refuseForOthers(owner uint32, req *spec.Request) error {
+func refuseForOthers(owner uint32, req *spec.Request, mostOutput int64) error {
 	if owner == uint32(os.Geteuid()) || owner == 0 {
 		return nil
 	}
@@ -105,8 +115,8 @@ func refuseForOthers(owner uint32, req *spec.Request) error {
 	if i.Network {
 		return fault.New(fault.NotAuthorised, "", "this supervisor's network is its own user's").WithField("/isolation/network").WithHint(hint)
 	}
-	if req.Resources.MaxOutputBytes > othersOutput {
-		return fault.New(fault.OutOfRange, "", "at most "+strconv.Itoa(othersOutput)+" for other users of this supervisor").
+	if mostOutput > 0 && req.Resources.MaxOutputBytes > mostOutput {
+		return fault.New(fault.OutOfRange, "", "at most "+strconv.FormatInt(mostOutput, 10)+" for other users of this supervisor").
 			WithField("/resources/max_output_bytes").WithHint(hint)
 	}
 	for field, used := range map[string]bool{
@@ -174,7 +184,7 @@ func (s *Supervisor) admit(rec *shimapi.Record) (*ticket, error) {
 	if s.daemon == nil {
 		return nil, nil
 	}
-	t, err := s.daemon.queue.Admit(rec.Owner, rec.MemoryBytes)
+	t, err := s.daemon.queue.AdmitWithin(rec.Owner, rec.MemoryBytes, s.bounds(rec.Owner))
 	if err != nil {
 		s.emit(api.EventRefused, rec.ExecutionID, map[string]string{"code": string(fault.From(err, "").Code)})
 		return nil, err
@@ -205,7 +215,7 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte) (lock *os.File, 
 
 // startDetached starts the shim of a recorded execution, which begins by itself.
 func (s *Supervisor) startDetached(rec *shimapi.Record, lock *os.File) (*connection, *process, error) {
-	boot := s.bootstrap(rec.ExecutionID)
+	boot := s.bootstrap(rec.ExecutionID, rec.Owner, rec.Command)
 	boot.StreamStdin, boot.OutputFiles = rec.StreamStdin, true
 	conn, process, err := s.startShim(boot, lock)
 	if err != nil {

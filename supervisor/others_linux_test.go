@@ -21,15 +21,15 @@ func TestRefuseForOthers(t *testing.T) {
 		`{"writable_paths":["/srv"]}`:                                fault.PathRefused,
 		`{"bind_mounts":[{"source":"/srv","destination":"/mnt/x"}]}`: fault.PathRefused,
 	} {
-		req, err := resolve(&api.StartRequest{Request: []byte(`{"command":["/bin/true"],"isolation":` + isolation + `}`)})
+		req, err := new(Supervisor).resolve(0, &api.StartRequest{Request: []byte(`{"command":["/bin/true"],"isolation":` + isolation + `}`)})
 		if err != nil {
 			t.Fatal(isolation, err)
 		}
-		if got := codeOf(refuseForOthers(uint32(os.Geteuid())+4242, req)); got != want {
+		if got := codeOf(refuseForOthers(uint32(os.Geteuid())+4242, req, othersOutput)); got != want {
 			t.Errorf("%s: another: %q, want %q", isolation, got, want)
 		}
 		for _, own := range []uint32{0, uint32(os.Geteuid())} {
-			if err := refuseForOthers(own, req); err != nil {
+			if err := refuseForOthers(own, req, othersOutput); err != nil {
 				t.Errorf("%s: uid %d: %v", isolation, own, err)
 			}
 		}

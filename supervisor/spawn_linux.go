@@ -23,7 +23,7 @@ import (
 var shimEnvironment = []string{"GOGC=off", "GOMEMLIMIT=48MiB", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
 // spawn makes the execution's directory and starts its shim.
-func (s *Supervisor) spawn(id string) (*Execution, error) {
+func (s *Supervisor) spawn(id string, command []string) (*Execution, error) {
 	dir := s.state.Execution(id)
 	lock, err := makeLocked(dir)
 	if err != nil {
@@ -31,7 +31,10 @@ func (s *Supervisor) spawn(id string) (*Execution, error) {
 	}
 	defer lock.Close() // the shim has its own copy
 	e := &Execution{id: id, dir: dir, supervisor: s, done: make(chan struct{})}
-	boot := s.bootstrap(id)
+	if err := s.makeRoom(dir); err != nil {
+		return nil, err
+	}
+	boot := s.bootstrap(id, uint32(os.Geteuid()), command)
 	boot.Foreground = true
 	conn, process, err := s.startShim(boot, lock)
 	if err != nil {
@@ -44,8 +47,12 @@ func (s *Supervisor) spawn(id string) (*Execution, error) {
 	return e, nil
 }
 
-func (s *Supervisor) bootstrap(id string) shimapi.Bootstrap {
-	return shimapi.Bootstrap{Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
+func (s *Supervisor) bootstrap(id string, owner uint32, command []string) shimapi.Bootstrap {
+	var rules *shimapi.Policy
+	if p := s.policy.Load(); p != nil {
+		rules = p.ForShim(owner, command)
+	}
+	return shimapi.Bootstrap{Policy: rules, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
 		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}
 }
 
@@ -90,6 +97,9 @@ func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn,
 	message, err := boot.Encode()
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+	}
+	if len(message) > shimapi.MaxBootstrap {
+		return nil, nil, fault.New(fault.ConfigFile, "encode bootstrap message", "the policy has more than 64 KiB of names and paths")
 	}
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -17,6 +18,7 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/history"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // Options configure a supervisor.
@@ -27,12 +29,15 @@ type Options struct {
 	// ShimPath is the capsule-shim binary. Empty: $CAPSULE_SHIM, else beside the
 	// running executable, else in PATH.
 	ShimPath string
+	// Policy is what the configuration says; nil: the built-in rules alone.
+	Policy *policy.Policy
 }
 
 // Supervisor is safe for concurrent use.
 type Supervisor struct {
 	state     layout.State
 	shim      string
+	policy    atomic.Pointer[policy.Policy] // nil: the built-in one
 	retention history.Limits
 	daemon    *daemon    // nil: nobody stays to mind executions
 	large     sync.Mutex // held while a large result is collected
@@ -60,6 +65,7 @@ func New(o Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{state: state, shim: shim}
+	s.policy.Store(o.Policy)
 	return s, s.prepare()
 }
 
@@ -130,7 +136,10 @@ func (s *Supervisor) Start(ctx context.Context, req *spec.Request, id string, st
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.spawn(id)
+	if err := s.permit(req); err != nil {
+		return nil, err
+	}
+	e, err := s.spawn(id, req.Command)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +150,10 @@ func (s *Supervisor) Start(ctx context.Context, req *spec.Request, id string, st
 
 // Explain returns the launch plan of a request as text, without running it.
 func (s *Supervisor) Explain(ctx context.Context, req *spec.Request) (string, error) {
-	return s.explain(ctx, req.Encode(), "")
+	if err := s.permit(req); err != nil {
+		return "", err
+	}
+	return s.explain(ctx, req, "")
 }
 
 // ExplainBundle returns the launch plan of the OCI bundle in dir as text.

@@ -79,12 +79,17 @@ func (s *Supervisor) sweepOne(id string) (wait func() bool) {
 }
 
 // explain asks a shim of its own for a plan.
-func (s *Supervisor) explain(ctx context.Context, request []byte, bundle string) (string, error) {
+func (s *Supervisor) explain(ctx context.Context, req *spec.Request, bundle string) (string, error) {
 	id, err := executionID("")
 	if err != nil {
 		return "", err
 	}
-	e, err := s.spawn(id)
+	var request []byte
+	var command []string
+	if req != nil {
+		request, command = req.Encode(), req.Command
+	}
+	e, err := s.spawn(id, command)
 	if err != nil {
 		return "", err
 	}

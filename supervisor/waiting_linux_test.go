@@ -175,7 +175,7 @@ func TestStartTwiceAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	full, err := resolve(&api.StartRequest{Request: []byte(`{"command":["/bin/true"]}`)})
+	full, err := new(Supervisor).resolve(0, &api.StartRequest{Request: []byte(`{"command":["/bin/true"]}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func (c *console) app(code *int) *cli.App {
 		OnUsageError:          usageError,
 		ExitErrHandler:        func(*cli.Context, error) {}, // main alone exits
 		Commands: []*cli.Command{
-			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.completionCommand(code),
+			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.completionCommand(code),
 		},
 	}
 	for _, v := range verbTable() {
@@ -152,7 +152,11 @@ func (c *console) explainBundle(ctx *cli.Context, code *int) error {
 	if err != nil {
 		return err
 	}
-	eng, err := c.open()
+	rules, err := c.rules("")
+	if err != nil {
+		return err
+	}
+	eng, err := c.open(rules)
 	if err != nil {
 		return err
 	}

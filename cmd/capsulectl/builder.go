@@ -32,16 +32,16 @@ func build(inv *invocation, lookupEnv func(string) (string, bool)) (*spec.Reques
 	return req, nil
 }
 
-// assemble applies the profile to the built-in defaults, and then the flags in
+// assemble applies configuration and profile to the built-in defaults, and then the flags in
 // their order.
 func assemble(inv *invocation, lookupEnv func(string) (string, bool)) (*spec.Request, fault.List) {
-	b := builder{req: spec.Default(), lookupEnv: lookupEnv}
 	var faults fault.List
-	if inv.profile != "" {
-		if err := b.req.ApplyProfile(inv.profile); err != nil {
-			faults = append(faults, longOption("profile").wrap(err))
-		}
+	base, err := inv.base()
+	if err != nil {
+		faults = append(faults, fault.From(err, fault.ConfigFile))
+		base = spec.Default()
 	}
+	b := builder{req: base, lookupEnv: lookupEnv}
 	b.req.Command = inv.command
 	for _, s := range inv.settings {
 		if err := s.option.apply(&b, s.value); err != nil {
@@ -52,12 +52,10 @@ func assemble(inv *invocation, lookupEnv func(string) (string, bool)) (*spec.Req
 }
 
 // decode reads the request of stdin over the defaults and the profile.
-func decode(data []byte, profile string) (*spec.Request, error) {
-	base := spec.Default()
-	if profile != "" {
-		if err := base.ApplyProfile(profile); err != nil {
-			return nil, longOption("profile").wrap(err)
-		}
+func decode(data []byte, inv *invocation) (*spec.Request, error) {
+	base, err := inv.base()
+	if err != nil {
+		return nil, err
 	}
 	return spec.DecodeOver(base, data)
 }

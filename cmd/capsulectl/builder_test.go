@@ -195,8 +195,6 @@ func TestRefusedFlags(t *testing.T) {
 		{"-d --dry-run ls", fault.InvalidValue, "--detach cannot"},
 		{"--embedded --address /s ls", fault.InvalidValue, "--embedded cannot"},
 		{"--address= ls", fault.InvalidValue, "--address"},
-		{"-c x.toml ls", fault.Unsupported, "--config"},
-		{"--create-config x.toml ls", fault.Unsupported, "--create-config"},
 	}
 	for _, c := range cases {
 		b := newBench("")

@@ -49,13 +49,13 @@ func verbWords() string {
 	for _, v := range verbTable() {
 		words = append(words, v.name)
 	}
-	return strings.Join(append(words, "schema", "bundle", "completion", "version", "help"), " ")
+	return strings.Join(append(words, "schema", "bundle", "config", "completion", "version", "help"), " ")
 }
 
 // fileValue says that the option's argument is a path here.
 func fileValue(o *option) bool {
 	switch o.name {
-	case "env-file", "readonly", "writable", "bind", "rootfs", "seccomp", "address":
+	case "env-file", "readonly", "writable", "bind", "rootfs", "seccomp", "address", "config", "create-config":
 		return true
 	}
 	return false

@@ -9,19 +9,20 @@ import (
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // connect gives the supervisor to talk to: the daemon of address, or else of
 // CAPSULE_ADDRESS, or else of the state directory; without a daemon, or when
-// embedded is asked for, the one in this process. The closer is never nil.
-func (c *console) connect(ctx context.Context, address string, embedded bool) (*link, error) {
+// embedded is asked for, the one in this process, with rules. The closer is never nil.
+func (c *console) connect(ctx context.Context, address string, embedded bool, rules *policy.Policy) (*link, error) {
 	if !embedded {
 		l, err := c.daemon(ctx, address)
 		if l != nil || err != nil {
 			return l, err
 		}
 	}
-	s, closer, err := c.core()
+	s, closer, err := c.core(rules)
 	if err != nil {
 		return nil, err
 	}

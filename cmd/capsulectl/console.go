@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // console is the world around capsulectl.
@@ -14,9 +15,10 @@ type console struct {
 	stdout    io.Writer
 	stderr    io.Writer
 	lookupEnv func(string) (string, bool)
-	// open gives the supervisor in this process for the run verb, core for the others.
-	open func() (engine, error)
-	core func() (api.Supervisor, func() error, error)
+	// open gives the supervisor in this process for the run verb, core for the
+	// others. Without a policy the built-in rules hold.
+	open func(*policy.Policy) (engine, error)
+	core func(*policy.Policy) (api.Supervisor, func() error, error)
 	// dial connects to the daemon behind a unix socket.
 	dial func(ctx context.Context, address string) (api.Supervisor, func() error, error)
 	// size is the window of the terminal behind a stream; ok: it is one.

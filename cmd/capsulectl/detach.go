@@ -15,7 +15,7 @@ type flusher interface {
 
 // detach starts an execution that outlives capsulectl and prints its id.
 func (c *console) detach(ctx context.Context, inv *invocation, o *order, rep *reporter) int {
-	l, err := c.connect(ctx, inv.address, inv.embedded)
+	l, err := c.connect(ctx, inv.address, inv.embedded, inv.rules)
 	if err != nil {
 		return rep.refuse(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // fakeEngine stands in for the supervisor: it records what it is asked for.
@@ -86,10 +87,12 @@ func newBench(stdin string) *bench {
 	b.console = console{
 		stdin: strings.NewReader(stdin), stdout: &b.out, stderr: &b.errOut,
 		lookupEnv: func(name string) (string, bool) { return "value of " + name, name == "PRESENT" },
-		open:      func() (engine, error) { return b.engine, nil },
+		open:      func(*policy.Policy) (engine, error) { return b.engine, nil },
 		catch:     func(r *relay) { b.relay <- r },
 		exit:      func(int) { panic("exit") },
-		core:      func() (api.Supervisor, func() error, error) { return b.supervisor, func() error { return nil }, nil },
+		core: func(*policy.Policy) (api.Supervisor, func() error, error) {
+			return b.supervisor, func() error { return nil }, nil
+		},
 		dial: func(_ context.Context, address string) (api.Supervisor, func() error, error) {
 			if b.dials = append(b.dials, address); !strings.HasPrefix(address, "/there") {
 				return nil, nil, fault.Wrap(fault.Unreachable, "connect", syscall.ECONNREFUSED)

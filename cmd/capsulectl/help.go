@@ -25,6 +25,7 @@ Verbs:
   info         describe the supervisor
   schema       print the JSON Schema of the request or the response
   bundle       explain what an OCI bundle would do
+  config       print, show or check the configuration
   completion   print a completion script for bash, zsh or fish
   version      print the version
   help         print this text, or the help of a verb

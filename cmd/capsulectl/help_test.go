@@ -37,6 +37,7 @@ func TestTexts(t *testing.T) {
 		"schema.txt":     "schema --help",
 		"bundle.txt":     "bundle --help",
 		"completion.txt": "completion --help",
+		"config.txt":     "config --help",
 		"ps.txt":         "ps --help", "inspect.txt": "inspect --help", "logs.txt": "logs --help", "attach.txt": "attach --help", "wait.txt": "help wait",
 		"stop.txt": "stop --help", "kill.txt": "kill --help", "rm.txt": "rm --help", "stats.txt": "stats -h", "events.txt": "events --help",
 		"prune.txt": "prune --help", "info.txt": "help info",

@@ -32,7 +32,11 @@ var options = [...]option{
 	{name: "stdin", short: 'i', group: groupExecution, mode: func(i *invocation, v string) error { return parseSwitch(&i.stdin, v) },
 		usage: "pass standard input on (default: the command reads /dev/null)"},
 	{name: "profile", short: 'p', value: "NAME", group: groupExecution, mode: func(i *invocation, v string) error { i.profile = v; return nil },
-		usage: "start from a profile, for example ai-agent or high-security"},
+		usage: "start from a profile, for example ai-agent or high-security (default $CAPSULE_PROFILE)"},
+	{name: "config", short: 'c', value: "FILE", group: groupExecution, mode: modeConfig,
+		usage: "configuration to use (default $CAPSULE_CONFIG, else see config show)"},
+	{name: "create-config", value: "FILE", group: groupExecution, mode: modeCreateConfig,
+		usage: "write a configuration with every default to a new file, and run nothing"},
 	{name: "label", value: "KEY=VALUE", group: groupExecution, pointer: "/labels", apply: applyLabel,
 		usage: "attach a label (repeatable)"},
 	{name: "execution-id", value: "UUID", group: groupExecution, mode: modeExecutionID,
@@ -99,9 +103,6 @@ var options = [...]option{
 		usage: "print metrics and enforcement on stderr afterwards"},
 	{name: "help", short: 'h', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.help, v) },
 		usage: "print this text"},
-
-	{name: "config", short: 'c', value: "FILE", mode: refuseConfig},
-	{name: "create-config", value: "FILE", mode: refuseConfig},
 }
 
 func modeJSON(i *invocation, v string) error {
@@ -140,9 +141,4 @@ func modeAddress(i *invocation, v string) error {
 	}
 	i.address = v
 	return nil
-}
-
-func refuseConfig(*invocation, string) error {
-	return fault.New(fault.Unsupported, "", "configuration files are not supported by this version").
-		WithHint("Say it with flags, or with a request and --json.")
 }

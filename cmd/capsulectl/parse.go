@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // invocation is what the arguments of `capsulectl run` say.
@@ -28,6 +29,11 @@ type invocation struct {
 	detach     bool   // --detach
 	embedded   bool   // --embedded
 	address    string // --address
+	config     string // --config
+	create     string // --create-config
+
+	// rules are what the configuration says; nil: there is none.
+	rules *policy.Policy
 }
 
 // setting is one request-changing flag with its argument.
@@ -158,7 +164,7 @@ func (p *parser) check(inv *invocation) {
 	refuse := func(code fault.Code, message, hint string) {
 		p.faults = append(p.faults, fault.New(code, "", message).WithHint(hint))
 	}
-	if inv.help {
+	if inv.help || inv.create != "" {
 		return
 	}
 	if inv.embedded && inv.address != "" {

@@ -69,7 +69,10 @@ func (c *console) run(args []string) (code int) {
 	inv, err := parse(args)
 	if faults, ok := err.(fault.List); ok {
 		inv.jsonOutput = inv.jsonOutput || wantsJSON(args)
-		if !inv.jsonInput {
+		if problem := c.configure(inv); problem != nil {
+			faults = append(faults, fault.From(problem, fault.ConfigFile))
+			err = faults
+		} else if !inv.jsonInput {
 			_, more := assemble(inv, c.lookupEnv)
 			err = append(faults, more...)
 		}
@@ -85,6 +88,11 @@ func (c *console) run(args []string) (code int) {
 		return rep.refuse(err)
 	case inv.help:
 		return c.help("run")
+	case inv.create != "":
+		if err := writeDefault(inv.create); err != nil {
+			return rep.refuse(err)
+		}
+		return 0
 	}
 	return c.execute(inv, rep)
 }
@@ -97,7 +105,11 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 	// os/signal costs several switches between threads for each signal, which
 	// need not wait for one another nor the request for them.
 	go c.catch(signals)
-	o, err := c.order(inv)
+	err := c.configure(inv)
+	var o *order
+	if err == nil {
+		o, err = c.order(inv)
+	}
 	if err != nil {
 		return rep.refuse(err)
 	}
@@ -106,7 +118,7 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 		return c.detach(ctx, inv, o, rep)
 	}
 	if inv.dryRun {
-		eng, err := c.open()
+		eng, err := c.open(inv.rules)
 		if err != nil {
 			return rep.refuse(err)
 		}
@@ -145,7 +157,7 @@ func (c *console) starter(ctx context.Context, inv *invocation) (starter, error)
 			return &remote{link: l, note: func(s string) { _ = c.diagnose([]string{s}) }}, nil
 		}
 	}
-	return c.open()
+	return c.open(inv.rules)
 }
 
 // order takes the request of stdin with --json, else of the flags.
@@ -161,8 +173,13 @@ func (c *console) order(inv *invocation) (*order, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := decode(data, inv.profile)
-	return &order{request: req, document: data, profile: inv.profile, id: inv.id}, err
+	req, err := decode(data, inv)
+	o := &order{request: req, id: inv.id}
+	if inv.rules == nil {
+		// A daemon fills in from its own configuration where there is none here.
+		o.document, o.profile = data, inv.profile
+	}
+	return o, err
 }
 
 // streams are the live ends in human mode; with a response on stdout the output

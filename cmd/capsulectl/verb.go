@@ -199,7 +199,7 @@ func (c *console) call(v *verb, args []string) (code int) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	l, err := c.connect(ctx, k.address, k.embedded)
+	l, err := c.connect(ctx, k.address, k.embedded, nil) // what has started is not judged again
 	if err != nil {
 		return rep.refuse(err)
 	}

@@ -10,12 +10,13 @@ import (
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/client"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // openEmbedded gives the supervisor in this process for the run verb.
-func openEmbedded() (engine, error) {
+func openEmbedded(rules *policy.Policy) (engine, error) {
 	quiet()
-	s, err := supervisor.New(supervisor.Options{})
+	s, err := supervisor.New(supervisor.Options{Policy: rules})
 	if err != nil {
 		return nil, err
 	}
@@ -24,9 +25,9 @@ func openEmbedded() (engine, error) {
 
 // openCore gives the supervisor in this process for verbs about executions that
 // outlive capsulectl.
-func openCore() (api.Supervisor, func() error, error) {
+func openCore(rules *policy.Policy) (api.Supervisor, func() error, error) {
 	quiet()
-	s, err := supervisor.New(supervisor.Options{})
+	s, err := supervisor.New(supervisor.Options{Policy: rules})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,7 +11,11 @@ import (
 
 // bind resolves one host path of the request and adds it to the facts.
 func (p *prober) bind(field, path, destination string, readonly bool) {
-	s, f := p.resolve(field, path)
+	u := useWritable
+	if readonly {
+		u = useReadable
+	}
+	s, f := p.resolve(field, path, u)
 	if f != nil {
 		p.refuse(f)
 		return

@@ -1,6 +1,9 @@
 package host
 
-import "github.com/capsule-run/capsule/shim/bundle"
+import (
+	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/shimapi"
+)
 
 // Options are what the shim knows before it looks at the host.
 type Options struct {
@@ -10,9 +13,8 @@ type Options struct {
 	// StateDir is capsule's state directory: neither it nor anything above or
 	// below it is shown to a sandbox. Empty: not known.
 	StateDir string
-	// AllowedSources are the host paths that configuration allows although the
-	// built-in policy refuses them, with everything below. Absolute and clean.
-	AllowedSources []string
+	// Policy is what a configuration says; nil: the built-in rules alone.
+	Policy *shimapi.Policy
 }
 
 // Facts are what Probe found.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"golang.org/x/sys/unix"
@@ -165,7 +166,7 @@ func TestBindsAreRefused(t *testing.T) {
 	// Configuration may allow what is refused by default, links to it included.
 	r = request()
 	r.Isolation.ReadonlyPaths = []string{"/etc/passwd", dir + "/to-etc/passwd"}
-	f, err := Probe(r, Options{AllowedSources: []string{"/etc/passwd"}})
+	f, err := Probe(r, Options{Policy: &shimapi.Policy{Exempt: []string{"/etc/passwd"}, Readable: []string{"/"}, Writable: []string{"/"}, Rootfs: []string{"/"}}})
 	must(t, err)
 	if f.Host.Binds[1].Source != "/etc/passwd" {
 		t.Errorf("%+v", f.Host.Binds)

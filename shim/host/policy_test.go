@@ -19,15 +19,15 @@ func TestPolicy(t *testing.T) {
 		{"/process", ""}, {"/devel", ""}, {"/usr", ""}, {"/srv/data", ""}, {"/tmp", ""},
 	}
 	for _, c := range cases {
-		if got := y.check(c.path); got != c.refused {
+		if got := y.check(c.path, useReadable); got != c.refused {
 			t.Errorf("%s: %q, want %q", c.path, got, c.refused)
 		}
 	}
-	if got := (policy{}).check("/"); got != refusedAll {
+	if got := (policy{}).check("/", useReadable); got != refusedAll {
 		t.Errorf("/ without a state directory: %q", got)
 	}
 	open := policy{allowed: []string{"/"}, state: "/srv/state"}
-	if open.check("/etc") != "" || open.check("/srv") != refusedState {
+	if open.check("/etc", useReadable) != "" || open.check("/srv", useReadable) != refusedState {
 		t.Error("configuration opens everything but the state directory")
 	}
 }

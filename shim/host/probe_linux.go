@@ -58,7 +58,7 @@ func (p *prober) paths() error {
 	if n == 0 && iso.Rootfs == nil {
 		return nil
 	}
-	p.policy = policy{allowed: p.opt.AllowedSources}
+	p.policy = policyOf(p.opt.Policy)
 	if p.opt.StateDir != "" {
 		state, err := canonical(p.opt.StateDir)
 		if err != nil {

@@ -33,7 +33,7 @@ func TestSwappedSymlink(t *testing.T) {
 	p := prober{req: request(), facts: new(Facts)}
 	good, refused := 0, 0
 	for i := 0; i < 20000 || ((good == 0 || refused == 0) && i < 1000000); i++ {
-		s, f := p.resolve("/x", dir+"/a")
+		s, f := p.resolve("/x", dir+"/a", useReadable)
 		switch {
 		case f != nil && f.Code == fault.PathRefused:
 			refused++
@@ -64,7 +64,7 @@ func TestRemovedSource(t *testing.T) {
 	must(t, os.Mkdir(dir+"/y", 0o755))
 	must(t, os.Mkdir(dir+"/x", 0o755))
 	p := prober{req: request(), facts: new(Facts)}
-	f := p.examine(&source{fd: fd}, func(c fault.Code, m string) *fault.Fault { return fault.New(c, "", m) })
+	f := p.examine(&source{fd: fd}, useReadable, func(c fault.Code, m string) *fault.Fault { return fault.New(c, "", m) })
 	if f == nil || f.Code != fault.InvalidPath {
 		t.Errorf("got %v", f)
 	}

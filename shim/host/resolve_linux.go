@@ -22,7 +22,7 @@ type source struct {
 // resolve opens a host path of the request and applies policy to what it
 // really is. Symbolic links on the way are followed; magic links of /proc, whose
 // targets have no path, are not.
-func (p *prober) resolve(field, path string) (source, *fault.Fault) {
+func (p *prober) resolve(field, path string, u use) (source, *fault.Fault) {
 	refuse := func(code fault.Code, message string) *fault.Fault {
 		return fault.New(code, "", message).WithField(field).WithPath(path)
 	}
@@ -30,7 +30,7 @@ func (p *prober) resolve(field, path string) (source, *fault.Fault) {
 		return source{}, refuse(fault.InvalidPath, "must be absolute")
 	}
 	// By name first, so that nobody learns from a refusal what exists there.
-	if r := p.policy.check(path); r != "" {
+	if r := p.policy.check(path, u); r != "" {
 		return source{}, refuse(fault.PathRefused, string(r))
 	}
 	how := uint64(unix.RESOLVE_NO_MAGICLINKS)
@@ -42,7 +42,7 @@ func (p *prober) resolve(field, path string) (source, *fault.Fault) {
 		return source{}, openFault(err).WithField(field).WithPath(path)
 	}
 	s := source{fd: fd}
-	if f := p.examine(&s, refuse); f != nil {
+	if f := p.examine(&s, u, refuse); f != nil {
 		unix.Close(fd)
 		return source{}, f
 	}
@@ -50,7 +50,7 @@ func (p *prober) resolve(field, path string) (source, *fault.Fault) {
 }
 
 // examine fills s from its descriptor and applies policy.
-func (p *prober) examine(s *source, refuse func(fault.Code, string) *fault.Fault) *fault.Fault {
+func (p *prober) examine(s *source, u use, refuse func(fault.Code, string) *fault.Fault) *fault.Fault {
 	if err := unix.Fstat(s.fd, &s.stat); err != nil {
 		return refuse(fault.InvalidPath, "cannot be examined: "+err.Error())
 	}
@@ -68,7 +68,7 @@ func (p *prober) examine(s *source, refuse func(fault.Code, string) *fault.Fault
 	if s.path, err = pathOf(s.fd); err != nil {
 		return refuse(fault.InvalidPath, "has no path: "+err.Error())
 	}
-	if r := p.policy.check(s.path); r != "" {
+	if r := p.policy.check(s.path, u); r != "" {
 		return refuse(fault.PathRefused, "leads to "+s.path+", which "+string(r))
 	}
 	if name := kernelFilesystem(s.fd); name != "" && !breach.Of("source_filesystems") {

@@ -17,7 +17,7 @@ const rootfsField = "/isolation/rootfs"
 
 // rootfs resolves isolation.rootfs and lists its top level.
 func (p *prober) rootfs(path string) {
-	s, f := p.resolve(rootfsField, path)
+	s, f := p.resolve(rootfsField, path, useRootfs)
 	if f != nil {
 		p.refuse(f)
 		return

@@ -11,7 +11,10 @@ import (
 )
 
 // BootstrapVersion is the version of Bootstrap that this package speaks.
-const BootstrapVersion = 1
+const BootstrapVersion = 2
+
+// MaxBootstrap bounds the message: a pipe that nobody reads yet holds that much.
+const MaxBootstrap = 64 << 10
 
 // Window is how many messages of a stream may be under way unacknowledged. It
 // is below the 64 that ttrpc holds for a receiver: one more, and a receiver that
@@ -46,6 +49,8 @@ type Bootstrap struct {
 	OutputFiles bool `json:"output_files,omitempty"`
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string `json:"seccomp_helper"`
+	// Policy is what a configuration says; nil: the built-in rules alone.
+	Policy *Policy `json:"policy,omitempty"`
 }
 
 // Encode is the message on the wire.
@@ -54,7 +59,7 @@ func (b Bootstrap) Encode() ([]byte, error) { return json.Marshal(b) }
 // ReadBootstrap reads the message to the end of r.
 func ReadBootstrap(r io.Reader) (Bootstrap, error) {
 	var b Bootstrap
-	data, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	data, err := io.ReadAll(io.LimitReader(r, MaxBootstrap))
 	if err == nil {
 		err = json.Unmarshal(data, &b)
 	}

@@ -54,6 +54,7 @@ type Queue struct {
 	// owners with waiting tickets, the one whose turn it is first.
 	waiting map[uint32][]*Ticket
 	turns   []uint32
+	shares  map[uint32]share
 	// releases are the times of the last ones, the oldest first.
 	releases []time.Time
 	now      func() time.Time
@@ -61,7 +62,7 @@ type Queue struct {
 
 // New returns an empty queue.
 func New(l Limits) *Queue {
-	return &Queue{limits: l, waiting: map[uint32][]*Ticket{}, now: time.Now}
+	return &Queue{limits: l, waiting: map[uint32][]*Ticket{}, shares: map[uint32]share{}, now: time.Now}
 }
 
 // state of a ticket.
@@ -95,6 +96,12 @@ func (t *Ticket) Ready() <-chan struct{} { return t.ready }
 // TooManyExecutions when the queue is full or drains, with the detail
 // retry_after_ms, 100..60000.
 func (q *Queue) Admit(owner uint32, memory int64) (*Ticket, error) {
+	return q.AdmitWithin(owner, memory, Bounds{})
+}
+
+// AdmitWithin is Admit with bounds for the owner, beyond which it is
+// TooManyExecutions too.
+func (q *Queue) AdmitWithin(owner uint32, memory int64, b Bounds) (*Ticket, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.draining {
@@ -106,6 +113,9 @@ func (q *Queue) Admit(owner uint32, memory int64) (*Ticket, error) {
 	if memory < 0 || q.limits.MemoryBudget > 0 && memory > q.limits.MemoryBudget {
 		return nil, q.neverFits(memory)
 	}
+	if f := q.beyond(owner, memory, b); f != nil {
+		return nil, f
+	}
 	t := &Ticket{queue: q, owner: owner, memory: memory, ready: make(chan struct{})}
 	alone := len(q.waiting[owner]) == 0
 	q.enqueue(t)
@@ -114,6 +124,7 @@ func (q *Queue) Admit(owner uint32, memory int64) (*Ticket, error) {
 		q.withdraw(t)
 		return nil, q.full()
 	}
+	q.count(t, 1)
 	return t, nil
 }
 
@@ -123,6 +134,7 @@ func (q *Queue) Adopt(owner uint32, memory int64) *Ticket {
 	defer q.mu.Unlock()
 	t := &Ticket{queue: q, owner: owner, memory: max(memory, 0), ready: make(chan struct{})}
 	q.admit(t)
+	q.count(t, 1)
 	return t
 }
 
@@ -146,6 +158,7 @@ func (t *Ticket) Release() {
 		q.withdraw(t)
 	}
 	t.state = stateReleased
+	q.count(t, -1)
 	q.dispatch()
 }
 
