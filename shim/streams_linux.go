@@ -42,7 +42,11 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 		return nil // creation failed: there is no output
 	}
 	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.Hold, once: r.NoFollow, times: r.Times}
-	a.grant(shimapi.Window)
+	if a.grant(shimapi.Window); r.Window > 0 {
+		for range shimapi.Window - min(r.Window, shimapi.Window) {
+			<-a.credit
+		}
+	}
 	go a.acknowledge()
 	want := map[shimv1.Stream]bool{}
 	for _, stream := range r.Streams {
@@ -89,7 +93,7 @@ func (a *attachment) acknowledge() {
 	}
 }
 
-// grant allows n more messages, at most a window in all.
+// grant allows n more messages, at most shimapi.Window in all.
 func (a *attachment) grant(n int32) {
 	for range min(n, shimapi.Window) {
 		select {

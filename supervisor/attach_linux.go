@@ -7,11 +7,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/capsule-run/capsule/shim/shimapi"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 )
+
+// attachWindow is how many messages of output, 64 KiB each, a shim has under way
+// to a caller: that much is in memory for one that does not read.
+const attachWindow = 8
 
 // attachment passes output on to one caller.
 type attachment struct {
@@ -85,7 +88,7 @@ func (a *attachment) follow(ctx context.Context, shim shimv1.ShimClient) error {
 		_, err := shim.Wait(ctx, &shimv1.WaitRequest{})
 		return err
 	}
-	req := &shimv1.AttachRequest{Hold: a.o.Hold, NoFollow: a.o.NoFollow, Times: a.o.Times != nil}
+	req := &shimv1.AttachRequest{Window: attachWindow, Hold: a.o.Hold, NoFollow: a.o.NoFollow, Times: a.o.Times != nil}
 	if !a.o.Since.IsZero() {
 		req.Since = a.o.Since.UnixNano()
 	}
@@ -130,7 +133,7 @@ func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
 			open--
 			continue
 		}
-		if taken++; taken == shimapi.Window/2 {
+		if taken++; taken == attachWindow/2 {
 			if err := out.Send(&shimv1.AttachRequest{Acknowledged: taken}); err != nil {
 				return err
 			}

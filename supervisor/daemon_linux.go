@@ -138,7 +138,9 @@ func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
 // mind follows an execution until it is in the history. lock is nil when its
 // shim runs already.
 func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket) *minder {
-	m := &minder{s: s, rec: rec, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, started: make(chan struct{}),
+	slim := *rec
+	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
+	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, started: make(chan struct{}),
 		done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
 	if lock == nil {
 		close(m.started)

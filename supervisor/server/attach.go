@@ -48,7 +48,7 @@ func (c *connection) attach(ctx context.Context, s ttrpc.StreamServer, logs bool
 		Since: wire.Time(r.Since),
 	}
 	if r.Stdin && !logs {
-		a.stdin = newStdin(ctx, a.tookStdin)
+		a.stdin = newStdin(ctx, c.account, a.tookStdin)
 		o.Stdin = a.stdin
 		defer a.stdin.abandon()
 		if err := a.stdin.put(&r); err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -24,6 +23,8 @@ type connection struct {
 	s      *Server
 	caller wire.Credentials
 	gate   *gate
+
+	account *account // set by enter
 
 	gone bool // owners': the connection has ended
 
@@ -63,16 +64,20 @@ func (s *Server) admit(conn net.Conn) {
 func (s *Server) enter(c *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	own := c.caller.UID == 0 || c.caller.UID == uint32(os.Geteuid())
+	a := s.account(c.caller.UID)
 	most := s.o.MaxConnections
-	if !own {
+	if !a.own {
 		most -= most / 8 // so that the administrator gets in
 	}
-	if s.closed || len(s.open) >= most || !own && s.perUID[c.caller.UID] >= s.o.MaxConnectionsPerUID {
+	if s.closed || len(s.open) >= most || !a.own && a.connections >= a.mostConnection {
+		if a.connections == 0 {
+			delete(s.accounts, c.caller.UID)
+		}
 		return false
 	}
 	s.open[c] = struct{}{}
-	s.perUID[c.caller.UID]++
+	c.account = a
+	a.connections++
 	s.work.Add(1)
 	return true
 }
@@ -81,8 +86,8 @@ func (s *Server) enter(c *connection) bool {
 func (s *Server) leave(c *connection) {
 	s.mu.Lock()
 	delete(s.open, c)
-	if s.perUID[c.caller.UID]--; s.perUID[c.caller.UID] == 0 {
-		delete(s.perUID, c.caller.UID)
+	if c.account.connections--; c.account.connections == 0 {
+		delete(s.accounts, c.caller.UID)
 	}
 	s.mu.Unlock()
 	s.work.Done()

@@ -39,6 +39,11 @@ type Options struct {
 	// MaxCalls bounds the open calls of one connection, MaxStreams those of them
 	// that are Attach, Logs or Events. 0: 1024 and 128.
 	MaxCalls, MaxStreams int
+	// MaxStreamsPerUID bounds the streams of all connections of one uid that is
+	// not the server's own, MaxUnreadPerUID the bytes of stdin that it has sent and
+	// that no command has read. 0: 128 and 32 MiB.
+	MaxStreamsPerUID int
+	MaxUnreadPerUID  int64
 	// FrameTimeout bounds the time until a connection's first frame is complete,
 	// and that of every frame from its first to its last byte. 0: 30 s.
 	FrameTimeout time.Duration
@@ -59,7 +64,7 @@ type Server struct {
 	closed    bool
 	listeners map[net.Listener]struct{}
 	open      map[*connection]struct{}
-	perUID    map[uint32]int
+	accounts  map[uint32]*account
 	refusing  int
 	work      sync.WaitGroup // connections
 }
@@ -78,6 +83,10 @@ func New(o Options) *Server {
 	set(&o.MaxConnectionsPerUID, 256)
 	set(&o.MaxCalls, 1024)
 	set(&o.MaxStreams, 128)
+	set(&o.MaxStreamsPerUID, 128)
+	if o.MaxUnreadPerUID <= 0 {
+		o.MaxUnreadPerUID = 32 << 20
+	}
 	if o.FrameTimeout <= 0 {
 		o.FrameTimeout = 30 * time.Second
 	}
@@ -94,7 +103,7 @@ func New(o Options) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		o: o, ctx: ctx, stop: stop,
-		listeners: map[net.Listener]struct{}{}, open: map[*connection]struct{}{}, perUID: map[uint32]int{},
+		listeners: map[net.Listener]struct{}{}, open: map[*connection]struct{}{}, accounts: map[uint32]*account{},
 	}
 	s.owners = newOwners(ctx, o.Supervisor, o.Log, o.TakeoverTimeout)
 	return s

@@ -140,10 +140,13 @@ func (c *connection) begin(stream bool) error {
 		return fault.New(fault.OutOfRange, "", fmt.Sprintf("%d streams are open on this connection", c.streams)).
 			WithHint("Close some of them, or use another connection.")
 	}
-	c.calls++
 	if stream {
+		if err := c.account.openStream(); err != nil {
+			return err
+		}
 		c.streams++
 	}
+	c.calls++
 	c.handlers.Add(1)
 	return nil
 }
@@ -154,6 +157,7 @@ func (c *connection) finish(stream bool) {
 	c.calls--
 	if stream {
 		c.streams--
+		c.account.closeStream()
 	}
 	c.handlers.Done()
 }

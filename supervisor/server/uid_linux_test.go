@@ -42,6 +42,9 @@ func actAsOther(address, foreign string) int {
 		fmt.Println(err)
 		return 1
 	}
+	if foreign == "" {
+		return actGreedy(ctx, address, c)
+	}
 	missing := &fault.Fault{Code: fault.NotFound}
 	_, waited := c.WaitOwned(ctx, foreign)
 	_, killed := c.Kill(ctx, foreign, syscall.SIGKILL, true)
@@ -58,6 +61,43 @@ func actAsOther(address, foreign string) int {
 	}
 	return 1
 }
+
+// actGreedy takes more of a supervisor than one user may.
+func actGreedy(ctx context.Context, address string, c *client.Client) int {
+	if _, err := c.Start(ctx, &api.StartRequest{Request: []byte(request), ID: "mine"}); err != nil {
+		fmt.Println("start:", err)
+		return 1
+	}
+	tooMuch := &fault.Fault{Code: fault.TooManyExecutions}
+	// Stdin that nobody reads.
+	if err := c.Attach(ctx, "mine", &api.AttachOptions{Stdin: zeros{}, Stdout: io.Discard}); !errors.Is(err, tooMuch) {
+		fmt.Println("unread stdin:", err)
+		return 1
+	}
+	// What that held is free again; streams of all connections count together.
+	other, err := client.Dial(ctx, address)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	ends := make(chan error, 3)
+	for _, on := range []*client.Client{c, other, c} {
+		go func() { ends <- on.Attach(ctx, "mine", &api.AttachOptions{Stdout: io.Discard}) }()
+	}
+	if err := <-ends; !errors.Is(err, tooMuch) {
+		fmt.Println("streams:", err)
+		return 1
+	}
+	_ = c.Close() // the second stream is on it, or on the other
+	_ = other.Close()
+	fmt.Println("fine")
+	return 0
+}
+
+// zeros never end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // as runs this test binary as another user.
 func as(t *testing.T, uid uint32, env ...string) string {
@@ -103,6 +143,27 @@ func TestAnotherUser(t *testing.T) {
 	// It has not become the owner, or the execution would wait for its killer.
 	if s.Owned() != 1 || s.Orphans() != 0 {
 		t.Error("another user took the execution over")
+	}
+}
+
+// TestAGreedyUser: streams and unread stdin of one user are bounded over all its
+// connections, and what it gives back it may use again.
+func TestAGreedyUser(t *testing.T) {
+	f := newFake()
+	f.attach = func(ctx context.Context, _ string, _ *api.AttachOptions) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	address, s := serve(t, f, func(o *server.Options) {
+		o.Allowed = func(wire.Credentials) bool { return true }
+		o.MaxStreamsPerUID, o.MaxUnreadPerUID = 2, 1<<20
+	})
+	open(t, address)
+	for range 2 {
+		if out := as(t, otherUID, otherUser+"="+address); out != "fine" {
+			t.Fatal(out)
+		}
+		eventually(t, "the connections end", func() bool { return s.Connections() == 0 })
 	}
 }
 

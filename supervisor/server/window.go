@@ -55,8 +55,9 @@ const ackEvery = wire.Window / 2
 
 // stdin is a reader of what a caller sends: a queue of a window's length.
 type stdin struct {
-	ctx  context.Context
-	took func(n int32)
+	ctx     context.Context
+	took    func(n int32)
+	account *account
 
 	mu     sync.Mutex
 	queue  [][]byte // messages that are not taken, the first perhaps in part
@@ -66,8 +67,8 @@ type stdin struct {
 	change chan struct{}
 }
 
-func newStdin(ctx context.Context, took func(int32)) *stdin {
-	return &stdin{ctx: ctx, took: took, change: make(chan struct{}, 1)}
+func newStdin(ctx context.Context, account *account, took func(int32)) *stdin {
+	return &stdin{ctx: ctx, took: took, account: account, change: make(chan struct{}, 1)}
 }
 
 // put takes what a message has of stdin. It never blocks. A caller that has no
@@ -93,6 +94,9 @@ func (s *stdin) put(r *supervisorv1.AttachRequest) error {
 	if len(r.StdinData) > 0 {
 		s.under++
 		if !s.left {
+			if err := s.account.hold(len(r.StdinData)); err != nil {
+				return err
+			}
 			s.queue = append(s.queue, r.StdinData)
 		}
 	}
@@ -135,6 +139,7 @@ func (s *stdin) next(p []byte) (n int, taken int32, err error) {
 	for len(s.queue) > 0 && n < len(p) {
 		k := copy(p[n:], s.queue[0])
 		n += k
+		s.account.drop(k)
 		if s.queue[0] = s.queue[0][k:]; len(s.queue[0]) == 0 {
 			s.queue[0] = nil
 			s.queue = s.queue[1:]
@@ -155,6 +160,9 @@ func (s *stdin) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = true
+	for _, data := range s.queue {
+		s.account.drop(len(data))
+	}
 	s.queue = nil
 	s.wake()
 }

@@ -288,7 +288,9 @@ type AttachRequest struct {
 	// as that is known; 0: leave out none.
 	Since int64 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
 	// Responses have time.
-	Times         bool `protobuf:"varint,8,opt,name=times,proto3" json:"times,omitempty"`
+	Times bool `protobuf:"varint,8,opt,name=times,proto3" json:"times,omitempty"`
+	// How many messages may be under way; 0, or more than shimapi.Window: that.
+	Window        int32 `protobuf:"varint,9,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +379,13 @@ func (x *AttachRequest) GetTimes() bool {
 		return x.Times
 	}
 	return false
+}
+
+func (x *AttachRequest) GetWindow() int32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
 }
 
 type AttachResponse struct {
@@ -1092,7 +1101,7 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x0e\n" +
 	"\fStartRequest\"\x1f\n" +
 	"\rStartResponse\x12\x0e\n" +
-	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x8d\x02\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xa5\x02\n" +
 	"\rAttachRequest\x121\n" +
 	"\astreams\x18\x01 \x03(\x0e2\x17.capsule.shim.v1.StreamR\astreams\x12#\n" +
 	"\rstdout_offset\x18\x02 \x01(\x03R\fstdoutOffset\x12#\n" +
@@ -1101,7 +1110,8 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x04hold\x18\x05 \x01(\bR\x04hold\x12\x1b\n" +
 	"\tno_follow\x18\x06 \x01(\bR\bnoFollow\x12\x14\n" +
 	"\x05since\x18\a \x01(\x03R\x05since\x12\x14\n" +
-	"\x05times\x18\b \x01(\bR\x05times\"\x81\x01\n" +
+	"\x05times\x18\b \x01(\bR\x05times\x12\x16\n" +
+	"\x06window\x18\t \x01(\x05R\x06window\"\x81\x01\n" +
 	"\x0eAttachResponse\x12/\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x17.capsule.shim.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
