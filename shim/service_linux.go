@@ -158,7 +158,15 @@ func (s *service) Stats(context.Context, *shimv1.StatsRequest) (*shimv1.StatsRes
 		o.wall = monotonic() - s.e.started
 	}
 	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit)}
-	return &shimv1.StatsResponse{Metrics: r.Encode(false)}, nil
+	answer := &shimv1.StatsResponse{Metrics: r.Encode(false)}
+	if isClosed(s.e.ended) {
+		return answer, nil
+	}
+	answer.MemoryBytes, answer.Pids = o.stats.MemoryCurrent, s.e.group.Pids()
+	if answer.Pids != nil && s.e.plan.HasInit {
+		answer.Pids = ptr(max(*answer.Pids-1, 0))
+	}
+	return answer, nil
 }
 
 // Explain implements shimv1.ShimService.

@@ -116,6 +116,7 @@ func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
 				r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
 				if err == nil {
 					*one.Metrics = metricsFrom(r)
+					one.Memory, one.Pids = r.MemoryBytes, r.Pids
 				}
 				return err
 			})

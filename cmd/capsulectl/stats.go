@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +13,10 @@ import (
 )
 
 const statsAbout = `Show what running executions use: on a terminal a table that is refreshed each second
-until Ctrl-C, otherwise once. MEM PEAK and PIDS are the most so far, of the limit.
-With -o json there is one object for each execution, a line each.
+until Ctrl-C, otherwise once. CPU is the share of one core since the sample before, MEM
+and PIDS are what is in use now, of the limit; the peaks are the most so far.
+With -o json there is one object for each execution, a line each; its cpu_percent is
+null in the first sample.
 
 Usage:
   capsulectl stats [--no-stream] [ID...]
@@ -87,13 +90,18 @@ func (s *session) readAgain(ctx context.Context, ids []string) (sample, error) {
 }
 
 func (s *session) statsLines(ctx context.Context, ids []string, stream bool) (int, error) {
+	var before sample
 	for read := s.read; ; read = s.readAgain {
 		now, err := read(ctx, ids)
 		if err != nil {
 			return 0, err
 		}
+		earlier, passed := before.metrics(), now.at.Sub(before.at)
+		before = now
 		for i := range now.stats {
-			if err := s.jsonLine(now.stats[i]); err != nil {
+			x := &now.stats[i]
+			line := statsLine{x, cpuShare(earlier[x.ID], x.Metrics, passed)}
+			if err := s.jsonLine(line); err != nil {
 				return s.unwritten(err), nil
 			}
 		}
@@ -145,14 +153,26 @@ func frame(lines []string, rows int) string {
 	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J"
 }
 
+// statsLine is one execution in JSON.
+type statsLine struct {
+	*api.Stats
+	CPUPercent *float64 `json:"cpu_percent"`
+}
+
+// metrics are those of a sample by id.
+func (s *sample) metrics() map[string]*spec.Metrics {
+	all := make(map[string]*spec.Metrics, len(s.stats))
+	for i := range s.stats {
+		all[s.stats[i].ID] = s.stats[i].Metrics
+	}
+	return all
+}
+
 // statsTable shows the second sample; the CPU share is that since the first.
 func statsTable(before, now sample, short bool) *table {
-	earlier := make(map[string]*spec.Metrics, len(before.stats))
-	for i := range before.stats {
-		earlier[before.stats[i].ID] = before.stats[i].Metrics
-	}
+	earlier := before.metrics()
 	t := &table{}
-	t.row("ID", "CPU", "CPU TIME", "MEM PEAK", "PIDS", "READ/WRITTEN", "COMMAND")
+	t.row("ID", "CPU", "CPU TIME", "MEM", "MEM PEAK", "PIDS", "PIDS PEAK", "READ/WRITTEN", "COMMAND")
 	for i := range now.stats {
 		x := &now.stats[i]
 		m := x.Metrics
@@ -163,20 +183,29 @@ func statsTable(before, now sample, short bool) *table {
 		if short {
 			id = shortID(id)
 		}
-		t.row(id, cpuShare(earlier[x.ID], m, now.at.Sub(before.at)), milliseconds(m.CPUTimeMS), memory(m.MaxMemoryBytes, x.MemoryLimit),
-			pids(m.MaxPids, x.PidsLimit), size(m.IOBytesRead)+"/"+size(m.IOBytesWritten), commandLine(x.Command))
+		t.row(id, percent(cpuShare(earlier[x.ID], m, now.at.Sub(before.at))), milliseconds(m.CPUTimeMS), memory(x.Memory, x.MemoryLimit), size(m.MaxMemoryBytes),
+			pids(x.Pids, x.PidsLimit), pids(m.MaxPids, 0), size(m.IOBytesRead)+"/"+size(m.IOBytesWritten), commandLine(x.Command))
 	}
 	return t
 }
 
 // What was not measured is "-", never 0.
 
-func cpuShare(before, now *spec.Metrics, passed time.Duration) string {
-	if before == nil || before.CPUTimeMS == nil || now.CPUTimeMS == nil || passed <= 0 {
+// cpuShare is the percentage of one core between two samples.
+func cpuShare(before, now *spec.Metrics, passed time.Duration) *float64 {
+	if before == nil || now == nil || before.CPUTimeMS == nil || now.CPUTimeMS == nil || passed <= 0 {
+		return nil
+	}
+	share := max(*now.CPUTimeMS-*before.CPUTimeMS, 0) / (float64(passed) / float64(time.Millisecond)) * 100
+	share = math.Round(share*10) / 10
+	return &share
+}
+
+func percent(v *float64) string {
+	if v == nil {
 		return "-"
 	}
-	used := *now.CPUTimeMS - *before.CPUTimeMS
-	return strconv.FormatFloat(max(used, 0)/(float64(passed)/float64(time.Millisecond))*100, 'f', 1, 64) + "%"
+	return strconv.FormatFloat(*v, 'f', 1, 64) + "%"
 }
 
 func milliseconds(v *float64) string {

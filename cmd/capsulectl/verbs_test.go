@@ -127,8 +127,8 @@ func TestVerbs(t *testing.T) {
 }
 
 func counters(cpu float64) api.Stats {
-	memory, pids := int64(64<<20), int64(3)
-	return api.Stats{ID: idA, Command: []string{"sleep", "60"}, MemoryLimit: 256 << 20, PidsLimit: 100,
+	memory, pids := int64(80<<20), int64(7)
+	return api.Stats{ID: idA, Command: []string{"sleep", "60"}, MemoryLimit: 256 << 20, PidsLimit: 100, Memory: ptr[int64](64 << 20), Pids: ptr[int64](3),
 		Metrics: &spec.Metrics{CPUTimeMS: &cpu, MaxMemoryBytes: &memory, MaxPids: &pids}}
 }
 
@@ -272,11 +272,11 @@ func TestStatsTable(t *testing.T) {
 	at := time.Unix(1000, 0)
 	unknown := api.Stats{ID: idB, Command: []string{"x"}}
 	lines := statsTable(sample{at, []api.Stats{counters(1000)}}, sample{at.Add(time.Second), []api.Stats{counters(1500), unknown}}, true).lines(0, false)
-	want := []string{"aaaa1111-0000", "50.0%", "1.5", "s", "64MiB/256MiB", "25%", "3/100", "-/-", "sleep", "60"}
+	want := []string{"aaaa1111-0000", "50.0%", "1.5", "s", "64MiB/256MiB", "25%", "80MiB", "3/100", "7", "-/-", "sleep", "60"}
 	if !slices.Equal(strings.Fields(lines[1]), want) {
 		t.Errorf("%q", lines[1])
 	}
-	if got := strings.Fields(lines[2]); !slices.Equal(got, strings.Fields("aaaa2222-0000 - - - - -/- x")) {
+	if got := strings.Fields(lines[2]); !slices.Equal(got, strings.Fields("aaaa2222-0000 - - - - - - -/- x")) {
 		t.Errorf("%q", lines[2])
 	}
 	if text := frame(lines, 4); text != "\x1b[H"+lines[0]+"\x1b[K\n"+lines[1]+"\x1b[K\n"+lines[2]+"\x1b[K\n\x1b[J" {

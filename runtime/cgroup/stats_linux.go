@@ -41,6 +41,21 @@ func (g *Group) Stats() (Stats, error) {
 	return s, nil
 }
 
+// Pids is the number of processes and threads in the group now; nil: it is not
+// counted. It is apart from Stats because only who watches wants it.
+func (g *Group) Pids() *int64 {
+	m := g.with(Pids)
+	if m == nil {
+		return nil
+	}
+	r := reader{}
+	n := number(r.file(m, "pids.current"))
+	if r.err != nil {
+		return nil
+	}
+	return n
+}
+
 // Pressure reads the pressure stall information of the group, which only the
 // v2 tree has. It is apart from Stats because few callers want its three files.
 func (g *Group) Pressure() (Pressure, error) {

@@ -169,6 +169,10 @@ type Stats struct {
 	ID      string        `json:"execution_id"`
 	Command []string      `json:"command"`
 	Metrics *spec.Metrics `json:"metrics"`
+	// Memory is what is in use now, in bytes, and Pids how many processes and
+	// threads there are; nil: not measured.
+	Memory *int64 `json:"memory_bytes"`
+	Pids   *int64 `json:"pids"`
 	// Limits; 0: none.
 	MemoryLimit int64 `json:"memory_limit_bytes"`
 	PidsLimit   int64 `json:"pids_limit"`

@@ -220,7 +220,7 @@ func (v *view) Inspect(_ context.Context, id string) (*api.Details, error) {
 
 func (v *view) Stats(_ context.Context, ids []string) ([]api.Stats, error) {
 	n := int64(7)
-	return []api.Stats{{ID: "a", Command: []string{"x"}, Metrics: &spec.Metrics{MaxPids: &n}, MemoryLimit: 1, PidsLimit: 2}}, v.note("Stats", ids)
+	return []api.Stats{{ID: "a", Command: []string{"x"}, Metrics: &spec.Metrics{MaxPids: &n}, Memory: &n, Pids: &n, MemoryLimit: 1, PidsLimit: 2}}, v.note("Stats", ids)
 }
 
 func (v *view) Events(ctx context.Context, after uint64, follow bool, f func(api.Event) error) error {

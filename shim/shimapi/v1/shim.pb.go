@@ -867,7 +867,11 @@ func (*StatsRequest) Descriptor() ([]byte, []int) {
 type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The metrics of an ExecutionResponse so far, JSON.
-	Metrics       []byte `protobuf:"bytes,1,opt,name=metrics,proto3" json:"metrics,omitempty"`
+	Metrics []byte `protobuf:"bytes,1,opt,name=metrics,proto3" json:"metrics,omitempty"`
+	// Memory in use now, in bytes; absent: not measured.
+	MemoryBytes *int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	// Processes and threads now, our init not counted; absent: not measured.
+	Pids          *int64 `protobuf:"varint,3,opt,name=pids,proto3,oneof" json:"pids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -907,6 +911,20 @@ func (x *StatsResponse) GetMetrics() []byte {
 		return x.Metrics
 	}
 	return nil
+}
+
+func (x *StatsResponse) GetMemoryBytes() int64 {
+	if x != nil && x.MemoryBytes != nil {
+		return *x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPids() int64 {
+	if x != nil && x.Pids != nil {
+		return *x.Pids
+	}
+	return 0
 }
 
 type ExplainRequest struct {
@@ -1134,9 +1152,13 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12!\n" +
 	"\fexecution_id\x18\x02 \x01(\tR\vexecutionId\x12\x10\n" +
 	"\x03pid\x18\x03 \x01(\x05R\x03pid\"\x0e\n" +
-	"\fStatsRequest\")\n" +
+	"\fStatsRequest\"\x84\x01\n" +
 	"\rStatsResponse\x12\x18\n" +
-	"\ametrics\x18\x01 \x01(\fR\ametrics\"B\n" +
+	"\ametrics\x18\x01 \x01(\fR\ametrics\x12&\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x03H\x00R\vmemoryBytes\x88\x01\x01\x12\x17\n" +
+	"\x04pids\x18\x03 \x01(\x03H\x01R\x04pids\x88\x01\x01B\x0f\n" +
+	"\r_memory_bytesB\a\n" +
+	"\x05_pids\"B\n" +
 	"\x0eExplainRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x16\n" +
 	"\x06bundle\x18\x02 \x01(\tR\x06bundle\";\n" +
@@ -1234,6 +1256,7 @@ func file_shim_shimapi_v1_shim_proto_init() {
 	if File_shim_shimapi_v1_shim_proto != nil {
 		return
 	}
+	file_shim_shimapi_v1_shim_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -1362,8 +1362,12 @@ type Stats struct {
 	MemoryLimitBytes int64    `protobuf:"varint,3,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
 	PidsLimit        int64    `protobuf:"varint,4,opt,name=pids_limit,json=pidsLimit,proto3" json:"pids_limit,omitempty"`
 	Command          []string `protobuf:"bytes,5,rep,name=command,proto3" json:"command,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Memory in use now, in bytes; absent: not measured.
+	MemoryBytes *int64 `protobuf:"varint,6,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	// Processes and threads now; absent: not measured.
+	Pids          *int64 `protobuf:"varint,7,opt,name=pids,proto3,oneof" json:"pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Stats) Reset() {
@@ -1429,6 +1433,20 @@ func (x *Stats) GetCommand() []string {
 		return x.Command
 	}
 	return nil
+}
+
+func (x *Stats) GetMemoryBytes() int64 {
+	if x != nil && x.MemoryBytes != nil {
+		return *x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Stats) GetPids() int64 {
+	if x != nil && x.Pids != nil {
+		return *x.Pids
+	}
+	return 0
 }
 
 type EventsRequest struct {
@@ -2160,14 +2178,18 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\fStatsRequest\x12#\n" +
 	"\rexecution_ids\x18\x01 \x03(\tR\fexecutionIds\"C\n" +
 	"\rStatsResponse\x122\n" +
-	"\x05stats\x18\x01 \x03(\v2\x1c.capsule.supervisor.v1.StatsR\x05stats\"\xab\x01\n" +
+	"\x05stats\x18\x01 \x03(\v2\x1c.capsule.supervisor.v1.StatsR\x05stats\"\x86\x02\n" +
 	"\x05Stats\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x18\n" +
 	"\ametrics\x18\x02 \x01(\fR\ametrics\x12,\n" +
 	"\x12memory_limit_bytes\x18\x03 \x01(\x03R\x10memoryLimitBytes\x12\x1d\n" +
 	"\n" +
 	"pids_limit\x18\x04 \x01(\x03R\tpidsLimit\x12\x18\n" +
-	"\acommand\x18\x05 \x03(\tR\acommand\"f\n" +
+	"\acommand\x18\x05 \x03(\tR\acommand\x12&\n" +
+	"\fmemory_bytes\x18\x06 \x01(\x03H\x00R\vmemoryBytes\x88\x01\x01\x12\x17\n" +
+	"\x04pids\x18\a \x01(\x03H\x01R\x04pids\x88\x01\x01B\x0f\n" +
+	"\r_memory_bytesB\a\n" +
+	"\x05_pids\"f\n" +
 	"\rEventsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x1b\n" +
 	"\tno_follow\x18\x02 \x01(\bR\bnoFollow\x12\"\n" +
@@ -2343,6 +2365,7 @@ func file_supervisor_api_v1_supervisor_proto_init() {
 		return
 	}
 	file_supervisor_api_v1_supervisor_proto_msgTypes[11].OneofWrappers = []any{}
+	file_supervisor_api_v1_supervisor_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

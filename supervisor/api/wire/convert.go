@@ -118,6 +118,7 @@ func ToPage(m *supervisorv1.ListResponse) *api.Page {
 func FromStats(s *api.Stats) *supervisorv1.Stats {
 	m := &supervisorv1.Stats{
 		ExecutionId: s.ID, Command: validList(s.Command), MemoryLimitBytes: s.MemoryLimit, PidsLimit: s.PidsLimit,
+		MemoryBytes: s.Memory, Pids: s.Pids,
 	}
 	if s.Metrics != nil {
 		// NaN and infinity, which alone cannot be encoded, are not measured.
@@ -128,7 +129,8 @@ func FromStats(s *api.Stats) *supervisorv1.Stats {
 
 // ToStats is the reverse of FromStats. Metrics that are not JSON are E6002.
 func ToStats(m *supervisorv1.Stats) (api.Stats, error) {
-	s := api.Stats{ID: m.ExecutionId, Command: m.Command, MemoryLimit: m.MemoryLimitBytes, PidsLimit: m.PidsLimit}
+	s := api.Stats{ID: m.ExecutionId, Command: m.Command, MemoryLimit: m.MemoryLimitBytes, PidsLimit: m.PidsLimit,
+		Memory: m.MemoryBytes, Pids: m.Pids}
 	if len(m.Metrics) == 0 {
 		return s, nil
 	}
