@@ -84,8 +84,13 @@ type observation struct {
 	timeout      bool // the wall clock struck
 	cpuTime      bool // the CPU time limit struck
 	outputLimit  bool
-	cancelled    bool           // a caller ended everything, or was lost
-	callerSignal syscall.Signal // the last one a caller sent; 0: none
+	cancelled    bool              // a caller ended everything, or was lost
+	callerSignal syscall.Signal    // the last one a caller sent; 0: none
+	full         []launch.FullDisk // when the payload ended
+	pidsLimit    int64             // of the control group; 0: not enforced
+	initCounts   bool              // process 1 is ours and counts in the group
+	states       map[string]int    // of the processes when the time was over
+	unkilled     string            // what SIGKILL did not end, for people
 	stats        cgroup.Stats
 	statsErr     error
 }

@@ -86,6 +86,9 @@ func (e *execution) verdictResponse() *spec.Response {
 		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())
 	}
 	if e.sandbox != nil {
+		for _, text := range remarks(v, o) {
+			e.warnOnce(text)
+		}
 		v = e.addOutput(r, v)
 		e.addMeasures(r, o)
 	}
@@ -97,14 +100,15 @@ func (e *execution) verdictResponse() *spec.Response {
 // a good verdict an error: a response without it would be a lie. The reason stays
 // how the payload ended.
 func (e *execution) addOutput(r *spec.Response, v verdict) verdict {
+	r.Output = &spec.Output{Stdout: e.stdio.stdout.Counts(), Stderr: e.stdio.stderr.Counts()}
 	var err1, err2 error
 	if e.inFiles = e.saveLarge(); !e.inFiles {
 		var stdout, stderr []byte
 		stdout, err1 = e.stdio.stdout.Bytes()
 		stderr, err2 = e.stdio.stderr.Bytes()
-		r.SetOutput(stdout, stderr)
+		tail := e.req.Resources.OutputPolicy == spec.OutputTail
+		r.SetOutput(wholeRunes(stdout, &r.Output.Stdout, tail), wholeRunes(stderr, &r.Output.Stderr, tail))
 	}
-	r.Output = &spec.Output{Stdout: e.stdio.stdout.Counts(), Stderr: e.stdio.stderr.Counts()}
 	for _, err := range []error{err1, err2, asError(e.stdio.stdout.Err()), asError(e.stdio.stderr.Err())} {
 		switch {
 		case err == nil:

@@ -13,12 +13,21 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
 // cpuSample is how often the CPU time is read when it is limited. A payload
 // can overrun its limit by this much on each core.
 const cpuSample = 10 * time.Millisecond
+
+// oomDelay is when the watch for kills of the OOM killer begins: a payload that
+// is quicker has ended by itself, and its verdict comes from the count.
+const oomDelay = 5 * time.Millisecond
+
+// quotaQuiet is output.DefaultQuiet for a payload with a CPU quota, which may
+// have to wait for the next period of 100 ms before it can write.
+const quotaQuiet = 150 * time.Millisecond
 
 // setupTime bounds the set-up of the sandbox, a millisecond in general: a bind
 // of a file system that does not answer must not hold everything up.
@@ -116,10 +125,14 @@ func (e *execution) monitor() {
 	if e.req.Resources.CPUTimeMS != nil && e.group != nil {
 		go e.watchCPU(time.Duration(*e.req.Resources.CPUTimeMS)*time.Millisecond, stop)
 	}
+	if e.group != nil {
+		oom := time.AfterFunc(oomDelay, func() { e.watchOOM(stop) })
+		defer oom.Stop()
+	}
 	exit, err := e.sandbox.Exited()
 	if err == nil {
 		e.note(func(o *observation) {
-			o.exited, o.status, o.wall = true, exit.Status, exit.At-e.started
+			o.exited, o.status, o.wall, o.full = true, exit.Status, exit.At-e.started, exit.Full
 			// The clock may strike between the exit and its report.
 			o.timeout = o.timeout && o.wall >= time.Duration(e.req.TimeoutMS)*time.Millisecond
 		})
@@ -137,15 +150,22 @@ func (e *execution) monitor() {
 // counters. Survivors of the payload get a short quiet time for last words; a
 // payload that was alone leaves nothing to wait for.
 func (e *execution) collect(alone bool) {
+	quiet := output.DefaultQuiet
+	if e.req.Resources.CPUQuota != nil {
+		quiet = quotaQuiet
+	}
 	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
-		alone = s.Drain(output.DefaultQuiet, output.DefaultMax) && alone
+		alone = s.Drain(quiet, output.DefaultMax) && alone
 	}
 	if !alone {
 		e.killTree()
 		if e.group != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 			defer cancel()
-			_ = e.group.WaitEmpty(ctx) // what is left is teardown's to report
+			if e.group.WaitEmpty(ctx) != nil {
+				text := describe(e.processStates())
+				e.note(func(o *observation) { o.unkilled = text })
+			}
 		}
 	}
 	for _, s := range []*output.Stream{e.stdio.stdout, e.stdio.stderr} {
@@ -160,7 +180,13 @@ func (e *execution) measure() {
 		return
 	}
 	stats, err := e.group.Stats()
-	e.note(func(o *observation) { o.stats, o.statsErr = stats, err })
+	e.note(func(o *observation) {
+		o.stats, o.statsErr = stats, err
+		o.initCounts = e.plan != nil && e.plan.HasInit
+		if e.group.Confirmed[spec.LimitPids] {
+			o.pidsLimit = e.req.Resources.MaxPids
+		}
+	})
 }
 
 // killTree ends every process of the sandbox: process 1, by which the kernel
@@ -182,10 +208,14 @@ func (e *execution) onTimeout() {
 	if breach.Of("deadline") {
 		return
 	}
-	over := false
+	over := e.observed().exited
+	var states map[string]int
+	if !over {
+		states = e.processStates()
+	}
 	e.note(func(o *observation) {
 		over = o.exited
-		o.timeout = !over
+		o.timeout, o.states = !over, states
 	})
 	if !over {
 		e.endGently()

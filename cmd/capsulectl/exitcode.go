@@ -47,6 +47,11 @@ func exitCodeKilled(r *spec.Response, caller syscall.Signal) int {
 		if caller != 0 {
 			return exitSignalBase + int(caller)
 		}
+	case spec.ReasonPidsLimit, spec.ReasonDiskLimit:
+		// It failed by itself, of what a limit refused, and its status says how.
+		if r.ExitCode != nil {
+			return *r.ExitCode
+		}
 	case spec.ReasonSignaled, spec.ReasonSeccomp:
 	default:
 		return exitKilled

@@ -56,9 +56,9 @@ func verdict(r *spec.Response, req *spec.Request, caller syscall.Signal) string 
 	case spec.ReasonOutputLimit:
 		return fmt.Sprintf("killed: wrote more than %s; try --max-output %s or --output-policy truncate", spec.FormatBytes(res.MaxOutputBytes), spec.FormatBytes(2*max(res.MaxOutputBytes, 1<<10)))
 	case spec.ReasonPidsLimit:
-		return fmt.Sprintf("killed: more than %d processes and threads; try --max-pids %d", res.MaxPids, 2*res.MaxPids)
+		return fmt.Sprintf("failed at the limit of %d processes and threads; try --max-pids %d", res.MaxPids, 2*res.MaxPids)
 	case spec.ReasonDiskLimit:
-		return fmt.Sprintf("killed: a writable file system of %s is full; try --disk %s", spec.FormatBytes(res.DiskBytes), spec.FormatBytes(2*res.DiskBytes))
+		return fmt.Sprintf("failed with a full file system of %s; try --disk %s", spec.FormatBytes(res.DiskBytes), spec.FormatBytes(2*res.DiskBytes))
 	case spec.ReasonSeccomp:
 		return "killed: made a system call that the seccomp filter forbids" + deniedCalls(r.Denials) + "; a wider --seccomp profile may allow it"
 	case spec.ReasonSignaled:

@@ -48,7 +48,7 @@ func TestVerdicts(t *testing.T) {
 		{"oom", kill(spec.ReasonOOM), 0, 137, "killed: out of memory at 256MiB; try --memory 512MiB"},
 		{"cpu", kill(spec.ReasonTimeoutCPU), 0, 137, "killed: used up its CPU time of 1.5 s; try --cpu-time 3s"},
 		{"output", kill(spec.ReasonOutputLimit), 0, 137, "more than 1MiB; try --max-output 2MiB"},
-		{"pids", kill(spec.ReasonPidsLimit), 0, 137, "more than 100 processes and threads; try --max-pids 200"},
+		{"pids", kill(spec.ReasonPidsLimit), 0, 137, "failed at the limit of 100 processes and threads; try --max-pids 200"},
 		{"disk", kill(spec.ReasonDiskLimit), 0, 137, "try --disk 128MiB"},
 		{"seccomp", denied, 0, 159, "seccomp filter forbids (kexec_load)"},
 		{"caller by context", kill(spec.ReasonKilledByCaller), 0, 137, "cancelled by the caller"},

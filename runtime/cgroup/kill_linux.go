@@ -143,6 +143,13 @@ func (g *Group) processes(b *buffer) ([]int, error) {
 	return slices.Compact(all), nil
 }
 
+// Processes lists the processes of the group by their numbers in this process's
+// pid namespace, sorted. Zombies are among them on v1 only.
+func (g *Group) Processes() ([]int, error) {
+	var b buffer
+	return g.processes(&b)
+}
+
 // Empty is true when no process is left in the group. Zombies do not count.
 func (g *Group) Empty() (bool, error) {
 	var b buffer

@@ -23,6 +23,9 @@ type Stats struct {
 	PidsPeak *int64
 	// PidsLimitHits counts forks that the limit on pids refused.
 	PidsLimitHits *int64
+	// MemoryLimitHits counts how often the group's own limit left no memory to
+	// give (v2 only). OOMKills without any were for want of memory around it.
+	MemoryLimitHits *int64
 	// OOMKills counts processes of the group that the kernel's OOM killer killed.
 	OOMKills *int64
 	// IORead and IOWritten are bytes moved from and to block devices.

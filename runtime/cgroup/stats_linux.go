@@ -102,7 +102,9 @@ func (r *reader) memory(s *Stats, m *member) {
 	}
 	s.MemoryPeak = number(r.file(m, "memory.peak"))
 	s.MemoryCurrent = number(r.file(m, "memory.current"))
-	s.oomKills(r.file(m, "memory.events"))
+	events := r.file(m, "memory.events")
+	s.oomKills(events)
+	s.MemoryLimitHits = keyed(events, "oom")
 }
 
 func (r *reader) io(s *Stats, m *member) {

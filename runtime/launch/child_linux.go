@@ -50,8 +50,8 @@ type report struct {
 	step  uint32
 	value uint32 // errno, or wait status
 	found uint32 // failed: 1 when the command exists, so ENOENT is about its interpreter; exited: see alone
-	_     uint32
-	nanos int64 // CLOCK_MONOTONIC
+	full  uint32 // exited: see fullDisks
+	nanos int64  // CLOCK_MONOTONIC
 }
 
 const reportSize = unsafe.Sizeof(report{})
@@ -86,6 +86,9 @@ type machine struct {
 	pidfd                int32
 	initPidfd            int32 // written by clone3 for the launcher
 	clock                unix.Timespec
+	disks                [plan.MaxDisks]uintptr // paths of tmpfs
+	diskCount            uintptr
+	statfs               unix.Statfs_t
 	action               [4]uintptr // struct sigaction: SIG_DFL, no flags
 	wait                 uint32
 	scratch              [8]byte
@@ -285,10 +288,33 @@ func reap(m *machine, payload uintptr) {
 		if pid == payload {
 			now(m)
 			m.report.kind, m.report.value = reportExited, m.wait
+			m.report.full = fullDisks(m)
 			m.report.found = alone(m)
 			syscall.RawSyscall(unix.SYS_WRITE, m.status, uintptr(unsafe.Pointer(&m.report)), reportSize)
 		}
 	}
+}
+
+// fullDisks has bit 2k set when disk k has no byte left, and bit 2k+1 when it
+// has no inode left.
+//
+//go:norace
+//go:nosplit
+func fullDisks(m *machine) uint32 {
+	var full uint32
+	for i := uintptr(0); i < m.diskCount; i++ {
+		_, _, errno := syscall.RawSyscall(unix.SYS_STATFS, m.disks[i&(plan.MaxDisks-1)], uintptr(unsafe.Pointer(&m.statfs)), 0)
+		if errno != 0 {
+			continue
+		}
+		if m.statfs.Blocks != 0 && m.statfs.Bfree == 0 {
+			full |= 1 << ((2 * i) & 31)
+		}
+		if m.statfs.Files != 0 && m.statfs.Ffree == 0 {
+			full |= 2 << ((2 * i) & 31)
+		}
+	}
+	return full
 }
 
 // alone is 1 when no child is left. Every process of the namespace whose parent

@@ -78,8 +78,11 @@ func measure(programs ...[]plan.Step) (data, pointers, steps int) {
 
 func align(n int) int { return (n + 7) &^ 7 }
 
-func newEncoder(programs ...[]plan.Step) (*encoder, error) {
+func newEncoder(disks []string, programs ...[]plan.Step) (*encoder, error) {
 	data, pointers, steps := measure(programs...)
+	for _, path := range disks {
+		data += len(path) + 1
+	}
 	if data > plan.MaxDataSize {
 		return nil, fault.New(fault.OutOfRange, "encode plan", "arguments and environment are larger than 64 MiB").WithField("process.args")
 	}

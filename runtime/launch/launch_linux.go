@@ -60,12 +60,15 @@ type Prepared struct {
 // Prepare encodes the plan and makes its detached mounts. It needs root when
 // the plan has sources. The result must be started or closed.
 func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
-	enc, err := newEncoder(p.Setup, p.Payload, p.Init)
+	enc, err := newEncoder(p.Disks, p.Setup, p.Payload, p.Init)
 	if err != nil {
 		return nil, err
 	}
 	m := enc.machine
 	m.hasInit = p.HasInit
+	for i, path := range p.Disks {
+		m.disks[i], m.diskCount = enc.cstring(path), uintptr(i+1)
+	}
 	if o.Keep != nil {
 		m.keep, m.hasKeep = o.Keep.Fd(), true
 	}
@@ -260,7 +263,7 @@ func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
 	}
-	enc, err := newEncoder(waitOnly)
+	enc, err := newEncoder(nil, waitOnly)
 	if err != nil {
 		return nil, err
 	}

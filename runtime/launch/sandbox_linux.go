@@ -91,6 +91,26 @@ type Exit struct {
 	// Alone: the payload was the last process of the sandbox but process 1,
 	// which ends by itself.
 	Alone bool
+	// Full are the tmpfs of Plan.Disks that were full at that moment. Without an
+	// init nobody looks.
+	Full []FullDisk
+}
+
+// FullDisk is a tmpfs that has no room left.
+type FullDisk struct {
+	Path string
+	// Bytes and Inodes tell of which there are none left.
+	Bytes, Inodes bool
+}
+
+func (s *Sandbox) fullDisks(bits uint32) []FullDisk {
+	var list []FullDisk
+	for i, path := range s.plan.Disks {
+		if two := bits >> (2 * i) & 3; two != 0 {
+			list = append(list, FullDisk{path, two&1 != 0, two&2 != 0})
+		}
+	}
+	return list
 }
 
 // Exited blocks until the payload has ended and returns its wait status as the
@@ -105,7 +125,7 @@ func (s *Sandbox) Exited() (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	return Exit{Status: syscall.WaitStatus(r.value), At: time.Duration(r.nanos), Alone: r.found == 1}, nil
+	return Exit{Status: syscall.WaitStatus(r.value), At: time.Duration(r.nanos), Alone: r.found == 1, Full: s.fullDisks(r.full)}, nil
 }
 
 // Signal sends sig to the payload alone.

@@ -245,6 +245,9 @@ func (c *compiler) mountFS(dest string, m specs.Mount, o options) error {
 	c.do(OpFchdir, "/", reg(RegRoot))
 	c.closeReg(RegTarget)
 	c.made = append(c.made, madeMount{dest, m.Type == "tmpfs"})
+	if m.Type == "tmpfs" && dest != "/dev" && len(c.plan.Disks) < MaxDisks {
+		c.plan.Disks = append(c.plan.Disks, dest)
+	}
 	return nil
 }
 

@@ -26,10 +26,16 @@ type Plan struct {
 	Init []Step
 	// HasInit tells that process 1 is our reaping init.
 	HasInit bool
+	// Disks are the writable tmpfs by their paths inside, at most MaxDisks. Process
+	// 1 looks when the command ends which of them are full.
+	Disks []string
 	// Walls are the walls that the plan builds. All of its steps having
 	// succeeded is the kernel's confirmation of each.
 	Walls []string
 }
+
+// MaxDisks bounds Plan.Disks: two bits of a report's word are for each.
+const MaxDisks = 16
 
 // IDMap is one line of a uid_map or gid_map.
 type IDMap struct {
