@@ -83,6 +83,10 @@ soak: build ## Load one capsuled with 20,000 executions; print what it holds aft
 chaos: build ## Kill capsuled, shims and clients under load, damage records (CHAOSFLAGS)
 	@go run ./hack/chaos -bin $(BIN) $(CHAOSFLAGS)
 
+.PHONY: walls
+walls: deps ## Take one wall out at a time and show which tests notice (WALLS=NAME,NAME)
+	@go run ./hack/escape/matrix $(if $(WALLS),-only $(WALLS))
+
 .PHONY: fuzz
 fuzz: deps ## Run each fuzz test for FUZZTIME (20s)
 	@hack/fuzz.sh $(FUZZTIME)

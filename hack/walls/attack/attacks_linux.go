@@ -2,6 +2,7 @@ package attack
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -47,6 +48,7 @@ var attacks = func() map[string]func(string) string {
 		"tcp": tcp, "abstract": abstract, "sysv": sysv, "mqueue": mqueue, "hostname": hostname, "exists": exists,
 		"create": create, "open": open, "read": read, "exec": execute, "limits": limits, "wait": wait,
 	}
+	maps.Copy(all, more)
 	for name, c := range Calls {
 		all[name] = func(string) string { return forked(c...) }
 	}
