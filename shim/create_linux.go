@@ -6,6 +6,7 @@ import (
 
 	"context"
 	"os"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -28,6 +29,9 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
 	if err != nil {
 		return err
+	}
+	if e.without != nil {
+		t.leaveOut(e.without)
 	}
 	e.clock.mark("bundle")
 	failpoint.Here("shim.create.translated")
@@ -192,6 +196,9 @@ func (e *execution) writeBundle(t *translation) {
 
 // control makes the cgroup with its limits.
 func (e *execution) control(config *specs.Spec) error {
+	if slices.Contains(e.without, WithoutLimits) {
+		return nil
+	}
 	h, err := cgroup.Detect()
 	if err != nil {
 		return err

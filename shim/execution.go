@@ -40,6 +40,7 @@ type execution struct {
 	slot     *os.File
 	warnings []string
 	bundled  chan error // the bundle on disk; nil: none was begun
+	without  []string   // what a Trial leaves out; nil for every execution of a caller
 
 	// Written before running is closed.
 	sandbox *launch.Sandbox

@@ -90,6 +90,10 @@ func (s *Supervisor) prepare() error {
 	return nil
 }
 
+// FindShim is the path of the capsule-shim that a supervisor without ShimPath
+// starts. E6004: there is none.
+func FindShim() (string, error) { return findShim("") }
+
 // findShim looks for the capsule-shim binary.
 func findShim(given string) (string, error) {
 	if given == "" {

@@ -1,12 +1,14 @@
 // Capsule-shim runs one execution. A supervisor starts it with a bootstrap
 // message on descriptor 0; `capsule-shim sweep STATE [ID...]` removes what dead
-// shims left. It is not for use by hand.
+// shims left; `capsule-shim doctor USER [PATH...]` examines the host for
+// capsulectl. It is not for use by hand.
 package main
 
 import (
 	"os"
 
 	"github.com/capsule-run/capsule/shim"
+	"github.com/capsule-run/capsule/shim/doctor/examine"
 	"github.com/capsule-run/capsule/shim/layout"
 )
 
@@ -14,6 +16,8 @@ func main() {
 	var err error
 	if len(os.Args) > 2 && os.Args[1] == "sweep" {
 		err = shim.Sweep(layout.State(os.Args[2]), os.Args[3:]...)
+	} else if len(os.Args) > 2 && os.Args[1] == "doctor" {
+		err = examine.Main(os.Args[2], os.Args[3:])
 	} else {
 		err = shim.Main()
 	}

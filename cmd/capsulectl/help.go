@@ -26,6 +26,7 @@ Verbs:
   schema       print the JSON Schema of the request or the response
   bundle       explain what an OCI bundle would do
   config       print, show or check the configuration
+  doctor       find out what this host can do, and mend it
   completion   print a completion script for bash, zsh or fish
   version      print the version
   help         print this text, or the help of a verb

@@ -36,6 +36,7 @@ func TestTexts(t *testing.T) {
 		"version.txt":    "version --help",
 		"schema.txt":     "schema --help",
 		"bundle.txt":     "bundle --help",
+		"doctor.txt":     "doctor --help",
 		"completion.txt": "completion --help",
 		"config.txt":     "config --help",
 		"ps.txt":         "ps --help", "inspect.txt": "inspect --help", "logs.txt": "logs --help", "attach.txt": "attach --help", "wait.txt": "help wait",
