@@ -69,8 +69,12 @@ func run(only string, all bool) error {
 	if only != "" {
 		names = strings.Split(only, ",")
 	}
-	if failed, err := b.notice("none"); err != nil || len(failed) > 0 {
-		return fmt.Errorf("with every wall in place these fail: %v %w", failed, err)
+	failed, err := b.notice("none")
+	if err != nil {
+		return err
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("with every wall in place these fail: %v", failed)
 	}
 	unseen := []string{}
 	for _, name := range names {
