@@ -101,7 +101,7 @@ func (h *Host) detectV1(mount string, own map[string]string) {
 // place finds the directory of the cgroup path below root and checks that
 // groups can be made there.
 func place(root, path string) (dir string, inode [2]uint64, reason string) {
-	if strings.HasPrefix(path, "/..") {
+	if !strings.HasPrefix(path, "/") || strings.Contains(path+"/", "/../") {
 		return "", inode, "this process is outside its cgroup namespace (" + path + ")"
 	}
 	dir = filepath.Join(root, path)

@@ -57,7 +57,7 @@ func check(s *specs.Spec, f Facts) error {
 	checkNamespaces(l, refuse)
 	for i, m := range s.Mounts {
 		field := "mounts[" + strconv.Itoa(i) + "]"
-		refuse(!path.IsAbs(m.Destination) || path.Clean(m.Destination) != m.Destination || m.Destination == "/", field+".destination", "is not an absolute, clean path below /")
+		refuse(!path.IsAbs(m.Destination) || path.Clean(m.Destination) != m.Destination || m.Destination == "/" || strings.IndexByte(m.Destination, 0) >= 0, field+".destination", "is not an absolute, clean path below /")
 		refuse(f.Rootless && len(m.UIDMappings)+len(m.GIDMappings) > 0, field+".uidMappings", "needs root")
 	}
 	return all.Err()

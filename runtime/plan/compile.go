@@ -235,6 +235,9 @@ func (c *compiler) bindRoot() error {
 // fill makes the skeleton's entries.
 func (c *compiler) fill(sk Skeleton) error {
 	c.field = "annotations." + AnnotationSkeleton
+	if err := c.checkSkeleton(sk); err != nil {
+		return err
+	}
 	for _, d := range sk.Directories {
 		if err := c.mkdirs(d); err != nil {
 			return err
@@ -256,6 +259,24 @@ func (c *compiler) fill(sk Skeleton) error {
 				Expect: int64(len(f.Content)), Path: f.Path})
 		}
 		c.closeReg(RegFile)
+	}
+	return nil
+}
+
+// checkSkeleton refuses paths that would leave the new root, which a bundle from
+// elsewhere may have: they are made relative to it, before pivot_root.
+func (c *compiler) checkSkeleton(sk Skeleton) error {
+	paths := append([]string(nil), sk.Directories...)
+	for _, l := range sk.Symlinks {
+		paths = append(paths, l.Path)
+	}
+	for _, f := range sk.Files {
+		paths = append(paths, f.Path)
+	}
+	for _, p := range paths {
+		if !path.IsAbs(p) || path.Clean(p) != p || p == "/" || strings.IndexByte(p, 0) >= 0 {
+			return fault.New(fault.InvalidBundle, "compile plan", "is not an absolute, clean path below /").WithField(c.field).WithPath(p)
+		}
 	}
 	return nil
 }

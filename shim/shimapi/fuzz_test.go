@@ -1,0 +1,55 @@
+package shimapi
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/capsule-run/capsule/shim/layout"
+)
+
+// FuzzReadBootstrap: what a shim reads first is refused or survives a round trip.
+func FuzzReadBootstrap(f *testing.F) {
+	good, err := Bootstrap{Version: BootstrapVersion, ExecutionID: "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11", StateDir: "/run/capsule", Foreground: true}.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"version":1,"policy":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := ReadBootstrap(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		again, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadBootstrap(bytes.NewReader(again)); err != nil {
+			t.Errorf("what was accepted is refused when encoded: %v", err)
+		}
+	})
+}
+
+// FuzzReadRecord: a record is of the execution in whose directory it lies, or
+// it is none.
+func FuzzReadRecord(f *testing.F) {
+	const id = "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11"
+	f.Add([]byte(`{"version":1,"execution_id":"` + id + `","created":"2026-01-01T00:00:00Z"}`))
+	f.Add([]byte(`{"version":1,"execution_id":"../../etc","created":"2026-01-01T00:00:00Z"}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := layout.Dir(filepath.Join(t.TempDir(), id))
+		if err := os.Mkdir(string(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir.Record(), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := ReadRecord(dir); err == nil && r.ExecutionID != id {
+			t.Errorf("accepted %q", r.ExecutionID)
+		}
+	})
+}
