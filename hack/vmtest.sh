@@ -72,6 +72,8 @@ cat >"$work/driver" <<'D'
 #!/bin/bash
 # Runs inside the machine. Output goes to files: the console has one channel.
 export CAPSULE_TEST_SLOW=10 CAPSULE_BIN=$TOP/bin
+# Tests may set sysctls here: the machine is thrown away.
+export CAPSULE_TEST_DISPOSABLE=1
 # Temporary files on a disk: before Linux 6.3 a tmpfs has no idmapped mounts.
 [ ! -w /scratch ] || export TMPDIR=/scratch
 # go run compiles Go's own library first: a quarter of an hour in here.

@@ -1,5 +1,5 @@
 // Command gendocs writes the documents that are generated from tables in the
-// code: errors.md from spec/fault; request.md, response.md and the JSON
+// code: errors.md from spec/fault; host-setup.md from shim/doctor; request.md, response.md and the JSON
 // Schemas from spec. It is run by `make generate`; a test of it fails when a
 // document in the tree is stale.
 package main

@@ -63,8 +63,22 @@ func detect(mount string, mode Mode, self io.Reader) (*Host, error) {
 	case ModeV1:
 		h.detectV1(mount, v1)
 	}
+	if mode == ModeV1 && !mounted(mount, v1) {
+		// What the library calls v1 is everything that is neither v2 nor hybrid.
+		h.Mode = ModeNone
+	}
 	h.spareTrees()
 	return h, nil
+}
+
+// mounted tells whether any v1 hierarchy of this process can be seen below mount.
+func mounted(mount string, own map[string]string) bool {
+	for name := range own {
+		if exists(filepath.Join(mount, strings.TrimPrefix(name, "name=")) + "/tasks") {
+			return true
+		}
+	}
+	return false
 }
 
 // detectV1 adds a tree for each v1 hierarchy with a controller that is used.

@@ -199,15 +199,32 @@ func cloneFault(errno syscall.Errno, cgroup bool) error {
 		if os.Geteuid() == 0 {
 			return f.WithHint("The kernel makes no user namespace for a process in a chroot, nor where a container's filter forbids it: use pivot_root, or give the container the right.")
 		}
-		return f.WithHint("This user may not make user namespaces: check the sysctls kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run as root.")
+		return f.WithHint("This user may not make user namespaces: capsulectl doctor names the sysctl or the profile that forbids it and the commands that mend it; or run as root.")
 	case unix.ENOSPC, unix.EUSERS:
 		return f.WithHint("A limit of /proc/sys/user/max_*_namespaces is reached.")
 	case unix.EACCES, unix.EBUSY, unix.EOPNOTSUPP, unix.ENODEV:
+		if errno == unix.EACCES && os.Geteuid() != 0 && appArmorRestricts() {
+			return f.WithHint("AppArmor keeps this user from making user namespaces (kernel.apparmor_restrict_unprivileged_userns): " +
+				"capsulectl doctor --apparmor-profile prints the profile that allows it, and capsulectl doctor how to load it.")
+		}
 		if cgroup {
 			f.Code = fault.Cgroup
 		}
 	}
 	return f
+}
+
+// appArmorRestricts reads the sysctl of Ubuntu 23.10 and later. It is asked
+// only after the kernel refused something.
+func appArmorRestricts() bool {
+	fd, err := unix.Open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var value [1]byte
+	n, err := unix.Read(fd, value[:])
+	return err == nil && n == 1 && value[0] == '1'
 }
 
 // openSource makes a detached copy of a host mount. The path is canonical; a
@@ -232,6 +249,10 @@ func openSource(s *plan.Source) (fd int, err error) {
 		recurse |= unix.AT_RECURSIVE
 	}
 	tree, err := unix.OpenTree(path, "", flags)
+	if err == unix.EPERM {
+		return -1, fault.Wrap(fault.Filesystem, "open_tree", err).WithPath(s.Path).WithField(s.Field).
+			WithHint("This root has no CAP_SYS_ADMIN: give it to the container (docker run --cap-add SYS_ADMIN), or run capsule as another user than root.")
+	}
 	if err != nil {
 		return -1, wrap("open_tree", err)
 	}

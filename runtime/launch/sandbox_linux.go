@@ -257,6 +257,9 @@ func (s *Sandbox) stepFault(r report) error {
 	step := steps[r.step]
 	f := fault.Wrap(stepCode(step), step.Op.String(), errno).WithField(step.Field).WithPath(step.Path)
 	f.Details = map[string]any{"step": step.String(), "errno": unix.ErrnoName(errno)}
+	if errno == unix.EPERM || errno == unix.EACCES {
+		f.Hint = forbiddenHint(step)
+	}
 	if step.Field == "process.cwd" {
 		f.Op = "chdir" // what it amounts to; Details has the call
 	}
@@ -264,6 +267,19 @@ func (s *Sandbox) stepFault(r report) error {
 		return execFault(f, step, errno, r.found == 1)
 	}
 	return f
+}
+
+// forbiddenHint is for steps that the kernel allows in a user namespace unless
+// something around capsule forbids it. Empty: the code's own hint.
+func forbiddenHint(s plan.Step) string {
+	switch {
+	case s.Op == plan.OpMount && s.Path == "/proc":
+		return "Parts of the host's /proc are mounted over, so no fresh one may be mounted: give the container " +
+			"--security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman). capsulectl doctor tells more."
+	case s.Op == plan.OpMount, s.Op == plan.OpFsopen, s.Op == plan.OpFsmount, s.Op == plan.OpOpenTree, s.Op == plan.OpMoveMount, s.Op == plan.OpPivotRoot:
+		return "A security policy around capsule forbids mounts in a user namespace; capsulectl doctor names it and the commands that mend it."
+	}
+	return ""
 }
 
 // execFault says what a shell would say.

@@ -72,14 +72,15 @@ func (x *examiner) forbidden(f *fault.Fault) diagnosis {
 		return diagnosis{cause: "userns_clone", by: "kernel.unprivileged_userns_clone = 0"}
 	case !admin && setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return diagnosis{cause: "apparmor_userns", by: "kernel.apparmor_restrict_unprivileged_userns = 1"}
-	case f.Op == "clone3" && inChroot():
-		return diagnosis{cause: "chroot", by: "/ is not the root of a mount"}
 	case setting("/sys/fs/selinux/enforce") == "1" && f.Errno == unix.EACCES:
 		return diagnosis{cause: "selinux", by: "SELinux, as " + label()}
 	case confined():
 		return diagnosis{cause: "apparmor_confined", by: "AppArmor profile " + label()}
 	case filtered():
 		return diagnosis{cause: "container_seccomp", by: "Seccomp: 2 in /proc/self/status"}
+	case f.Op == "clone3":
+		// The one reason that is left: user_namespaces(7), EPERM.
+		return diagnosis{cause: "chroot", by: "/ is not the root of the mount namespace"}
 	}
 	return diagnosis{}
 }
@@ -135,7 +136,7 @@ func cgroupCause(controller string) diagnosis {
 		d.cause = "cgroup_controller"
 	case h.Mode == cgroup.ModeV2:
 		d.cause = "cgroup_delegation"
-	case strings.Contains(c.Reason, "is mounted"):
+	case strings.Contains(c.Reason, "is mounted"), strings.Contains(c.Reason, unix.ENOENT.Error()):
 		d.cause = "cgroup_none"
 	}
 	return d
@@ -205,17 +206,6 @@ func maskedProc() []string {
 		}
 	}
 	return all
-}
-
-// inChroot: the kernel makes no user namespace for a process whose root is not
-// the root of a mount.
-func inChroot() bool {
-	for line := range strings.Lines(setting("/proc/self/mountinfo")) {
-		if f := strings.Fields(line); len(f) > 4 && f[4] == "/" {
-			return false
-		}
-	}
-	return true
 }
 
 func release() string {

@@ -163,6 +163,12 @@ func (x *examiner) settleCgroup() (restore func()) {
 	if err := h.Prepare(); err != nil {
 		detail += ": " + err.Error()
 	}
+	if h.Mode == cgroup.ModeNone {
+		f := fault.New(fault.LimitUnavailable, "find control groups", "none are mounted")
+		f.Details = map[string]any{"controller": cgroup.Memory}
+		x.bad(doctor.KindStep, "cgroup", doctor.Degraded, f)
+		return func() {}
+	}
 	x.add(doctor.Check{Kind: doctor.KindStep, Name: "cgroup", State: doctor.Works, Detail: detail})
 	return func() {
 		if err := undo(); err != nil {
