@@ -157,7 +157,7 @@ func (s *service) Stats(context.Context, *shimv1.StatsRequest) (*shimv1.StatsRes
 		o.stats, _ = s.e.group.Stats() // what could be read; the rest is null
 		o.wall = monotonic() - s.e.started
 	}
-	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit)}
+	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit), Output: &spec.Output{Stdout: s.e.stdio.stdout.Counts(), Stderr: s.e.stdio.stderr.Counts()}}
 	answer := &shimv1.StatsResponse{Metrics: r.Encode(false)}
 	if isClosed(s.e.ended) {
 		return answer, nil

@@ -46,7 +46,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	if err != nil {
 		return nil, err
 	}
-	if err := s.permitFor(owner, req); err != nil {
+	if err := s.permitFor(id, owner, req); err != nil {
 		return nil, err
 	}
 	data := req.Encode()

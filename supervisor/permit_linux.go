@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -11,30 +12,73 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/admission"
+	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/auditlog"
+	"github.com/capsule-run/capsule/supervisor/history"
 	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // SetPolicy replaces the policy for what is started from now on; nil: the
 // built-in rules alone.
-func (s *Supervisor) SetPolicy(p *policy.Policy) { s.policy.Store(p) }
+func (s *Supervisor) SetPolicy(p *policy.Policy) {
+	s.policy.Store(p)
+	s.emit(api.EventConfigured, "", map[string]string{"policy_hash": s.PolicyHash()})
+}
+
+// PolicyRefused tells that a new configuration is wrong and the old one holds.
+func (s *Supervisor) PolicyRefused(err error) {
+	s.emit(api.EventMisconfigured, "", map[string]string{"error": err.Error(), "policy_hash": s.PolicyHash()})
+}
+
+// PolicyHash identifies the policy in force; empty: the built-in rules alone.
+func (s *Supervisor) PolicyHash() string {
+	if p := s.policy.Load(); p != nil {
+		return p.Hash()
+	}
+	return ""
+}
+
+// SetRetention replaces the bounds of a daemon's history.
+func (s *Supervisor) SetRetention(l history.Limits) { s.daemon.past.SetLimits(l) }
 
 // permit applies the policy to a request of this process's own user.
-func (s *Supervisor) permit(req *spec.Request) error {
+func (s *Supervisor) permit(id string, req *spec.Request) error {
 	p := s.policy.Load()
 	if p == nil {
 		return nil
 	}
-	return p.Check(uint32(os.Geteuid()), req)
+	uid := uint32(os.Geteuid())
+	return s.decided(p, id, uid, req, p.Check(uid, req))
+}
+
+// decided writes a decision down where no daemon does, which would tell more. An
+// execution whose line cannot be written is refused (E6001).
+func (s *Supervisor) decided(p *policy.Policy, id string, uid uint32, req *spec.Request, refusal error) error {
+	c := &p.Config().Security
+	if s.daemon != nil || c.AuditLog == "" {
+		return refusal
+	}
+	l := &auditlog.Line{Time: time.Now(), Type: "admission", ExecutionID: id, UID: &uid, Decision: "admitted",
+		Command: req.Command, Labels: req.Labels, PolicyHash: p.Hash()}
+	if refusal != nil {
+		f := fault.From(refusal, fault.IO)
+		l.Decision, l.Code, l.Field = "refused", string(f.Code), f.Field
+		l.Rule, _ = f.Details["rule"].(string)
+	}
+	if err := auditlog.Append(c.AuditLog, l, c.AuditMaxBytes, c.AuditKeep); err != nil && refusal == nil {
+		return err
+	}
+	return refusal
 }
 
 // permitFor applies the policy, and what holds for every other user, to the
 // request of a caller.
-func (s *Supervisor) permitFor(owner uint32, req *spec.Request) error {
+func (s *Supervisor) permitFor(id string, owner uint32, req *spec.Request) error {
 	p := s.policy.Load()
 	if p == nil {
 		return refuseForOthers(owner, req, othersOutput)
 	}
-	if err := p.Check(owner, req); err != nil {
+	if err := s.decided(p, id, owner, req, p.Check(owner, req)); err != nil {
 		return err
 	}
 	if p.Trusted(owner) {

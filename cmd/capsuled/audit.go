@@ -9,11 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/auditlog"
+	"github.com/capsule-run/capsule/supervisor/config"
 )
 
 // Kinds of lines.
@@ -30,46 +31,27 @@ const (
 	decisionRefused  = "refused"
 )
 
-// auditCommand is how many bytes of a command a line holds at most.
-const auditCommand = 8 << 10
-
-// auditLine is one line of the audit log; docs/operations.md describes it.
-type auditLine struct {
-	Time        time.Time `json:"time"`
-	Type        string    `json:"type"`
-	ExecutionID string    `json:"execution_id,omitempty"`
-	// UID is who asked, or whose execution it was; null: not known any more.
-	UID      *uint32 `json:"uid"`
-	Decision string  `json:"decision,omitempty"`
-	Status   string  `json:"status,omitempty"`
-	Reason   string  `json:"reason,omitempty"`
-	ExitCode *int    `json:"exit_code,omitempty"`
-	Signal   *int    `json:"signal,omitempty"`
-	// Code and Field say why it was refused, or what went wrong.
-	Code    string            `json:"code,omitempty"`
-	Field   string            `json:"field,omitempty"`
-	Command []string          `json:"command,omitempty"`
-	Cut     bool              `json:"command_cut,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
-	// Sequence is that of the event that told of the end.
-	Sequence uint64 `json:"sequence,omitempty"`
-}
+// auditLine is one line of the audit log.
+type auditLine = auditlog.Line
 
 // audit is a file to which lines are appended. A nil one writes nothing.
 type audit struct {
 	path string
 
 	mu      sync.Mutex
+	most    int64 // bytes after which the file is rotated; 0: never
+	keep    int64 // rotated files
 	file    *os.File
 	problem error // why the last line, or opening the file, failed
 }
 
 // openAudit opens or makes the file. An empty path gives nil.
-func openAudit(path string) (*audit, error) {
+func openAudit(path string, c *config.Config) (*audit, error) {
 	if path == "" {
 		return nil, nil
 	}
 	a := &audit{path: path}
+	a.bound(c)
 	return a, a.reopen()
 }
 
@@ -79,7 +61,7 @@ func (a *audit) reopen() error {
 	if a == nil {
 		return nil
 	}
-	f, err := openAppend(a.path)
+	f, err := auditlog.Open(a.path)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.problem = err
@@ -94,78 +76,21 @@ func (a *audit) reopen() error {
 	return nil
 }
 
-func openAppend(path string) (*os.File, error) {
-	fail := func(err error) error {
-		return fault.Wrap(fault.IO, "open audit log", err).WithPath(path).
-			WithHint("Give --audit-log a regular file, in a directory that this user can write.")
-	}
-	// Without O_NONBLOCK a fifo would wait for a reader.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, fail(err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is not a regular file")
-	}
-	if err == nil && info.Mode().Perm() != 0o600 {
-		err = f.Chmod(0o600)
-	}
-	if err == nil {
-		err = endLine(f, info.Size())
-	}
-	if err != nil {
-		f.Close()
-		return nil, fail(err)
-	}
-	return f, nil
-}
-
-// endLine ends a line that a full disk or a crash cut off.
-func endLine(f *os.File, size int64) error {
-	if size == 0 {
-		return nil
-	}
-	last := make([]byte, 1)
-	if _, err := f.ReadAt(last, size-1); err != nil {
-		return err
-	}
-	if last[0] == '\n' {
-		return nil
-	}
-	_, err := f.Write([]byte("\n"))
-	return err
-}
-
 // write appends one line by one system call, so that lines never mix.
 func (a *audit) write(l *auditLine) {
 	if a == nil {
 		return
 	}
-	l.Time = l.Time.UTC()
-	l.Command, l.Cut = cut(l.Command)
-	data, err := json.Marshal(l)
+	data, err := l.Encode()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err == nil {
-		_, err = a.file.Write(append(data, '\n'))
+		err = a.rotate(int64(len(data)))
+	}
+	if err == nil {
+		_, err = a.file.Write(data)
 	}
 	a.problem = err
-}
-
-// cut bounds a command.
-func cut(command []string) ([]string, bool) {
-	room := auditCommand
-	for i, arg := range command {
-		if len(arg) > room {
-			return append(command[:i:i], strings.ToValidUTF8(arg[:room], "")), true
-		}
-		room -= len(arg) + 1
-		if room < 0 {
-			return command[: i+1 : i+1], i+1 < len(command)
-		}
-	}
-	return command, false
 }
 
 // trouble is why the log does not hold all that it should; nil: it does.
@@ -225,17 +150,21 @@ type audited struct {
 	api.Supervisor
 	uid uint32
 	log *audit
+	// hash identifies the policy in force.
+	hash func() string
 }
 
 // Start implements api.Supervisor.
 func (a *audited) Start(ctx context.Context, r *api.StartRequest) (*api.Started, error) {
 	e, err := a.Supervisor.Start(ctx, r)
-	l := &auditLine{Time: time.Now(), Type: auditAdmission, UID: &a.uid, ExecutionID: r.ID}
+	l := &auditLine{Time: time.Now(), Type: auditAdmission, UID: &a.uid, ExecutionID: r.ID, PolicyHash: a.hash()}
 	switch {
 	case err != nil:
 		l.Decision = decisionRefused
 		f := fault.From(firstOf(err), fault.IO)
 		l.Code, l.Field = string(f.Code), f.Field
+		l.Rule, _ = f.Details["rule"].(string)
+		l.Command = commandOf(r.Request)
 	case !e.Created:
 		l.Decision = decisionExisting
 	case e.Status == api.StatusQueued:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/config"
 )
 
 // starter answers Start.
@@ -42,7 +43,7 @@ func linesOf(t *testing.T, path string) (lines []auditLine) {
 
 func TestAuditOfAdmissions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit")
-	a, err := openAudit(path)
+	a, err := openAudit(path, config.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestAuditOfAdmissions(t *testing.T) {
 		{started: &api.Started{Summary: e}},
 		{err: list},
 	} {
-		_, _ = (&audited{&s, 1000, a}).Start(context.Background(), &api.StartRequest{ID: "7"})
+		_, _ = (&audited{&s, 1000, a, func() string { return "h" }}).Start(context.Background(), &api.StartRequest{ID: "7"})
 	}
 	lines := linesOf(t, path)
 	want := []string{"admitted", "queued", "existing", "refused"}
@@ -82,7 +83,7 @@ func TestAuditGoesOnInANewFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{\"type\":\"end\",\"sequence\":41,\"execution_id\":\"a\"}\n{\"type\":\"end\",\"seq"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	a, err := openAudit(path)
+	a, err := openAudit(path, config.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,28 +137,7 @@ func TestAuditOfAFullDisk(t *testing.T) {
 	if a.trouble() == nil {
 		t.Error("a full disk is not told")
 	}
-	if _, err := openAudit("/dev/full"); err == nil {
+	if _, err := openAudit("/dev/full", config.Default()); err == nil {
 		t.Error("a device was opened")
-	}
-}
-
-func TestAuditCutsCommands(t *testing.T) {
-	for _, c := range []struct {
-		command []string
-		n       int
-		cut     bool
-	}{
-		{[]string{"a", "b"}, 2, false},
-		{[]string{"a", strings.Repeat("é", auditCommand)}, 2, true},
-		{append([]string{strings.Repeat("x", auditCommand)}, "y"), 1, true},
-	} {
-		got, was := cut(c.command)
-		size := 0
-		for _, arg := range got {
-			size += len(arg)
-		}
-		if len(got) != c.n || was != c.cut || size > auditCommand {
-			t.Errorf("%d arguments, %v, %d bytes", len(got), was, size)
-		}
 	}
 }

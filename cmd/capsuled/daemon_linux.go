@@ -17,6 +17,7 @@ import (
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
+	"github.com/capsule-run/capsule/supervisor/policy"
 	"github.com/capsule-run/capsule/supervisor/server"
 )
 
@@ -61,7 +62,11 @@ func run(o options, signals <-chan os.Signal, log *slog.Logger) error {
 
 // open acquires everything and begins to serve.
 func (d *daemon) open() error {
-	options := supervisor.Options{StateDir: d.o.state}
+	rules, err := policy.New(d.o.config)
+	if err != nil {
+		return err
+	}
+	options := supervisor.Options{StateDir: d.o.state, Policy: rules}
 	s, err := supervisor.New(options) // it makes and checks the state directory
 	if err != nil {
 		return err
@@ -69,7 +74,7 @@ func (d *daemon) open() error {
 	if d.lock, err = takeLock(layout.State(s.StateDir())); err != nil {
 		return err
 	}
-	if d.audit, err = openAudit(d.o.audit); err != nil {
+	if d.audit, err = openAudit(d.o.audit, d.o.config); err != nil {
 		return err
 	}
 	warnOfRestart(d.log)
@@ -117,7 +122,7 @@ func (d *daemon) listen() (err error) {
 func (d *daemon) view(uid uint32) api.Supervisor {
 	v := api.Supervisor(&counting{d.sup.As(uid), d.metrics})
 	if d.audit != nil {
-		v = &audited{v, uid, d.audit}
+		v = &audited{v, uid, d.audit, d.sup.PolicyHash}
 	}
 	return v
 }
@@ -173,6 +178,7 @@ func (d *daemon) serve() {
 		d.log.Info("serving metrics", "address", d.web.Addr().String())
 	}
 	d.work.Go(d.housekeep)
+	d.work.Go(func() { d.sup.Watch(d.ctx) })
 	d.work.Go(func() { watchdog(d.ctx, d.o.address, d.log) })
 }
 

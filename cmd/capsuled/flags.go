@@ -18,17 +18,12 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/admission"
+	"github.com/capsule-run/capsule/supervisor/config"
 	"github.com/capsule-run/capsule/supervisor/history"
 )
 
-// Standard values of flags.
+// Bounds and names of flags; config.Default has their standard values.
 const (
-	standardQueued  = 256
-	standardCount   = 10_000
-	standardBytes   = 1 << 30
-	standardOutput  = 512 << 20
-	standardAge     = 30 * 24 * time.Hour
-	standardSweep   = 10 * time.Second
 	shortestSweep   = 100 * time.Millisecond
 	budgetPercent   = 80
 	noGroup         = -1
@@ -40,6 +35,7 @@ const (
 // options are the parsed flags.
 type options struct {
 	address, state string
+	given          string // address as flags and configuration have it
 	format         string
 	level          slog.Level
 	interval       time.Duration
@@ -53,17 +49,22 @@ type options struct {
 	audit   string
 	drain   bool
 	version bool
+
+	// file is --config, and args all flags: both are read again on SIGHUP.
+	file   string
+	args   []string
+	config *config.Config
 }
 
 // parse reads the flags. What is wrong with them is told on stderr, help too.
 func parse(args []string, stderr io.Writer) (options, error) {
-	o := options{format: "text", interval: standardSweep, gid: noGroup, hostBudget: true,
-		admission: admission.Limits{MaxQueued: standardQueued},
-		history:   history.Limits{Age: standardAge, Count: standardCount, Bytes: standardBytes, OutputBytes: standardOutput}}
-	f := flag.NewFlagSet("capsuled", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // the flag package would follow every error with all of the help
-	o.define(f)
-	err := f.Parse(args)
+	o, f, err := read(args, options{gid: noGroup, args: args})
+	if err == nil && f.NArg() == 0 && !o.version {
+		err = o.configure() // and the flags once more, over the configuration
+		if err == nil {
+			o, f, err = read(args, o)
+		}
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		help(f, stderr)
@@ -74,15 +75,25 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		err = o.complete()
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "capsuled: %v\nRun capsuled --help for the flags.\n", err)
+		fmt.Fprintf(stderr, "capsuled: %s\nRun capsuled --help for the flags.\n", explained(err))
 	}
 	return o, err
 }
 
+// read reads the flags over o.
+func read(args []string, o options) (options, *flag.FlagSet, error) {
+	f := flag.NewFlagSet("capsuled", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // the flag package would follow every error with all of the help
+	o.define(f)
+	err := f.Parse(args)
+	return o, f, err
+}
+
 // define declares the flags.
 func (o *options) define(f *flag.FlagSet) {
-	f.StringVar(&o.address, "address", "", "`SOCKET` to serve, a path (default $CAPSULE_ADDRESS, else capsuled.sock in the state directory)")
-	f.StringVar(&o.state, "state", "", "state `DIRECTORY` (default $CAPSULE_STATE, else /run/capsule as root, else $XDG_RUNTIME_DIR/capsule)")
+	f.StringVar(&o.file, "config", o.file, "configuration `FILE` (default $CAPSULE_CONFIG, else $XDG_CONFIG_HOME/capsule/config.toml, else /etc/capsule); flags win over it")
+	f.StringVar(&o.address, "address", o.address, "`SOCKET` to serve, a path (default $CAPSULE_ADDRESS, else capsuled.sock in the state directory)")
+	f.StringVar(&o.state, "state", o.state, "state `DIRECTORY` (default $CAPSULE_STATE, else /run/capsule as root, else $XDG_RUNTIME_DIR/capsule)")
 	f.Func("log-format", "`FORMAT` of the log on stderr: text or json (default text)", func(s string) error {
 		o.format = s
 		return choice(s, "text", "json")
@@ -106,7 +117,7 @@ func (o *options) define(f *flag.FlagSet) {
 	f.Func("history-output-bytes", "keep at most `BYTES` of their output, dropping the oldest first, 0: any (default 512MiB)", size(&o.history.OutputBytes))
 	f.Func("group", "let the group `NAME` (or number) use the socket, which then has mode 0660 instead of 0600", o.setGroup)
 	f.Func("metrics", "serve Prometheus metrics at `ADDRESS`, unix:PATH or a loopback HOST:PORT (default none)", o.setMetrics)
-	f.StringVar(&o.audit, "audit-log", "", "append one JSON line for each admission decision and each end to `PATH` (default none)")
+	f.StringVar(&o.audit, "audit-log", o.audit, "append one JSON line for each admission decision and each end to `PATH` (default none)")
 	f.Func("sweep-interval", "`TIME` between two looks for what dead shims left, at least 100ms (default 10s)", func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < shortestSweep {
@@ -125,7 +136,7 @@ func (o *options) complete() error {
 	if err != nil {
 		return fmt.Errorf("--state: %w", err)
 	}
-	o.state = string(state)
+	o.state, o.given = string(state), o.address
 	if o.address == "" {
 		o.address = os.Getenv(variableAddress)
 	}
@@ -248,5 +259,5 @@ func help(f *flag.FlagSet, w io.Writer) {
 		name, usage := flag.UnquoteUsage(g)
 		fmt.Fprintf(w, "  --%s %s\n        %s\n", g.Name, name, usage)
 	})
-	fmt.Fprint(w, "\nSignals: TERM and INT stop, HUP reopens the audit log and reads the host's memory and the\ngroup again, USR1 drains.\n")
+	fmt.Fprint(w, "\nSignals: TERM and INT stop, HUP reads the configuration and the host's memory and\nsets the group again and reopens the audit log, USR1 drains.\n")
 }

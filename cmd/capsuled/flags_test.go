@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,9 +18,10 @@ import (
 func TestParse(t *testing.T) {
 	t.Setenv("CAPSULE_STATE", "")
 	t.Setenv(variableAddress, "")
+	t.Setenv("CAPSULE_CONFIG", "/dev/null")
 	standard := options{address: "/s/capsuled.sock", state: "/s", format: "text", interval: 10 * time.Second, gid: noGroup, hostBudget: true,
 		admission: admission.Limits{MaxQueued: 256, MemoryBudget: hostBudget()},
-		history:   history.Limits{Age: 30 * 24 * time.Hour, Count: 10_000, Bytes: 1 << 30, OutputBytes: 512 << 20}}
+		history:   history.Limits{Age: 30 * 24 * time.Hour, Count: 10_000, Bytes: 1 << 30, OutputBytes: 512 << 20, Owners: history.Owners{Exempt: uint32(os.Geteuid())}}}
 	for _, c := range []struct {
 		args string
 		want func(*options)
@@ -31,7 +33,7 @@ func TestParse(t *testing.T) {
 		{"--state /s --memory-budget 1.5GiB", func(o *options) { o.admission.MemoryBudget, o.hostBudget = 3<<29, false }},
 		{"--state /s --memory-budget 0", func(o *options) { o.admission.MemoryBudget, o.hostBudget = 0, false }},
 		{"--state /s --history-age 7d --history-count 0 --history-bytes 5M --history-output-bytes 0", func(o *options) {
-			o.history = history.Limits{Age: 7 * 24 * time.Hour, Bytes: 5 << 20}
+			o.history = history.Limits{Age: 7 * 24 * time.Hour, Bytes: 5 << 20, Owners: o.history.Owners}
 		}},
 		{"--state /s --history-output-bytes 3M", func(o *options) { o.history.OutputBytes = 3 << 20 }},
 		{"--state /s --history-age 90m", func(o *options) { o.history.Age = 90 * time.Minute }},
@@ -46,6 +48,7 @@ func TestParse(t *testing.T) {
 		c.want(&want)
 		var said bytes.Buffer
 		got, err := parse(strings.Fields(c.args), &said)
+		got.args, got.config, got.given = nil, nil, ""
 		if err != nil || !reflect.DeepEqual(got, want) || said.Len() > 0 {
 			t.Errorf("%s: %+v, %v, said %q; want %+v", c.args, got, err, said.String(), want)
 		}
@@ -118,5 +121,30 @@ func TestHelpTellsEveryFlag(t *testing.T) {
 		if !strings.Contains(said.String(), "  --"+name+" ") {
 			t.Errorf("the help has no --%s", name)
 		}
+	}
+}
+
+// TestConfigurationBelowFlags: a flag wins over the file, the file over what is
+// built in.
+func TestConfigurationBelowFlags(t *testing.T) {
+	t.Setenv("CAPSULE_STATE", "")
+	path := t.TempDir() + "/c.toml"
+	text := "[daemon]\nmax_concurrent = 3\nmax_queued = 4\nlog_level = \"warn\"\nmemory_budget_bytes = 5000000\n[state]\ndirectory = \"/s\"\nhistory_age_seconds = 60\n[security]\naudit_log = \"/a/log\"\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := parse([]string{"--config", path, "--max-queued", "0", "--memory-budget", "6000000"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.admission != (admission.Limits{MaxConcurrent: 3, MemoryBudget: 6000000}) || o.level != slog.LevelWarn || o.state != "/s" || o.history.Age != time.Minute || o.history.Count != 10_000 || o.audit != "/a/log" {
+		t.Errorf("%+v", o)
+	}
+	if err := os.WriteFile(path, []byte("[daemon]\nmax_quued = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	if _, err := parse([]string{"--config", path}, &said); err == nil || !strings.Contains(said.String(), "max_queued") {
+		t.Errorf("a misspelt key: %v, said %q", err, said.String())
 	}
 }

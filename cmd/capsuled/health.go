@@ -20,6 +20,7 @@ const (
 	problemState  = "state directory"
 	problemSocket = "socket"
 	problemAudit  = "audit log"
+	problemConfig = "configuration"
 )
 
 // health collects what does not work and goes on all the same.

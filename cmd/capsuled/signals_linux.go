@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -10,6 +11,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // signalsOf subscribes to what this program understands.
@@ -69,17 +71,27 @@ func impatient(signals <-chan os.Signal, ended <-chan struct{}, log *slog.Logger
 	}
 }
 
-// reload takes in what may have changed outside.
+// reload takes in what may have changed outside. A configuration that is wrong
+// changes nothing.
 func (d *daemon) reload() {
 	tell(d.log, reloading())
 	defer tell(d.log, sd.SdNotifyReady)
+	next, err := parse(d.o.args, io.Discard)
+	if err == nil {
+		err = d.configure(next)
+	}
+	if err != nil {
+		d.log.Error("the configuration stays as it was", "error", err)
+		d.sup.PolicyRefused(err)
+	}
+	d.health.set(problemConfig, err)
 	if err := d.audit.reopen(); err != nil {
 		d.log.Error("the audit log goes on in the file that was open", "error", err)
 	}
 	if d.o.hostBudget {
 		d.o.admission.MemoryBudget = hostBudget()
-		d.sup.SetLimits(d.o.admission)
 	}
+	d.sup.SetLimits(d.o.admission)
 	for _, l := range d.listeners {
 		if e, ok := l.(*endpoint); ok {
 			if err := e.readmit(d.o.gid); err != nil {
@@ -87,5 +99,32 @@ func (d *daemon) reload() {
 			}
 		}
 	}
-	d.log.Info("reloaded", "memory_budget_bytes", d.o.admission.MemoryBudget, "audit_log", d.o.audit)
+	d.log.Info("reloaded", "memory_budget_bytes", d.o.admission.MemoryBudget, "audit_log", d.o.audit, "policy", d.sup.PolicyHash())
+}
+
+// configure takes a new configuration in, as far as that is possible while the
+// daemon runs.
+func (d *daemon) configure(next options) error {
+	rules, err := policy.New(next.config)
+	if err != nil {
+		return err
+	}
+	for _, k := range []struct {
+		name     string
+		old, new any
+	}{
+		{"daemon.address", d.o.given, next.given}, {"state.directory", d.o.state, next.state}, {"daemon.group", d.o.gid, next.gid},
+		{"daemon.log_format", d.o.format, next.format}, {"daemon.log_level", d.o.level, next.level},
+		{"monitoring.prometheus", d.o.metrics, next.metrics}, {"state.sweep_interval_ms", d.o.interval, next.interval},
+		{"security.audit_log", d.o.audit, next.audit},
+	} {
+		if k.old != k.new {
+			d.log.Warn("a restart is needed for this to take effect", "key", k.name)
+		}
+	}
+	d.o.config, d.o.admission, d.o.hostBudget, d.o.history = next.config, next.admission, next.hostBudget, next.history
+	d.audit.bound(next.config)
+	d.sup.SetPolicy(rules)
+	d.sup.SetRetention(next.history)
+	return nil
 }

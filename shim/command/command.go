@@ -39,7 +39,7 @@ type found struct {
 	names   []string // every path on the way, the written one first
 	inside  string   // without symbolic links
 	host    string
-	brought bool // by the request
+	brought bool // a step of the way is the request's
 }
 
 const field = "/command"
@@ -67,8 +67,8 @@ func (t *Tree) Judge(p *shimapi.Policy) (masked []string, err error) {
 			return nil, refuse(p.Section+".blocked_commands", "a command in /proc cannot be judged")
 		}
 		f, ok := t.resolve(file)
-		if !ok {
-			continue
+		if !ok && (p.AnyCommand || !f.brought) {
+			continue // what the caller can write may be there a moment later
 		}
 		seen = true
 		if err := t.judge(p, f, rules); err != nil {
@@ -199,15 +199,16 @@ func (t *Tree) walk(file string) (f found, kernels bool) {
 			continue
 		}
 		next := path.Join(at, name)
+		f.brought = f.brought || t.brought(next)
 		target, where, state := t.look(next)
 		switch state {
 		case absent:
-			return found{names: f.names}, false
+			return f, false
 		case kernel:
-			return found{names: f.names}, true
+			return f, true
 		case link:
 			if links++; links > maxLinks {
-				return found{names: f.names}, false
+				return f, false
 			}
 			rest = append(strings.Split(target, "/"), rest...)
 			if strings.HasPrefix(target, "/") {
@@ -218,7 +219,7 @@ func (t *Tree) walk(file string) (f found, kernels bool) {
 		}
 		at, host = next, where
 	}
-	f.inside, f.host, f.brought = at, host, t.brought(at)
+	f.inside, f.host = at, host
 	return f, false
 }
 
@@ -253,7 +254,7 @@ func (t *Tree) look(inside string) (target, host string, s state) {
 	case m.Type == "proc" || m.Type == "sysfs":
 		return "", "", kernel
 	case m.Type != "bind" && !slices.Contains(m.Options, "rbind") && !slices.Contains(m.Options, "bind"):
-		return "", "", emptyAt(m, inside)
+		return "", "", t.emptyAt(inside)
 	}
 	host = path.Join(m.Source, strings.TrimPrefix(inside, m.Destination))
 	info, err := os.Lstat(host)
@@ -269,10 +270,13 @@ func (t *Tree) look(inside string) (target, host string, s state) {
 	return target, "", link
 }
 
-// emptyAt: a new file system holds nothing but itself.
-func emptyAt(m *specs.Mount, inside string) state {
-	if inside == m.Destination {
-		return present
+// emptyAt: a new file system holds nothing but what is mounted in it, with the
+// directories above.
+func (t *Tree) emptyAt(inside string) state {
+	for i := range t.Config.Mounts {
+		if within(t.Config.Mounts[i].Destination, inside) {
+			return present
+		}
 	}
 	return absent
 }

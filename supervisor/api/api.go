@@ -201,6 +201,11 @@ const (
 	EventLost       = "execution.lost"
 	EventRefused    = "execution.refused"
 	EventUnreadable = "record.unreadable"
+	EventConfigured = "configuration.loaded"
+	// EventMisconfigured: a new configuration is wrong; the old one holds.
+	EventMisconfigured = "configuration.refused"
+	// EventThreshold: an execution has used so much of a limit.
+	EventThreshold = "execution.threshold"
 )
 
 // PruneOptions choose ended executions to forget. The zero value: all.

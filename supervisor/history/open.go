@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ type Limits struct {
 	// OutputBytes is how much stdout and stderr they may have together; 0: any
 	// amount. What is above is dropped, and the records stay.
 	OutputBytes int64
+	// Owners bound what is kept of each owner.
+	Owners Owners
 }
 
 // Options configure a Store.
@@ -61,7 +64,7 @@ type Store struct {
 	damaged string
 	db      *guard.DB
 	lock    *os.File
-	limits  Limits
+	limits  atomic.Pointer[Limits]
 	// remember is how many ids of removed executions are remembered.
 	remember uint64
 
@@ -82,7 +85,8 @@ type Store struct {
 // format is renamed, and a new one begun: see Damaged. Errors: IO with a hint
 // when another supervisor has it open, or it cannot be read, made or written.
 func Open(path string, o Options) (*Store, error) {
-	s := &Store{path: path, limits: o.Limits, remember: rememberedIDs}
+	s := &Store{path: path, remember: rememberedIDs}
+	s.SetLimits(o.Limits)
 	if err := s.open(o.Lock); err != nil {
 		if s.lock != nil {
 			_ = s.lock.Close() // the error of open is the one that matters

@@ -11,7 +11,12 @@ import (
 // it removed, also those before an error. The newest record stays, with its
 // output, however large it is: somebody may still be waiting for it.
 func (s *Store) Retain(now time.Time) (removed []string, err error) {
-	removed, err = s.expire(Limits{Age: s.limits.Age, Count: s.limits.Count}, now)
+	removed, err = s.expire(Limits{Age: s.limits.Load().Age, Count: s.limits.Load().Count}, now)
+	if err != nil {
+		return removed, err
+	}
+	theirs, err := s.expireOwners(*s.limits.Load())
+	removed = append(removed, theirs...)
 	if err != nil {
 		return removed, err
 	}
@@ -19,7 +24,7 @@ func (s *Store) Retain(now time.Time) (removed []string, err error) {
 	if err := s.trim(); err != nil {
 		return removed, err
 	}
-	more, err := s.expire(Limits{Bytes: s.limits.Bytes}, now)
+	more, err := s.expire(Limits{Bytes: s.limits.Load().Bytes}, now)
 	return append(removed, more...), err
 }
 

@@ -16,7 +16,7 @@ type outgrown struct {
 // trim drops the oldest output until the rest is within the limit, in
 // transactions of bounded size. The records stay, and say so.
 func (s *Store) trim() error {
-	if s.limits.OutputBytes <= 0 || s.sums().output <= s.limits.OutputBytes {
+	if s.limits.Load().OutputBytes <= 0 || s.sums().output <= s.limits.Load().OutputBytes {
 		return nil
 	}
 	var all []outgrown
@@ -49,7 +49,7 @@ func (s *Store) outgrown(tx *bbolt.Tx) (all []outgrown) {
 	output := s.sums().output
 	c := tx.Bucket([]byte(bucketRecords)).Cursor()
 	newest, _ := c.Last()
-	for k, v := c.First(); k != nil && output > s.limits.OutputBytes && string(k) != string(newest); k, v = c.Next() {
+	for k, v := c.First(); k != nil && output > s.limits.Load().OutputBytes && string(k) != string(newest); k, v = c.Next() {
 		_, id, ok := parseKey(k)
 		if !ok {
 			continue
