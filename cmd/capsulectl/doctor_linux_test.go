@@ -32,7 +32,7 @@ type kind struct {
 // hostKind is one kind with the programs and a state directory.
 type hostKind struct {
 	kind
-	bin, state string
+	bin, state, tmp string
 }
 
 func programs(t *testing.T) string {
@@ -55,7 +55,7 @@ func (h *hostKind) command(t *testing.T, args ...string) ([]byte, int) {
 	t.Helper()
 	script := h.setup + "\nexec \"$@\""
 	cmd := exec.Command("/bin/sh", append([]string{"-ec", script, "sh", h.bin + "/capsulectl"}, args...)...)
-	cmd.Env = append(os.Environ(), "CAPSULE_STATE="+h.state, "XDG_CONFIG_HOME="+h.state+"-config")
+	cmd.Env = append(os.Environ(), "CAPSULE_STATE="+h.state, "BIN="+h.bin, "TMPDIR="+h.tmp, "XDG_CONFIG_HOME="+h.state+"-config")
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if h.userns {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -99,7 +99,13 @@ func newHost(t *testing.T, k kind) *hostKind {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	h := &hostKind{kind: k, bin: programs(t), state: dir + "/state"}
+	h := &hostKind{kind: k, bin: programs(t), state: dir + "/state", tmp: dir + "/tmp"}
+	if err := os.Mkdir(h.tmp, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(h.tmp, 0o777); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(h.state, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +133,8 @@ func kinds() []kind {
 		{name: "several things at once", userns: true, mount: true, state: doctor.Blocked,
 			setup:  "mount --bind /dev/null /proc/uptime; echo 0 >/proc/sys/user/max_net_namespaces",
 			causes: map[string]string{"proc_masking": "proc_masked", "network_namespace": "namespaces_max"}},
+		{name: "inside a sandbox", setup: `set -- "$BIN"/capsulectl run --embedded --readonly "$BIN" -t 300s -- "$@"`, state: doctor.Blocked,
+			causes: map[string]string{"user_namespace": "container_seccomp", "memory": "cgroup_none"}},
 	}
 	if os.Getuid() != 0 {
 		return all
@@ -187,9 +195,57 @@ func TestDoctorIsRight(t *testing.T) {
 			if after := cgroupsHere(t); after != before {
 				t.Errorf("control groups before %q, after %q", before, after)
 			}
+			if left, err := os.ReadDir(h.tmp); err != nil || len(left) > 0 {
+				t.Errorf("left in the temporary directory: %v, %v", left, err)
+			}
 			expectCauses(t, k, x, out)
 			h.agrees(t, x)
 		})
+	}
+}
+
+// TestDoctorForAnother: root is told about another user too, also about one who
+// may not reach the programs. Only root can be asked.
+func TestDoctorForAnother(t *testing.T) {
+	if os.Getuid() != 0 {
+		h := newHost(t, kind{})
+		if _, status := h.command(t, "doctor", "--user", "root"); status != 125 {
+			t.Errorf("exit %d for a user who is not root", status)
+		}
+		return
+	}
+	h := newHost(t, kind{})
+	examined := func() *doctor.Examination {
+		t.Helper()
+		out, status := h.command(t, "doctor", "--user", "65534", "-o", "json")
+		var r doctor.Report
+		if err := json.Unmarshal(out, &r); err != nil || len(r.Users) != 2 || r.Users[0].UID != 0 || r.Users[1].UID != 65534 {
+			t.Fatalf("exit %d, %v: %s", status, err, out)
+		}
+		if status != doctor.ExitStatus(doctor.Worse(r.Users[0].State, r.Users[1].State)) {
+			t.Errorf("exit %d: %s", status, out)
+		}
+		return &r.Users[1]
+	}
+	if x := examined(); !x.Rootless || x.State == doctor.Blocked {
+		t.Errorf("nobody: %+v", x)
+	}
+	hidden := filepath.Dir(h.state) + "/hidden"
+	if err := os.Mkdir(hidden, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"capsulectl", "capsule-shim", "capsule-seccomp"} {
+		data, err := os.ReadFile(h.bin + "/" + name)
+		if err == nil {
+			err = os.WriteFile(hidden+"/"+name, data, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.bin = hidden
+	if x := examined(); x.State != doctor.Blocked || len(x.Checks) != 1 || x.Checks[0].Cause != "shim_unreachable" || len(x.Checks[0].Fix) == 0 {
+		t.Errorf("nobody, who cannot reach the programs: %+v", x)
 	}
 }
 

@@ -202,6 +202,8 @@ func cloneFault(errno syscall.Errno, cgroup bool) error {
 		return f.WithHint("This user may not make user namespaces: capsulectl doctor names the sysctl or the profile that forbids it and the commands that mend it; or run as root.")
 	case unix.ENOSPC, unix.EUSERS:
 		return f.WithHint("A limit of /proc/sys/user/max_*_namespaces is reached.")
+	case unix.ENOSYS:
+		return f.WithHint("The kernel is older than Linux 5.12, or a filter around capsule (of a container, or SystemCallFilter= of a unit) forbids namespaces; capsulectl doctor tells which.")
 	case unix.EACCES, unix.EBUSY, unix.EOPNOTSUPP, unix.ENODEV:
 		if errno == unix.EACCES && os.Geteuid() != 0 && appArmorRestricts() {
 			return f.WithHint("AppArmor keeps this user from making user namespaces (kernel.apparmor_restrict_unprivileged_userns): " +
