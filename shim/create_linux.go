@@ -4,7 +4,6 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
-	"context"
 	"os"
 	"slices"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
-	"github.com/capsule-run/capsule/runtime/seccomp"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/spec"
@@ -49,6 +47,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
 	}
+	e.filter = t.filter
 	e.clock.mark("plan")
 	e.writeBundle(t)
 	if err := e.openStdio(t, streamStdin); err != nil {
@@ -143,32 +142,6 @@ func refuseUnbuilt(req *spec.Request) error {
 	return nil
 }
 
-// seccomp gets the compiled filter.
-func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
-	cache := seccomp.Cache{Dir: boot.StateDir.Seccomp(), Helper: boot.SeccompHelper}
-	var err error
-	switch {
-	case s.Custom != nil:
-		t.object = string(s.Custom)
-		t.filter, err = cache.Object(context.Background(), s.Custom)
-	case s.Name == spec.SeccompUnconfined && boot.Policy != nil && boot.Policy.AllowUnconfined:
-	case s.Name == spec.SeccompUnconfined:
-		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
-			WithHint("Use the default or the network profile, or give an OCI linux.seccomp object of your own.")
-	default:
-		if t.object, err = seccomp.OCI(s.Name); err == nil {
-			t.filter, err = cache.Named(context.Background(), s.Name)
-		}
-	}
-	if err != nil {
-		f := fault.From(err, fault.Seccomp)
-		if f.Field == "" || f.Field == "linux.seccomp" {
-			f.Field = "/isolation/seccomp"
-		}
-	}
-	return err
-}
-
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	breachConfig(t.config)
@@ -176,8 +149,10 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
-	p, err := plan.Compile(t.config, plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit})
+	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit}
+	t.listen(&facts)
+	p, err := plan.Compile(t.config, facts)
 	if err == nil {
 		breachPlan(p)
 	}

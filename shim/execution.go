@@ -11,6 +11,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/shim/denials"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/spec"
@@ -38,6 +39,7 @@ type execution struct {
 	ready    *launch.Prepared
 	stdio    stdio
 	slot     *os.File
+	filter   []byte // as compiled; nil: none
 	warnings []string
 	bundled  chan error // the bundle on disk; nil: none was begun
 	without  []string   // what a Trial leaves out; nil for every execution of a caller
@@ -57,6 +59,8 @@ type execution struct {
 	left error
 
 	clock phases
+
+	denied denials.Record // what the filter refused
 
 	mu   sync.Mutex
 	seen observation     // what monitor and callers saw; guarded by mu
@@ -94,6 +98,8 @@ type observation struct {
 	unkilled     string            // what SIGKILL did not end, for people
 	stats        cgroup.Stats
 	statsErr     error
+	killedCall   string // the system call for which the filter killed; empty: none is known
+	killedHard   bool   // by SIGKILL
 }
 
 func newExecution(b shimapi.Bootstrap) *execution {

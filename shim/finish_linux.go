@@ -81,6 +81,8 @@ func (e *execution) verdictResponse() *spec.Response {
 		r.Status, r.Termination.Reason, r.Error = v.status, v.reason, v.err
 		return r
 	}
+	o.killedCall, o.killedHard = e.denied.Killed()
+	r.Denials = e.denied.List()
 	v := judge(e.req, o)
 	if o.statsErr != nil {
 		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())

@@ -54,6 +54,7 @@ func (e *execution) start() error {
 	e.clock.mark("sandbox")
 	failpoint.Here("shim.start.running")
 	e.sandbox, e.started = sb, at
+	e.tellListener()
 	return nil
 }
 
@@ -129,7 +130,13 @@ func (e *execution) monitor() {
 		oom := time.AfterFunc(oomDelay, func() { e.watchOOM(stop) })
 		defer oom.Stop()
 	}
+	if e.sandbox.Notified() {
+		e.answerDenials()
+	}
 	exit, err := e.sandbox.Exited()
+	if err != nil || !exit.Alone {
+		e.answerDenials() // survivors may have something to say yet
+	}
 	if err == nil {
 		e.note(func(o *observation) {
 			o.exited, o.status, o.wall, o.full = true, exit.Status, exit.At-e.started, exit.Full

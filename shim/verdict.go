@@ -61,8 +61,8 @@ func judge(req *spec.Request, o observation) verdict {
 		return v.end(spec.StatusKilled, spec.ReasonKilledByCaller, fault.New(fault.Cancelled, "", "ended by the caller"))
 	case !o.exited:
 		return failed(fault.New(fault.MonitorFailed, "wait for the command", "process 1 of the sandbox died and nothing of ours killed it"))
-	case v.signal != nil && *v.signal == int(syscall.SIGSYS):
-		return v.end(spec.StatusKilled, spec.ReasonSeccomp, fault.New(fault.SyscallRefused, "", "killed by the system call filter (SIGSYS)"))
+	case v.signal != nil && (*v.signal == int(syscall.SIGSYS) || *v.signal == int(syscall.SIGKILL) && o.killedHard):
+		return v.end(spec.StatusKilled, spec.ReasonSeccomp, filterFault(o))
 	case failing && len(o.full) > 0:
 		return v.end(spec.StatusKilled, spec.ReasonDiskLimit, diskFault(req, o))
 	case failing && refusedForks(o) > 0:
@@ -241,3 +241,15 @@ func millis(d *time.Duration) *float64 {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// filterFault names the call that ended the payload, where that is known: the
+// kernel does not tell.
+func filterFault(o observation) *fault.Fault {
+	if o.killedCall == "" {
+		return fault.New(fault.SyscallRefused, "", "killed by a system call filter (SIGSYS), which does not tell the call").
+			WithHint("The payload's own filter, or SCMP_ACT_KILL_THREAD or SCMP_ACT_TRAP in a filter that came with the request.")
+	}
+	f := fault.New(fault.SyscallRefused, "", "killed by the system call filter for "+o.killedCall)
+	f.Details = map[string]any{"syscall": o.killedCall}
+	return f
+}

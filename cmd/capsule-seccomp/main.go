@@ -2,7 +2,8 @@
 // of capsule that links libseccomp and therefore cgo; capsule-shim executes it
 // when a compiled filter is not in its cache.
 //
-//	capsule-seccomp compile [ARCH]  OCI linux.seccomp JSON on stdin, the program for seccomp(2) on stdout
+//	capsule-seccomp compile [ARCH]  OCI linux.seccomp JSON of a caller on stdin, the program for seccomp(2) on stdout
+//	capsule-seccomp compile-profile a shipped profile in its reporting form on stdin, its program on stdout
 //	capsule-seccomp profiles        names of the shipped profiles
 //	capsule-seccomp show NAME       a shipped profile as OCI linux.seccomp JSON
 //	capsule-seccomp disasm          a program on stdin, a listing on stdout
@@ -20,6 +21,8 @@ import (
 	"os"
 	"runtime"
 	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/seccomp"
 	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
@@ -57,9 +60,11 @@ func run(args []string, stdin io.Reader) ([]byte, error) {
 	}
 	switch {
 	case verb == "compile" && len(rest) == 0:
-		return compile(stdin, runtime.GOARCH)
+		return compile(stdin, runtime.GOARCH, libseccomp.CompileCaller)
 	case verb == "compile" && len(rest) == 1:
-		return compile(stdin, rest[0])
+		return compile(stdin, rest[0], libseccomp.CompileCaller)
+	case verb == "compile-profile" && len(rest) == 0:
+		return compile(stdin, runtime.GOARCH, libseccomp.CompileReporting)
 	case verb == "profiles" && len(rest) == 0:
 		return []byte(strings.Join(seccomp.Names(), "\n") + "\n"), nil
 	case verb == "show" && len(rest) == 1:
@@ -72,7 +77,7 @@ func run(args []string, stdin io.Reader) ([]byte, error) {
 	return nil, fault.New(fault.InvalidValue, "read arguments", "usage: capsule-seccomp "+usage)
 }
 
-func compile(stdin io.Reader, goarch string) ([]byte, error) {
+func compile(stdin io.Reader, goarch string, compile func(*specs.LinuxSeccomp, string) ([]byte, error)) ([]byte, error) {
 	object, err := readAll(stdin, libseccomp.MaxObjectSize)
 	if err != nil {
 		return nil, err
@@ -81,7 +86,7 @@ func compile(stdin io.Reader, goarch string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return libseccomp.Compile(s, goarch)
+	return compile(s, goarch)
 }
 
 // readAll reads at most limit bytes and one more, by which the reader of the

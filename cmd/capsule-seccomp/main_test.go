@@ -21,7 +21,7 @@ import (
 // TestMain lets this binary serve as the helper of a cache, which runs it with
 // the argument compile and without an environment.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "compile" {
+	if len(os.Args) == 2 && strings.HasPrefix(os.Args[1], "compile") {
 		main()
 		os.Exit(0)
 	}
@@ -117,8 +117,18 @@ func TestCacheWithHelper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := libseccomp.Compile(profile, runtime.GOARCH)
+	caller, err := libseccomp.CompileCaller(profile, runtime.GOARCH)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if profile, err = seccomp.ReportingFor("default", runtime.GOARCH); err != nil {
+		t.Fatal(err)
+	}
+	named, err := libseccomp.CompileReporting(profile, runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if profile, err = seccomp.Profile("default"); err != nil {
 		t.Fatal(err)
 	}
 	object, err := json.Marshal(profile)
@@ -126,22 +136,25 @@ func TestCacheWithHelper(t *testing.T) {
 		t.Fatal(err)
 	}
 	var group sync.WaitGroup
-	for _, get := range []func() ([]byte, error){
-		func() ([]byte, error) { return c.Named(ctx, "default") },
-		func() ([]byte, error) { return c.Spec(ctx, profile) },
-		func() ([]byte, error) { return c.Object(ctx, object) },
+	for _, tc := range []struct {
+		want []byte
+		get  func() ([]byte, error)
+	}{
+		{named, func() ([]byte, error) { return c.Named(ctx, "default") }},
+		{caller, func() ([]byte, error) { return c.Spec(ctx, profile) }},
+		{caller, func() ([]byte, error) { return c.Object(ctx, object) }},
 	} {
 		group.Go(func() {
 			for range 2 {
-				if got, err := get(); err != nil || !bytes.Equal(got, want) {
+				if got, err := tc.get(); err != nil || !bytes.Equal(got, tc.want) {
 					t.Errorf("%d bytes, %v", len(got), err)
 				}
 			}
 		})
 	}
 	group.Wait()
-	if files, _ := os.ReadDir(c.Dir); len(files) != 1 {
-		t.Errorf("one program has the files %v", files)
+	if files, _ := os.ReadDir(c.Dir); len(files) != 2 {
+		t.Errorf("two programs have the files %v", files)
 	}
 	_, err = c.Object(ctx, []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["nope"],"action":"SCMP_ACT_KILL"}]}`))
 	if f := fault.From(err, fault.IO); f.Code != fault.Seccomp || f.Field != "linux.seccomp.syscalls[0].names[0]" {

@@ -16,6 +16,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/runtime/seccomp"
+	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/spec"
@@ -61,7 +62,8 @@ var filter = sync.OnceValues(func() ([]byte, error) {
 		return nil, err
 	}
 	cache := seccomp.Cache{Dir: filepath.Join(scratchDir(), "seccomp"), Helper: filepath.Join(bin, "capsule-seccomp")}
-	return cache.Named(context.Background(), "default")
+	program, err := cache.Named(context.Background(), "default")
+	return bpf.Plain(program), err // nobody listens here
 })
 
 // compile takes the box the way that a shim takes, up to the plan. The lock of

@@ -70,6 +70,24 @@ func (s *Sandbox) TakeListener() (fd int, ok bool) {
 	return fd, fd > 0
 }
 
+// Listens says whether there is a listener to take.
+func (s *Sandbox) Listens() bool { return s.listener > 0 }
+
+// Notified blocks until the filter has a notification and returns true, or false
+// when Exited has something to tell, or there is no listener. It is called
+// between Started and Exited, from their goroutine.
+func (s *Sandbox) Notified() bool {
+	if s.listener <= 0 {
+		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(s.status), Events: unix.POLLIN}, {Fd: int32(s.listener), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return err == nil && fds[1].Revents&unix.POLLIN != 0
+		}
+	}
+}
+
 // lastWords says how process 1 ended, without reaping it.
 func (s *Sandbox) lastWords() string {
 	var info unix.Siginfo

@@ -18,6 +18,12 @@ import (
 // cannot be written costs time and not safety. Every fault is E2003, or
 // what source returned.
 func (c *Cache) Get(ctx context.Context, key string, source Source) ([]byte, error) {
+	return c.get(ctx, key, "compile", source)
+}
+
+// get is Get with the helper's verb: callers' objects are compiled otherwise
+// than capsule's own.
+func (c *Cache) get(ctx context.Context, key, verb string, source Source) ([]byte, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
@@ -32,7 +38,7 @@ func (c *Cache) Get(ctx context.Context, key string, source Source) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	program, err := c.compile(ctx, object)
+	program, err := c.compile(ctx, verb, object)
 	if err != nil {
 		return nil, err
 	}

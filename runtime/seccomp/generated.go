@@ -7,37 +7,55 @@ import _ "embed"
 //go:embed profiles/oci/default.amd64.json
 var defaultAMD64 string
 
+//go:embed profiles/reporting/default.amd64.json
+var defaultAMD64Reporting string
+
 //go:embed profiles/oci/default.arm64.json
 var defaultARM64 string
+
+//go:embed profiles/reporting/default.arm64.json
+var defaultARM64Reporting string
 
 //go:embed profiles/oci/strict.amd64.json
 var strictAMD64 string
 
+//go:embed profiles/reporting/strict.amd64.json
+var strictAMD64Reporting string
+
 //go:embed profiles/oci/strict.arm64.json
 var strictARM64 string
+
+//go:embed profiles/reporting/strict.arm64.json
+var strictARM64Reporting string
 
 //go:embed profiles/oci/network.amd64.json
 var networkAMD64 string
 
+//go:embed profiles/reporting/network.amd64.json
+var networkAMD64Reporting string
+
 //go:embed profiles/oci/network.arm64.json
 var networkARM64 string
 
-// generated is the key and the OCI JSON of a profile on an architecture,
-// both empty when there is none.
-func generated(name, goarch string) (key, object string) {
+//go:embed profiles/reporting/network.arm64.json
+var networkARM64Reporting string
+
+// generated is the key of a profile on an architecture and its JSON, portable
+// and reporting, all empty when there is none.
+func generated(name, goarch string) (key, object, reporting string) {
 	switch name + "/" + goarch {
 	case "default/amd64":
-		return "5266627f0b3ed175897a2e49993f40adb9226ba87743a986a4894d558d571154", defaultAMD64
+		return "434c4f62acb4caa04d1f65c4f6c2712ff26a02995a734549c2e4ad97685bb42d", defaultAMD64, defaultAMD64Reporting
 	case "default/arm64":
-		return "ad278c737f5ab2690a28e17d7d140564b170e64660c4acc26a3e19549b9c7bee", defaultARM64
+		return "10cfb69b89850163e92a895016ced40e14b3e084688ad07e4600daca19868331", defaultARM64, defaultARM64Reporting
 	case "strict/amd64":
-		return "bad31ead4cb663a531d21bd0c9571193303ee98cf91d4ea60cd0f2203fc61d9a", strictAMD64
+		return "b58a57e436d7ed4880458b968939754784e984f49051dcd8578eab656a864014", strictAMD64, strictAMD64Reporting
 	case "strict/arm64":
-		return "1ffdf1b2793f3bb8ad0d8c7edb68c56546b086e8b31bb505a347ced86bec75ac", strictARM64
+		return "0dd955b06525eaceb6c5e66ff3e075e23301f3a5365b734c875b84fa4844fa3e", strictARM64, strictARM64Reporting
 	case "network/amd64":
-		return "3269bf4e2199a388f6511b299a038903370aa6469c4b1d034174f66c1bad283a", networkAMD64
+		return "d67e6b1c1e73ced277907537cb50313a65bb3892309403f3d965dedeb01766a6", networkAMD64, networkAMD64Reporting
 	case "network/arm64":
-		return "bae2f3b4aadc950837b3f634fb35bf880c27c309f8a129b2e0c5a41b161f00e0", networkARM64
+		return "12bdec54235efb5d8100fe7fe020f46fe7abb955240142a444600d666c7f1f41", networkARM64, networkARM64Reporting
 	}
-	return "", ""
+	return "", "", ""
 }

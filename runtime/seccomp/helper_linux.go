@@ -20,10 +20,10 @@ const compileTimeout = time.Minute
 
 // compile runs the helper on an object. The helper gets no environment and
 // dies with the thread that started it.
-func (c *Cache) compile(ctx context.Context, object []byte) ([]byte, error) {
+func (c *Cache) compile(ctx context.Context, verb string, object []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, compileTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Helper, "compile")
+	cmd := exec.CommandContext(ctx, c.Helper, verb)
 	stdout := &bounded{limit: bpf.MaxInstructions * bpf.InstructionSize}
 	stderr := &bounded{limit: 4096}
 	cmd.Env = []string{}

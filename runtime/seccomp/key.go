@@ -15,15 +15,15 @@ import (
 // bytes of a program: the compiler's options (binary tree, answer to foreign
 // architectures), its reading of OCI, and the layout of a cache file. It rises
 // with each change of these, so that no older file is read again.
-const FormatVersion = "1"
+const FormatVersion = "2"
 
 //go:generate go run ./internal/gen
 
 // HashProfile is the key of a named profile on this architecture: 64
-// hexadecimal digits, equal to HashJSON of what OCI returns. It is a lookup in
-// generated constants. An unknown name is E1001.
+// hexadecimal digits, over what Reporting returns. It is a lookup in generated
+// constants. An unknown name is E1001.
 func HashProfile(name string) (string, error) {
-	key, _ := generated(name, runtime.GOARCH)
+	key, _, _ := generated(name, runtime.GOARCH)
 	if key == "" {
 		return "", missingProfile(name)
 	}
@@ -34,7 +34,17 @@ func HashProfile(name string) (string, error) {
 // without white space, for this architecture. It costs no encoding, so that a
 // writer of config.json can place it as it is. An unknown name is E1001.
 func OCI(name string) (string, error) {
-	_, object := generated(name, runtime.GOARCH)
+	_, object, _ := generated(name, runtime.GOARCH)
+	if object == "" {
+		return "", missingProfile(name)
+	}
+	return object, nil
+}
+
+// Reporting is ReportingFor as canonical JSON for this architecture: what the
+// helper compiles for a named profile. An unknown name is E1001.
+func Reporting(name string) (string, error) {
+	_, _, object := generated(name, runtime.GOARCH)
 	if object == "" {
 		return "", missingProfile(name)
 	}
@@ -55,10 +65,16 @@ func missingProfile(name string) error {
 func HashJSON(object []byte) string { return HashJSONFor(object, runtime.GOARCH) }
 
 // HashJSONFor is HashJSON for a GOARCH.
-func HashJSONFor(object []byte, goarch string) string {
+func HashJSONFor(object []byte, goarch string) string { return hash("object", object, goarch) }
+
+// HashReportingFor is the key of what ReportingFor gives, as JSON. It differs
+// from that of a caller's object with the same text, which is compiled otherwise.
+func HashReportingFor(object []byte, goarch string) string { return hash("profile", object, goarch) }
+
+func hash(kind string, object []byte, goarch string) string {
 	h := sha256.New()
-	// The prefix separates versions and architectures; Write never fails.
-	h.Write([]byte("capsule seccomp " + FormatVersion + " " + goarch + "\n"))
+	// The prefix separates versions, kinds and architectures; Write never fails.
+	h.Write([]byte("capsule seccomp " + FormatVersion + " " + kind + " " + goarch + "\n"))
 	h.Write(object)
 	return hex.EncodeToString(h.Sum(nil))
 }

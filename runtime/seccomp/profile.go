@@ -30,15 +30,43 @@ func Profile(name string) (*specs.LinuxSeccomp, error) {
 
 // ProfileFor is Profile for a GOARCH. E2003 when that has no filter here.
 func ProfileFor(name, goarch string) (*specs.LinuxSeccomp, error) {
+	return profileFor(name, goarch, false)
+}
+
+// ReportingFor is ProfileFor with SCMP_ACT_NOTIFY in place of SCMP_ACT_ERRNO
+// where a refusal is reported; errnoRet is then what the listener answers. It
+// is what capsule compiles, and no other runtime can use it.
+func ReportingFor(name, goarch string) (*specs.LinuxSeccomp, error) {
+	return profileFor(name, goarch, true)
+}
+
+func profileFor(name, goarch string, reporting bool) (*specs.LinuxSeccomp, error) {
 	arch, err := ociArch(goarch)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.Contains(Names(), name) {
+		return nil, unknownProfile(name)
 	}
 	src, err := readSource(name)
 	if err != nil {
 		return nil, err
 	}
-	return src.convert(arch)
+	return src.convert(arch, reporting)
+}
+
+// FloorFor is what no filter of a caller may allow, in the form of ReportingFor:
+// it is no profile by itself, since it allows all that it does not name.
+func FloorFor(goarch string) (*specs.LinuxSeccomp, error) {
+	arch, err := ociArch(goarch)
+	if err != nil {
+		return nil, err
+	}
+	src, err := readSource("floor")
+	if err != nil {
+		return nil, err
+	}
+	return src.convert(arch, true)
 }
 
 // ociArch maps a GOARCH to the one architecture that its filter accepts.
@@ -65,7 +93,8 @@ type source struct {
 	Summary string `json:"summary"`
 	// Extends names the profile whose groups come before these. Empty: none.
 	Extends string `json:"extends"`
-	// DefaultErrno answers calls that no group names. Inherited when empty.
+	// DefaultErrno answers calls that no group names. Inherited when empty; empty
+	// without Extends: they are allowed.
 	DefaultErrno string  `json:"default_errno"`
 	Groups       []group `json:"groups"`
 }
@@ -76,7 +105,10 @@ type group struct {
 	// Action is allow, errno or kill. Empty: errno when Errno is set, else allow.
 	Action string `json:"action"`
 	// Errno is the symbol of the answer; only with the action errno.
-	Errno string   `json:"errno"`
+	Errno string `json:"errno"`
+	// Quiet refusals are not reported: programs make these calls as a matter of
+	// course and go on without. Reason says so.
+	Quiet bool     `json:"quiet"`
 	Names []string `json:"names"`
 	// Args must all match. Empty: the call matches whatever its arguments.
 	Args []argument `json:"args"`
@@ -96,9 +128,6 @@ type argument struct {
 
 // readSource decodes the file of a profile and those that it extends.
 func readSource(name string) (*source, error) {
-	if !slices.Contains(Names(), name) {
-		return nil, unknownProfile(name)
-	}
 	data, err := sources.ReadFile("profiles/" + name + ".json")
 	if err != nil {
 		return nil, fault.Wrap(fault.Seccomp, "read profile "+name, err)
@@ -123,23 +152,22 @@ func readSource(name string) (*source, error) {
 
 // convert turns the groups into OCI rules. Groups that answer as the default
 // does are left out: libseccomp refuses rules without effect.
-func (s *source) convert(arch specs.Arch) (*specs.LinuxSeccomp, error) {
-	defaultErrno, err := errnoNumber(s.DefaultErrno)
-	if err != nil {
-		return nil, err
-	}
-	out := &specs.LinuxSeccomp{
-		DefaultAction:   specs.ActErrno,
-		DefaultErrnoRet: &defaultErrno,
-		Architectures:   []specs.Arch{arch},
-	}
-	for i := range s.Groups {
-		g := &s.Groups[i]
-		rule, err := g.rule()
+func (s *source) convert(arch specs.Arch, reporting bool) (*specs.LinuxSeccomp, error) {
+	out := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{arch}}
+	if s.DefaultErrno != "" {
+		number, err := errnoNumber(s.DefaultErrno)
 		if err != nil {
 			return nil, err
 		}
-		if rule.Action == specs.ActErrno && *rule.ErrnoRet == defaultErrno {
+		out.DefaultAction, out.DefaultErrnoRet = refusal(reporting), &number
+	}
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		rule, err := g.rule(reporting)
+		if err != nil {
+			return nil, err
+		}
+		if rule.Action == out.DefaultAction && (rule.ErrnoRet == nil || *rule.ErrnoRet == *out.DefaultErrnoRet) {
 			continue
 		}
 		if len(g.Args) == 0 {
@@ -158,8 +186,16 @@ func (s *source) convert(arch specs.Arch) (*specs.LinuxSeccomp, error) {
 	return out, nil
 }
 
+// refusal is the action of a refusal that is reported.
+func refusal(reporting bool) specs.LinuxSeccompAction {
+	if reporting {
+		return specs.ActNotify
+	}
+	return specs.ActErrno
+}
+
 // rule is the group without its arguments.
-func (g *group) rule() (specs.LinuxSyscall, error) {
+func (g *group) rule(reporting bool) (specs.LinuxSyscall, error) {
 	rule := specs.LinuxSyscall{Names: g.Names}
 	switch {
 	case g.Action == "kill" && g.Errno == "":
@@ -169,7 +205,7 @@ func (g *group) rule() (specs.LinuxSyscall, error) {
 		if err != nil {
 			return rule, err
 		}
-		rule.Action, rule.ErrnoRet = specs.ActErrno, &number
+		rule.Action, rule.ErrnoRet = refusal(reporting && !g.Quiet), &number
 	case g.Errno == "" && (g.Action == "" || g.Action == "allow"):
 		rule.Action = specs.ActAllow
 	default:

@@ -13,8 +13,8 @@ func (c *Cache) Named(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Get(ctx, key, func() ([]byte, error) {
-		object, err := OCI(name)
+	return c.get(ctx, key, "compile-profile", func() ([]byte, error) {
+		object, err := Reporting(name)
 		return []byte(object), err
 	})
 }

@@ -112,7 +112,7 @@ func TestParseRefuses(t *testing.T) {
 func TestActionName(t *testing.T) {
 	for answer, want := range map[uint32]string{
 		RetKillProcess: "kill process", RetKillThread: "kill thread", RetTrap: "trap", RetErrno | 38: "errno 38",
-		RetUserNotify: "notify", RetTrace | 7: "trace 7", RetLog: "log", RetAllow: "allow", 0x12345678: "0x12345678",
+		RetUserNotify: "notify, errno 0", RetTrace | 7: "trace 7", RetLog: "log", RetAllow: "allow", 0x12345678: "0x12345678",
 	} {
 		if got := ActionName(answer); got != want {
 			t.Errorf("%#x: %s, want %s", answer, got, want)

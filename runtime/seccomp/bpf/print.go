@@ -160,7 +160,13 @@ func ActionName(answer uint32) string {
 	case RetErrno:
 		return fmt.Sprintf("errno %d", data)
 	case RetUserNotify:
-		return "notify"
+		switch {
+		case data&NotifyKill != 0:
+			return "notify, kill process"
+		case data&NotifyContinue != 0:
+			return "notify, allow"
+		}
+		return fmt.Sprintf("notify, errno %d", data)
 	case RetTrace:
 		return fmt.Sprintf("trace %d", data)
 	case RetLog:

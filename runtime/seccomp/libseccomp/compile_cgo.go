@@ -4,10 +4,13 @@ package libseccomp
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	binding "github.com/seccomp/libseccomp-golang"
 
+	"github.com/capsule-run/capsule/runtime/seccomp"
+	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -25,21 +28,85 @@ func Version() string {
 // GOARCH, which may be another than the host's. It needs no privilege and
 // loads nothing. E2003 names the field that it refuses.
 func Compile(s *specs.LinuxSeccomp, goarch string) ([]byte, error) {
-	return compile(s, goarch, binaryTree)
+	return compile(s, goarch, options{optimize: binaryTree})
 }
 
-func compile(s *specs.LinuxSeccomp, goarch string, optimize int) ([]byte, error) {
-	if err := checkObject(s); err != nil {
+// options are what differs between programs of one object.
+type options struct {
+	optimize int
+	// reporting: SCMP_ACT_NOTIFY is known, and kills are reported as well.
+	reporting bool
+}
+
+// CompileReporting is Compile for an object of seccomp.ReportingFor. The program
+// answers SECCOMP_RET_USER_NOTIF with a data word that tells the listener what to
+// answer: see bpf.NotifyKill. It is loaded with a listener, or as bpf.Plain
+// makes it.
+func CompileReporting(s *specs.LinuxSeccomp, goarch string) ([]byte, error) {
+	raw, err := compile(s, goarch, options{optimize: binaryTree, reporting: true})
+	if err != nil {
 		return nil, err
 	}
-	filter, err := newFilter(s, goarch, optimize)
+	return bpf.Unmark(raw), nil
+}
+
+// CompileCaller compiles an object of a caller's own. What it refuses with an
+// errno other than ENOSYS is reported, and so is what it kills. What it allows
+// is asked of the floor (seccomp.FloorFor), which no caller may go below.
+func CompileCaller(s *specs.LinuxSeccomp, goarch string) ([]byte, error) {
+	if err := checkObject(s, false); err != nil {
+		return nil, err
+	}
+	raw, err := CompileReporting(reporting(s), goarch)
+	if err != nil {
+		return nil, err
+	}
+	floor, err := seccomp.FloorFor(goarch)
+	if err != nil {
+		return nil, err
+	}
+	floor.Architectures = append(floor.Architectures, s.Architectures...)
+	second, err := CompileReporting(floor, goarch)
+	if err != nil {
+		return nil, err
+	}
+	chained, err := bpf.Chain(raw, second)
+	if err != nil {
+		return nil, refuse("linux.seccomp.syscalls", err.Error())
+	}
+	return chained, nil
+}
+
+// reporting is a copy of s with SCMP_ACT_NOTIFY for refusals that are reported.
+func reporting(s *specs.LinuxSeccomp) *specs.LinuxSeccomp {
+	const enosys = 38
+	change := func(action specs.LinuxSeccompAction, errno *uint) specs.LinuxSeccompAction {
+		if action == specs.ActErrno && errnoOf(errno) != enosys && errnoOf(errno) != 0 {
+			return specs.ActNotify
+		}
+		return action
+	}
+	out := *s
+	out.DefaultAction = change(s.DefaultAction, s.DefaultErrnoRet)
+	out.Syscalls = slices.Clone(s.Syscalls)
+	for i := range out.Syscalls {
+		out.Syscalls[i].Action = change(out.Syscalls[i].Action, out.Syscalls[i].ErrnoRet)
+	}
+	return &out
+}
+
+func compile(s *specs.LinuxSeccomp, goarch string, o options) ([]byte, error) {
+	if err := checkObject(s, o.reporting); err != nil {
+		return nil, err
+	}
+	filter, err := newFilter(s, goarch, o)
 	if err != nil {
 		return nil, err
 	}
 	defer filter.Release()
 	var added []addedRule
 	for i := range s.Syscalls {
-		rules, err := addRule(filter, s, i)
+		rules, err := addRule(filter, s, i, o)
 		if err != nil {
 			return nil, err
 		}
@@ -58,8 +125,8 @@ func compile(s *specs.LinuxSeccomp, goarch string, optimize int) ([]byte, error)
 // newFilter makes an empty filter with the architectures and attributes. The
 // library would set no_new_privs and the threads' filters when it loads a
 // program; capsule loads it by itself, so both stay off.
-func newFilter(s *specs.LinuxSeccomp, goarch string, optimize int) (*binding.ScmpFilter, error) {
-	filter, err := binding.NewFilter(action(s.DefaultAction, s.DefaultErrnoRet))
+func newFilter(s *specs.LinuxSeccomp, goarch string, o options) (*binding.ScmpFilter, error) {
+	filter, err := binding.NewFilter(o.action(s.DefaultAction, s.DefaultErrnoRet))
 	if err != nil {
 		return nil, wrap("seccomp_init", err)
 	}
@@ -67,8 +134,8 @@ func newFilter(s *specs.LinuxSeccomp, goarch string, optimize int) (*binding.Scm
 		func() error { return selectArches(filter, s, goarch) },
 		func() error { return filter.SetRawRC(true) },
 		func() error { return filter.SetNoNewPrivsBit(false) },
-		func() error { return filter.SetBadArchAction(binding.ActKillProcess) },
-		func() error { return filter.SetOptimize(optimize) },
+		func() error { return filter.SetBadArchAction(o.action(specs.ActKillProcess, nil)) },
+		func() error { return filter.SetOptimize(o.optimize) },
 	)
 	if err != nil {
 		filter.Release()
@@ -139,12 +206,12 @@ func ociArch(name specs.Arch) (binding.ScmpArch, error) {
 }
 
 // addRule adds the rule at index i and returns what was added for verify.
-func addRule(filter *binding.ScmpFilter, s *specs.LinuxSeccomp, i int) ([]addedRule, error) {
+func addRule(filter *binding.ScmpFilter, s *specs.LinuxSeccomp, i int, o options) ([]addedRule, error) {
 	rule := &s.Syscalls[i]
 	if sameAnswer(s, rule) {
 		return nil, nil
 	}
-	answer := action(rule.Action, rule.ErrnoRet)
+	answer := o.action(rule.Action, rule.ErrnoRet)
 	var added []addedRule
 	for j, name := range rule.Names {
 		field := fmt.Sprintf("linux.seccomp.syscalls[%d].names[%d]", i, j)
@@ -211,8 +278,21 @@ func operator(op specs.LinuxSeccompOperator) (binding.ScmpCompareOp, error) {
 }
 
 // action is the library's form of an action that checkAction accepted.
-func action(a specs.LinuxSeccompAction, errno *uint) binding.ScmpAction {
+// The library gives notifications no data, so those are traces with a mark here,
+// which bpf.Unmark turns into what is meant.
+func (o options) action(a specs.LinuxSeccompAction, errno *uint) binding.ScmpAction {
+	mark := func(data uint) binding.ScmpAction {
+		word := uint16(bpf.Mark | data)
+		return binding.ActTrace.SetReturnCode(int16(word))
+	}
 	switch a {
+	case specs.ActNotify:
+		return mark(errnoOf(errno))
+	case specs.ActKillProcess:
+		if o.reporting {
+			return mark(bpf.NotifyKill)
+		}
+		return binding.ActKillProcess
 	case specs.ActErrno:
 		return binding.ActErrno.SetReturnCode(int16(errnoOf(errno)))
 	case specs.ActTrace:

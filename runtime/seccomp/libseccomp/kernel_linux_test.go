@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
 )
 
 // A filter cannot be taken off, so each test of the kernel runs in a child:
@@ -113,7 +115,7 @@ func child(t *testing.T, role, profile string, args ...string) *exec.Cmd {
 	file := ""
 	if profile != "" {
 		file = filepath.Join(t.TempDir(), "filter")
-		if err := os.WriteFile(file, compiledRaw(t, profile, runtime.GOARCH, binaryTree), 0o644); err != nil {
+		if err := os.WriteFile(file, bpf.Plain(compiledRaw(t, profile, runtime.GOARCH, binaryTree)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -41,8 +41,9 @@ func refuse(field, message string) *fault.Fault {
 }
 
 // checkObject refuses what can be seen without the library: missing fields,
-// features that capsule does not have, and sizes out of bounds.
-func checkObject(s *specs.LinuxSeccomp) error {
+// features that capsule does not have, and sizes out of bounds. SCMP_ACT_NOTIFY
+// is capsule's own, for reporting objects.
+func checkObject(s *specs.LinuxSeccomp, reporting bool) error {
 	if s == nil || s.DefaultAction == "" {
 		return refuse("linux.seccomp.defaultAction", "is missing")
 	}
@@ -56,7 +57,7 @@ func checkObject(s *specs.LinuxSeccomp) error {
 			return refuse(fmt.Sprintf("linux.seccomp.flags[%d]", i), fmt.Sprintf("the flag %q is not supported", flag))
 		}
 	}
-	if err := checkAction("linux.seccomp", s.DefaultAction, s.DefaultErrnoRet); err != nil {
+	if err := checkAction("linux.seccomp", s.DefaultAction, s.DefaultErrnoRet, reporting); err != nil {
 		return err
 	}
 	total := 0
@@ -65,7 +66,7 @@ func checkObject(s *specs.LinuxSeccomp) error {
 		if len(rule.Names) == 0 {
 			return refuse(field+".names", "is empty")
 		}
-		if err := checkAction(field, rule.Action, rule.ErrnoRet); err != nil {
+		if err := checkAction(field, rule.Action, rule.ErrnoRet, reporting); err != nil {
 			return err
 		}
 		for j, arg := range rule.Args {
@@ -83,7 +84,10 @@ func checkObject(s *specs.LinuxSeccomp) error {
 // maxErrno is MAX_ERRNO of the kernel, which cuts larger values down to it.
 const maxErrno = 4095
 
-func checkAction(field string, action specs.LinuxSeccompAction, errno *uint) error {
+func checkAction(field string, action specs.LinuxSeccompAction, errno *uint, reporting bool) error {
+	if reporting && action == specs.ActNotify {
+		action = specs.ActErrno // it answers as that does
+	}
 	switch action {
 	case specs.ActErrno, specs.ActTrace:
 		if errno != nil && *errno > maxErrno {
@@ -110,7 +114,7 @@ func severity(action specs.LinuxSeccompAction) int {
 		return 1
 	case specs.ActTrace:
 		return 2
-	case specs.ActErrno:
+	case specs.ActErrno, specs.ActNotify:
 		return 3
 	case specs.ActTrap:
 		return 4

@@ -197,7 +197,13 @@ func actionOf(answer uint32) specs.LinuxSeccompAction {
 	case bpf.RetLog:
 		return specs.ActLog
 	case bpf.RetTrace:
-		return specs.ActTrace
+		switch data := answer & bpf.RetDataMask; {
+		case data&bpf.Mark == 0:
+			return specs.ActTrace
+		case data&bpf.NotifyKill != 0:
+			return specs.ActKillProcess
+		}
+		return specs.ActNotify
 	case bpf.RetErrno:
 		return specs.ActErrno
 	case bpf.RetTrap:

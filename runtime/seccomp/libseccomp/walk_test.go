@@ -12,7 +12,6 @@ import (
 	binding "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 
-	"github.com/capsule-run/capsule/runtime/seccomp"
 	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
 )
 
@@ -26,10 +25,7 @@ type model struct {
 
 func newModel(t *testing.T, name, goarch string) *model {
 	t.Helper()
-	profile, err := seccomp.ProfileFor(name, goarch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	profile := profileOf(t, name, goarch)
 	m := &model{profile: profile, arch: auditArch(goarch), byNumber: map[uint32][]int{}}
 	arch := map[string]binding.ScmpArch{"amd64": binding.ArchAMD64, "arm64": binding.ArchARM64}[goarch]
 	for i, rule := range profile.Syscalls {
@@ -51,7 +47,7 @@ func newModel(t *testing.T, name, goarch string) *model {
 func (m *model) answer(t *testing.T, d *bpf.Data) uint32 {
 	x32 := m.arch == bpf.ArchAMD64 && d.Number >= bpf.X32Bit && d.Number != 0xffffffff
 	if d.Arch != m.arch || x32 {
-		return bpf.RetKillProcess
+		return bpf.RetUserNotify | bpf.NotifyKill
 	}
 	best, answer := -1, word(m.profile.DefaultAction, m.profile.DefaultErrnoRet)
 	for _, i := range m.byNumber[d.Number] {
@@ -82,8 +78,10 @@ func word(action specs.LinuxSeccompAction, errno *uint) uint32 {
 		return bpf.RetAllow
 	case specs.ActErrno:
 		return bpf.RetErrno | uint32(*errno)
+	case specs.ActNotify:
+		return bpf.RetUserNotify | uint32(*errno)
 	default:
-		return bpf.RetKillProcess
+		return bpf.RetUserNotify | bpf.NotifyKill
 	}
 }
 
@@ -131,7 +129,7 @@ func (m *model) compare(t *testing.T, program []bpf.Instruction, d bpf.Data) {
 // model: each number, each edge of each argument, pairs of edges, random
 // arguments, the x32 numbers and foreign architectures.
 func TestWalk(t *testing.T) {
-	for _, name := range seccomp.Names() {
+	for _, name := range names() {
 		for _, goarch := range goarches {
 			t.Run(name+"/"+goarch, func(t *testing.T) {
 				m := newModel(t, name, goarch)
