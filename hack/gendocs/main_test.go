@@ -31,7 +31,7 @@ func TestGenerate(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 6 {
+	if err != nil || len(entries) != 7 {
 		t.Errorf("%d documents, %v", len(entries), err)
 	}
 	if err := generate(filepath.Join(dir, "absent")); err == nil {
