@@ -121,6 +121,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	if t.config, t.skeleton, err = bundle.BuildParts(req, facts.Host); err != nil {
 		return t, err
 	}
+	breachConfig(t.config)
 	if boot.Policy != nil {
 		if err := t.judge(boot.Policy, facts.Host.Binds, facts.Host.Rootfs); err != nil {
 			return t, err
@@ -144,7 +145,6 @@ func refuseUnbuilt(req *spec.Request) error {
 
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
-	breachConfig(t.config)
 	kinds := host.Kinds(t.config)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host

@@ -22,9 +22,6 @@ const attacker = "/attacker"
 // process that outlives its execution is found.
 func TestMain(m *testing.M) {
 	attack.Main()
-	if len(os.Args) > 1 && os.Args[1] == "sweep" {
-		sweepMain(os.Args[2:])
-	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "become subreaper:", err)
 		os.Exit(1)

@@ -115,6 +115,8 @@ func TestTheShimTakesItsSandboxAlong(t *testing.T) {
 	if len(members) < 3 {
 		t.Fatalf("only %v are in the sandbox", members)
 	}
+	// capsulectl would kill what it finds; the kernel is to do it alone.
+	must(t, h.cmd.Process.Signal(unix.SIGSTOP))
 	must(t, unix.Kill(shim.PID, unix.SIGKILL)) // a child of our child: its number is not given out while capsulectl lives
 	for _, pid := range members {
 		for end := time.Now().Add(patient(10 * time.Second)); alive(pid); time.Sleep(time.Millisecond) {
@@ -124,6 +126,7 @@ func TestTheShimTakesItsSandboxAlong(t *testing.T) {
 			}
 		}
 	}
+	must(t, h.cmd.Process.Signal(unix.SIGCONT))
 	h.end()
 	// The next execution finds the directory of the dead shim and removes it.
 	run(t, request([]string{"ids"}))

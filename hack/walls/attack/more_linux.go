@@ -21,7 +21,7 @@ import (
 var more = map[string]func(string) string{
 	"statfs": statfs, "above": above, "owner": owner, "spawn": spawn, "eat": eat, "fill": fill, "key": key, "links": links,
 	"tty-of": ttyOf, "linger": linger, "sleep": sleep, "flood": flood, "exit": exit, "chdir": chdir, "identity": identity, "swap": swap,
-	"push": push, "self": self, "landlocked": landlocked, "connect": connect, "truncate": truncate, "signal": signal, "kill-all": killAll,
+	"push": push, "self": self, "landlocked": landlocked, "connect": connect, "truncate": truncate, "signal": signal, "kill-all": killAll, "sweep": sweep, "compatible": compatible,
 }
 
 // statfs are the flags of the mount at path.
