@@ -151,6 +151,14 @@ func kinds() []kind {
 			causes: map[string]string{"user_namespace": "chroot"}},
 		kind{name: "another user", nobody: true, causes: unprivileged},
 	)
+	if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.procs"); err == nil {
+		all = append(all, kind{name: "bounded number of control groups", state: doctor.Blocked, causes: map[string]string{"limits": "cgroup_max"},
+			setup: `c=/sys/fs/cgroup/unified/capsule.doctor.$$; mkdir "$c"; echo 0 >"$c"/cgroup.max.descendants
+				set -- sh -c 'echo 0 >"$0"/cgroup.procs; exec "$@"' "$c" "$@"
+				status=0; "$@" || status=$?; 
+				until rmdir "$c" 2>/dev/null; do sleep 0.05; done # a shim outlives its caller by a moment
+				exit $status`})
+	}
 	if os.Getenv("CAPSULE_TEST_DISPOSABLE") != "1" {
 		return all
 	}

@@ -123,6 +123,8 @@ var causes = []Cause{
 		[]string{"sudo sed -i 's/$/ cgroup_enable={CONTROLLER}/' /boot/firmware/cmdline.txt  # or GRUB_CMDLINE_LINUX", "sudo reboot"}},
 	{"cgroup_busy", "processes in the cgroup that should give controllers to its children", "services whose processes capsule may not move",
 		"the limits of v2: E4001 when asked for, absent otherwise", []string{"systemctl show -p Delegate,ControlGroup $(ps -o unit= $$)  # set Delegate=yes and DelegateSubgroup=main"}},
+	{"cgroup_max", "cgroup.max.descendants or cgroup.max.depth of a cgroup around capsule", "containers and services of engines that bound them",
+		"E2002: mkdir answers EAGAIN", []string{"grep -H . $(sed -n 's|^0::|/sys/fs/cgroup|p' /proc/self/cgroup)/cgroup.max.*  # raise what is not max, here or above"}},
 	{"swap_accounting", "swap accounting of control groups v1", "Debian and Ubuntu hosts on v1",
 		"memory is degraded: what is swapped out is not counted", []string{"sudo swapoff -a", "# or add swapaccount=1 to the kernel's command line"}},
 	{"state_directory", "the state directory", "users without XDG_RUNTIME_DIR, directories of somebody else",

@@ -25,6 +25,9 @@ type diagnosis struct {
 func (x *examiner) diagnose(f *fault.Fault) diagnosis {
 	switch f.Code {
 	case fault.LimitUnavailable, fault.Cgroup:
+		if f.Code == fault.Cgroup && f.Errno == unix.EAGAIN {
+			return diagnosis{cause: "cgroup_max", by: "cgroup.max.descendants or cgroup.max.depth above " + f.Path}
+		}
 		if name, ok := f.Details["controller"].(string); ok && name != "" {
 			return cgroupCause(name)
 		}

@@ -2,11 +2,11 @@ package examine
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/capsule-run/capsule/shim/doctor"
 	"github.com/capsule-run/capsule/shim/layout"
-	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -104,51 +104,21 @@ func (x *examiner) stateDirectory() {
 	x.bad(doctor.KindStep, "state_directory", doctor.Blocked, fault.From(err, fault.IO))
 }
 
-// usable makes a directory below dir, or dir itself where it is missing, and
-// takes it away again.
+// usable makes a directory below dir, or below the nearest directory above it
+// that exists, as a supervisor would, and takes it away again.
 func usable(dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil && (!info.IsDir() || info.Mode().Perm() != 0o700) {
 		return fault.New(fault.NotAuthorised, "check state directory", "it is not a directory of this user with mode 0700").WithPath(dir)
 	}
-	if os.IsNotExist(err) {
-		if err := os.Mkdir(dir, 0o700); err == nil {
-			return os.Remove(dir)
-		}
-		// Parents that are missing are made by the supervisor.
-		for parent := dir; ; {
-			next := parent[:max(lastSlash(parent), 0)]
-			if next == "" {
-				break
-			}
-			if _, err := os.Stat(next); err == nil {
-				dir = next
-				break
-			}
-			parent = next
-		}
+	at := dir
+	for os.IsNotExist(err) && at != "/" {
+		at = filepath.Dir(at)
+		_, err = os.Stat(at)
 	}
-	probe, err := os.MkdirTemp(dir, ".doctor-")
+	probe, err := os.MkdirTemp(at, ".capsule-doctor-")
 	if err != nil {
 		return fault.Wrap(fault.IO, "use the state directory", err).WithPath(dir)
 	}
 	return os.Remove(probe)
-}
-
-func lastSlash(s string) int {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] == '/' {
-			return i
-		}
-	}
-	return -1
-}
-
-// request is the one that is tried: every limit, each of which may be missing.
-func request(document string) (*spec.Request, error) {
-	r, err := spec.DecodeRequest([]byte(document))
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
 }

@@ -61,7 +61,7 @@ func (x *examiner) limits(out *shim.Outcome) {
 			x.add(doctor.Check{Kind: doctor.KindLimit, Name: name, State: doctor.Blocked, Detail: "not reached: no sandbox can be built"})
 		case !needsHost:
 			x.add(doctor.Check{Kind: doctor.KindLimit, Name: name, State: doctor.Works})
-		case out == nil:
+		case out == nil || x.failed[shim.WithoutLimits] != nil:
 			x.limitAlone(name)
 		default:
 			x.limit(name, `{"command":["true"],"timeout_ms":20000,"resources":`+ask+`}`)

@@ -40,7 +40,7 @@ var await = []plan.Step{{Op: plan.OpRead, Expect: 1, Field: "linux.uidMappings",
 // a sandbox takes them all at once, and the kernel does not say which one it
 // refuses. It notes the walls that are not to be had.
 func (x *examiner) namespaces() {
-	r, err := request(everything)
+	r, err := spec.DecodeRequest([]byte(everything))
 	if err != nil {
 		return // sandbox reports it
 	}
@@ -95,7 +95,7 @@ func (x *examiner) try(document string) *shim.Outcome {
 	refused := func(err error) *shim.Outcome {
 		return &shim.Outcome{Fault: err, Response: &spec.Response{Error: spec.ErrorFrom(err)}}
 	}
-	r, err := request(document)
+	r, err := spec.DecodeRequest([]byte(document))
 	if err != nil {
 		return refused(err)
 	}
@@ -172,6 +172,8 @@ func cloneFailures(failed map[string]*fault.Fault) []string {
 func (x *examiner) walls(out *shim.Outcome) {
 	if f := x.failed[""]; f != nil {
 		x.bad(doctor.KindStep, "sandbox", doctor.Blocked, f)
+	} else if f := x.failed[shim.WithoutLimits]; f != nil {
+		x.bad(doctor.KindStep, shim.WithoutLimits, doctor.Blocked, f)
 	} else if len(x.failed) == 0 {
 		x.add(doctor.Check{Kind: doctor.KindStep, Name: "sandbox", State: doctor.Works, Detail: "a command ran inside every wall"})
 	}
