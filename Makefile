@@ -20,6 +20,8 @@ DIST ?= dist
 PURE := $(filter-out capsule-seccomp,$(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go)))
 TAGS := urfave_cli_no_docs
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# capsulectl starts its shim before its own Go runtime: see supervisor/spare.
+ENTRY := $(if $(filter amd64,$(shell go env GOARCH 2>/dev/null)),-E capsule_entry)
 GOBUILD := go build -trimpath -buildvcs=false
 
 # capsule-seccomp is the one program with C in it: libseccomp, linked
@@ -50,7 +52,8 @@ deps: ## Install what is missing to build (Debian, Ubuntu)
 .PHONY: build
 build: deps ## Build the static binaries into bin/
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GOBUILD) -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PURE))
+	CGO_ENABLED=0 $(GOBUILD) -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(filter-out capsulectl,$(PURE)))
+	CGO_ENABLED=0 $(GOBUILD) -tags $(TAGS) -ldflags '$(LDFLAGS) $(ENTRY)' -o $(BIN)/ ./cmd/capsulectl
 	$(SECCOMP_ENV) $(GOBUILD) $(SECCOMP_FLAGS) -o $(BIN)/ ./cmd/capsule-seccomp
 	@for b in $(PURE) capsule-seccomp; do \
 	  ! readelf -lW $(BIN)/$$b | grep -q INTERP || { echo "$(BIN)/$$b is not statically linked" >&2; exit 1; }; \

@@ -63,8 +63,9 @@ type execution struct {
 	denied denials.Record // what the filter refused
 
 	mu   sync.Mutex
-	seen observation     // what monitor and callers saw; guarded by mu
-	born *launch.Sandbox // while it is set up, so that cancel reaches it; guarded by mu
+	seen observation             // what monitor and callers saw; guarded by mu
+	held [2]*output.Subscription // of stdout and stderr, for who started it; guarded by mu
+	born *launch.Sandbox         // while it is set up, so that cancel reaches it; guarded by mu
 }
 
 // factsOf is what later parts need of the host's facts.

@@ -6,6 +6,7 @@ import (
 
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -20,18 +21,18 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// Main runs a shim: the bootstrap message on descriptor 0, the supervisor's
-// connection on shimapi.ConnectionFD, the locked directory on shimapi.LockFD. It returns when
-// the execution is over, its result delivered or recorded, and nothing left.
+// Main runs a shim, with the supervisor's connection on
+// shimapi.ConnectionFD. It returns when the execution is over, its result
+// delivered or recorded, and nothing left; or when the connection ended before
+// there was one.
 func Main() error {
-	boot, err := shimapi.ReadBootstrap(os.Stdin)
+	boot, err := receive()
+	if err == io.EOF {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	// Descriptors that came by exec lost their close-on-exec flag, and a
-	// compiler of filters may be started.
-	unix.CloseOnExec(shimapi.ConnectionFD)
-	unix.CloseOnExec(shimapi.LockFD)
 	failpoint.Here("shim.begun")
 	e := newExecution(boot)
 	// From here on the execution has begun: if this process dies it is lost.
@@ -54,6 +55,13 @@ type server struct {
 func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
 
 func (s *server) serve() error {
+	svc := newService(s.e, s.shutdown)
+	if len(s.e.boot.Request) > 0 || !s.e.boot.Foreground {
+		go func() { // before ttrpc is there, which takes as long as half a start
+			// An error is that the execution is created, which nobody else asks for.
+			_, _ = svc.Create(context.Background(), &shimv1.CreateRequest{Request: s.e.boot.Request, StreamStdin: s.e.boot.StreamStdin, Start: true})
+		}()
+	}
 	file := os.NewFile(shimapi.ConnectionFD, "supervisor")
 	conn, err := net.FileConn(file)
 	_ = file.Close() // FileConn has its own copy
@@ -65,7 +73,6 @@ func (s *server) serve() error {
 		return fault.Wrap(fault.IO, "make ttrpc server", err)
 	}
 	defer srv.Close()
-	svc := newService(s.e, s.shutdown)
 	shimv1.RegisterShimService(srv, svc)
 	life := &lifeline{Conn: conn, lost: make(chan struct{})}
 	go srv.Serve(context.Background(), &single{conn: life, done: s.quit})
@@ -74,10 +81,6 @@ func (s *server) serve() error {
 		s.wait(svc, life.lost)
 		return nil
 	}
-	go func() {
-		// An error is that the execution is created, which nobody else asks for.
-		_, _ = svc.Create(context.Background(), &shimv1.CreateRequest{StreamStdin: s.e.boot.StreamStdin, Start: true})
-	}()
 	s.outlive(svc, srv, life.lost)
 	return nil
 }
@@ -160,6 +163,7 @@ func (s *server) wait(svc *service, lost <-chan struct{}) {
 // end stops an execution wherever it is and waits until nothing of it is left.
 func (s *server) end(svc *service) {
 	s.e.cancel()
+	s.e.dropHeld()
 	created := false
 	svc.create.Do(func() { created = true }) // waits for a Create that runs
 	if created {

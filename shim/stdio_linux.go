@@ -41,11 +41,44 @@ func (e *execution) openStdio(t *translation, streamStdin bool) error {
 		}
 		if i == 0 {
 			e.stdio.stdout = s
+			e.hold(i, s, e.boot.HoldStdout)
 		} else {
 			e.stdio.stderr = s
+			e.hold(i, s, e.boot.HoldStderr)
 		}
 	}
 	return nil
+}
+
+// hold keeps all of a stream for the attachment that is to come.
+func (e *execution) hold(i int, s *output.Stream, wanted bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if wanted && !e.seen.cancelled { // else nobody may come to let it go
+		e.held[i] = s.Subscribe(0)
+	}
+}
+
+// takeHeld gives what is held of a stream to an attachment that wants it; nil:
+// nothing is.
+func (e *execution) takeHeld(i int, wanted bool) *output.Subscription {
+	if !wanted {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sub := e.held[i]
+	e.held[i] = nil
+	return sub
+}
+
+// dropHeld lets the streams go on when nobody will come for them.
+func (e *execution) dropHeld() {
+	for i := range e.held {
+		if sub := e.takeHeld(i, true); sub != nil {
+			sub.Close()
+		}
+	}
 }
 
 // own gives a pipe that we made to the payload's user, so that it can open

@@ -62,7 +62,10 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 		if r.Since != 0 {
 			from = max(from, stream.Since(time.Unix(0, r.Since)))
 		}
-		sub := a.subscribe(stream, from)
+		sub := s.e.takeHeld(i, a.hold && from == 0)
+		if sub == nil {
+			sub = a.subscribe(stream, from)
+		}
 		stop := context.AfterFunc(ctx, sub.Close)
 		wg.Go(func() {
 			defer sub.Close()

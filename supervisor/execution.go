@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/ttrpc"
 
 	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -61,17 +62,17 @@ type Execution struct {
 func (e *Execution) ID() string { return e.id }
 
 // begin sends the request and follows the execution.
-func (e *Execution) begin(ctx context.Context, req *spec.Request, st Streams) {
+func (e *Execution) begin(ctx context.Context, request []byte, st Streams) {
 	e.created = time.Now()
 	e.sweep = func() bool { return false }
 	go func() {
 		defer close(e.done)
-		e.response = e.follow(ctx, req, st)
+		e.response = e.follow(ctx, request, st)
 	}()
 }
 
 // follow drives the shim from Create to the response.
-func (e *Execution) follow(ctx context.Context, req *spec.Request, st Streams) *spec.Response {
+func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spec.Response {
 	// Calls outlive a cancelled ctx: the verdict is wanted all the same.
 	calls, end := context.WithCancelCause(context.Background())
 	defer end(nil)
@@ -83,19 +84,11 @@ func (e *Execution) follow(ctx context.Context, req *spec.Request, st Streams) *
 	if err := e.attach(calls, st, &streams); err != nil {
 		return e.lost(err)
 	}
-	create := &shimv1.CreateRequest{Request: req.Encode(), StreamStdin: st.Stdin != nil, Start: true}
-	if len(create.Request) > inlineMax {
-		if err := layout.WriteFile(e.dir.Request(), create.Request); err != nil {
+	if len(request) > shimapi.RequestMax { // else it began with the shim
+		if err := e.create(calls, end, request, st); err != nil {
 			return spec.Refused(e.id, err, e.created)
 		}
-		create.Request = nil
 	}
-	// Create and Wait go out together; the verdict of a failed Create comes by Wait.
-	go func() {
-		if _, err := e.shim.Create(calls, create); err != nil {
-			end(err) // there will be nothing to wait for
-		}
-	}()
 	answer, err := e.shim.Wait(calls, &shimv1.WaitRequest{})
 	if err != nil {
 		if cause := context.Cause(calls); cause != nil {
@@ -105,6 +98,24 @@ func (e *Execution) follow(ctx context.Context, req *spec.Request, st Streams) *
 	}
 	streams.Wait()
 	return e.read(answer)
+}
+
+// create sends a long request. Create and Wait go out together; the verdict of a
+// failed Create comes by Wait.
+func (e *Execution) create(calls context.Context, end context.CancelCauseFunc, request []byte, st Streams) error {
+	r := &shimv1.CreateRequest{Request: request, StreamStdin: st.Stdin != nil, Start: true}
+	if len(request) > inlineMax {
+		if err := layout.WriteFile(e.dir.Request(), request); err != nil {
+			return err
+		}
+		r.Request = nil
+	}
+	go func() {
+		if _, err := e.shim.Create(calls, r); err != nil {
+			end(err) // there will be nothing to wait for
+		}
+	}()
+	return nil
 }
 
 // read takes the response out of the answer, or from the record on disk.

@@ -15,15 +15,12 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/spare"
 )
 
-// shimEnvironment is the whole environment of a shim. It lives for one
-// execution and holds a few megabytes: collecting garbage before there are
-// dozens would cost more than it frees.
-var shimEnvironment = []string{"GOGC=off", "GOMEMLIMIT=48MiB", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-
-// spawn makes the execution's directory and starts its shim.
-func (s *Supervisor) spawn(id string, command []string) (*Execution, error) {
+// spawn makes the execution's directory and starts its shim. A request that is
+// not too long begins at once.
+func (s *Supervisor) spawn(id string, command []string, request []byte, st Streams) (*Execution, error) {
 	dir := s.state.Execution(id)
 	lock, err := makeLocked(dir)
 	if err != nil {
@@ -36,6 +33,10 @@ func (s *Supervisor) spawn(id string, command []string) (*Execution, error) {
 	}
 	boot := s.bootstrap(id, uint32(os.Geteuid()), command)
 	boot.Foreground = true
+	if len(request) <= shimapi.RequestMax {
+		boot.Request = request
+		boot.StreamStdin, boot.HoldStdout, boot.HoldStderr = st.Stdin != nil, st.Stdout != nil, st.Stderr != nil
+	}
 	conn, process, err := s.startShim(boot, lock)
 	if err != nil {
 		_ = os.RemoveAll(string(dir)) // it holds nothing of worth
@@ -92,32 +93,13 @@ func linked(info os.FileInfo) bool {
 	return !ok || st.Nlink > 0
 }
 
-// startShim starts the process and returns our end of its connection.
+// startShim starts the process, unless one waits already, and returns our end of
+// its connection.
 func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn, *process, error) {
 	message, err := boot.Encode()
 	if err != nil {
-		return nil, nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+		return nil, nil, err
 	}
-	if len(message) > shimapi.MaxBootstrap {
-		return nil, nil, fault.New(fault.ConfigFile, "encode bootstrap message", "the policy has more than 64 KiB of names and paths")
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, fault.Wrap(fault.SystemCall, "pipe", err)
-	}
-	defer r.Close()
-	if _, err := w.Write(message); err != nil { // a pipe holds it without a reader
-		w.Close()
-		return nil, nil, fault.Wrap(fault.IO, "write bootstrap message", err)
-	}
-	w.Close()
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fault.Wrap(fault.SystemCall, "socketpair", err)
-	}
-	ours, theirs := os.NewFile(uintptr(ends[0]), "shim"), os.NewFile(uintptr(ends[1]), "shim")
-	defer ours.Close()
-	defer theirs.Close()
 	dir := s.state.Execution(boot.ExecutionID)
 	name := dir.Log()
 	if s.daemon != nil {
@@ -129,19 +111,62 @@ func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn,
 	}
 	defer log.Close()
 	failpoint.Here("supervisor.start.log")
-	// Before the process: what fails after its start would leave one that runs
-	// an execution of which callers were told that it does not.
-	conn, err := net.FileConn(ours)
+	conn, process, err := s.takeShim()
 	if err != nil {
-		return nil, nil, fault.Wrap(fault.IO, "connect to shim", err)
+		return nil, nil, err
 	}
-	process, err := s.startProcess([]string{"capsule-shim"}, r, log, log, theirs, lock)
+	failpoint.Here("supervisor.start.shim")
+	// The last step: what fails after it would leave a shim that runs an
+	// execution of which callers were told that it does not.
+	rights := unix.UnixRights(int(lock.Fd()), int(log.Fd()))
+	n, _, err := conn.WriteMsgUnix(message, rights, nil)
+	if err == nil && n < len(message) {
+		_, err = conn.Write(message[n:])
+	}
+	if err != nil {
+		conn.Close() // ends it
+		go process.wait()
+		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
+	}
+	failpoint.Here("supervisor.start.told")
+	return conn, process, nil
+}
+
+// takeShim gives a shim that waits for its bootstrap message: the spare one of
+// this process, when it is the program that is wanted, or a new one.
+func (s *Supervisor) takeShim() (*net.UnixConn, *process, error) {
+	if fd, pid, ok := spare.Take(s.shim); ok {
+		conn, err := connectionOf(fd)
+		return conn, &process{pid: pid}, err
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	}
+	theirs := os.NewFile(uintptr(ends[1]), "shim")
+	defer theirs.Close()
+	conn, err := connectionOf(ends[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	// It holds its connection under every number that it uses later.
+	process, err := s.startProcess([]string{"capsule-shim"}, theirs, theirs, theirs, theirs, theirs)
 	if err != nil {
 		conn.Close()
 		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
 	}
-	failpoint.Here("supervisor.start.shim")
 	return conn, process, nil
+}
+
+// connectionOf makes a connection of a descriptor, which it takes over.
+func connectionOf(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "shim")
+	defer f.Close() // FileConn has its own copy
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "connect to shim", err)
+	}
+	return conn.(*net.UnixConn), nil
 }
 
 // process is a child. Its pid is used only until it is waited for: afterwards
@@ -161,7 +186,7 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 		fds[i] = f.Fd()
 	}
 	// A session of its own: signals of the caller's terminal are not for it.
-	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: append(shimEnvironment, failpoint.Environment()...), Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
+	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: append([]string{shimapi.EnvironmentGC, shimapi.EnvironmentMemory, shimapi.EnvironmentPath}, failpoint.Environment()...), Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
 	return &process{pid: pid}, err
 }
 

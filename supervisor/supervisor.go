@@ -143,11 +143,12 @@ func (s *Supervisor) Start(ctx context.Context, req *spec.Request, id string, st
 	if err := s.permit(id, req); err != nil {
 		return nil, err
 	}
-	e, err := s.spawn(id, req.Command)
+	request := req.Encode()
+	e, err := s.spawn(id, req.Command, request, st)
 	if err != nil {
 		return nil, err
 	}
-	e.begin(ctx, req, st)
+	e.begin(ctx, request, st)
 	e.sweep = s.sweepDead(id)
 	return e, nil
 }

@@ -89,7 +89,7 @@ func (s *Supervisor) explain(ctx context.Context, req *spec.Request, bundle stri
 	if req != nil {
 		request, command = req.Encode(), req.Command
 	}
-	e, err := s.spawn(id, command)
+	e, err := s.spawn(id, command, nil, Streams{})
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,10 @@
 package main
 
-import "os"
+import (
+	"os"
+
+	"github.com/capsule-run/capsule/supervisor/spare"
+)
 
 func main() {
 	c := &console{
@@ -8,7 +12,9 @@ func main() {
 		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit,
 		core: openCore, dial: dialDaemon, size: window, sleep: pause, patience: returnPatience,
 	}
-	os.Exit(c.main(os.Args[1:]))
+	code := c.main(os.Args[1:])
+	spare.Discard() // nothing that was refused leaves a process behind
+	os.Exit(code)
 }
 
 // main dispatches the verb and returns the exit status. run goes straight to

@@ -3,6 +3,7 @@
 package shimapi
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"io"
 
@@ -11,27 +12,38 @@ import (
 )
 
 // BootstrapVersion is the version of Bootstrap that this package speaks.
-const BootstrapVersion = 2
-
-// MaxBootstrap bounds the message: a pipe that nobody reads yet holds that much.
-const MaxBootstrap = 64 << 10
+const BootstrapVersion = 3
 
 // Window is how many messages of a stream may be under way unacknowledged. It
 // is below the 64 that ttrpc holds for a receiver: one more, and a receiver that
 // pauses for a second loses the stream. A receiver acknowledges half a window.
 const Window = 32
 
-// Descriptors that a shim inherits besides 0, 1 and 2.
+// Descriptors of a shim besides 0, 1 and 2, which are its log.
 const (
-	// ConnectionFD is the supervisor's ttrpc connection.
+	// ConnectionFD is the supervisor's connection: the bootstrap message, then
+	// ttrpc. It is all that a shim inherits, under the numbers 0 to LockFD, so
+	// that nothing else takes those.
 	ConnectionFD = 3
 	// LockFD is the locked directory of the execution. The lock ends with the
 	// shim, which is how others see that it is gone.
 	LockFD = 4
 )
 
-// Bootstrap is the one message that a supervisor gives to a new shim, as JSON
-// on descriptor 0.
+// Environment is the whole environment of a shim. It lives for one execution and
+// holds a few megabytes: collecting garbage before there are dozens would cost
+// more than it frees.
+const (
+	EnvironmentGC     = "GOGC=off"
+	EnvironmentMemory = "GOMEMLIMIT=48MiB"
+	EnvironmentPath   = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// Bootstrap is the first message that a supervisor gives to a shim, which may
+// have been started before anybody knew what for: the lengths of two parts, four
+// bytes each, the lowest first; this as JSON; and the request. With it come two
+// descriptors: the locked directory of the execution and shim.log. A connection
+// that ends before it ends the shim.
 type Bootstrap struct {
 	Version     int    `json:"version"`
 	ExecutionID string `json:"execution_id"`
@@ -42,6 +54,13 @@ type Bootstrap struct {
 	// request from its directory and begins by itself, whatever becomes of its
 	// starter, and leaves the directory with the result to whoever collects it.
 	Foreground bool `json:"foreground"`
+	// Request begins a foreground execution at once, as CreateRequest.request with
+	// start does: a round trip less. At most RequestMax bytes; empty: Create comes.
+	Request []byte `json:"-"`
+	// HoldStdout and HoldStderr keep the output of such an execution back from its
+	// first byte on until an attachment with hold has come for it.
+	HoldStdout bool `json:"hold_stdout,omitempty"`
+	HoldStderr bool `json:"hold_stderr,omitempty"`
 	// StreamStdin is CreateRequest.stream_stdin of an execution that begins by itself.
 	StreamStdin bool `json:"stream_stdin,omitempty"`
 	// OutputFiles: the supervisor takes large output from the files Stdout and
@@ -53,19 +72,49 @@ type Bootstrap struct {
 	Policy *Policy `json:"policy,omitempty"`
 }
 
-// Encode is the message on the wire.
-func (b Bootstrap) Encode() ([]byte, error) { return json.Marshal(b) }
+// bootstrapMax bounds the JSON part of the message, RequestMax the request, in bytes.
+const (
+	bootstrapMax = 64 << 10
+	RequestMax   = 64 << 10
+)
 
-// ReadBootstrap reads the message to the end of r.
+// Encode is the message on the wire. Error: E1007 when the policy is too long.
+func (b Bootstrap) Encode() ([]byte, error) {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+	}
+	if len(data) > bootstrapMax {
+		return nil, fault.New(fault.ConfigFile, "encode bootstrap message", "the policy has more than 64 KiB of names and paths")
+	}
+	m := make([]byte, 0, 8+len(data)+len(b.Request))
+	m = binary.LittleEndian.AppendUint32(m, uint32(len(data)))
+	m = binary.LittleEndian.AppendUint32(m, uint32(len(b.Request)))
+	return append(append(m, data...), b.Request...), nil
+}
+
+// ReadBootstrap reads the message. io.EOF: the connection ended before it.
 func ReadBootstrap(r io.Reader) (Bootstrap, error) {
 	var b Bootstrap
-	data, err := io.ReadAll(io.LimitReader(r, MaxBootstrap))
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err == io.EOF {
+		return b, err
+	} else if err != nil {
+		return b, fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
+	}
+	n, request := binary.LittleEndian.Uint32(head[:]), binary.LittleEndian.Uint32(head[4:])
+	if n > bootstrapMax || request > RequestMax {
+		return b, fault.New(fault.InvalidValue, "read bootstrap message", "it is too long")
+	}
+	data := make([]byte, n+request)
+	_, err := io.ReadFull(r, data)
 	if err == nil {
-		err = json.Unmarshal(data, &b)
+		err = json.Unmarshal(data[:n], &b)
 	}
 	if err != nil {
 		return b, fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
 	}
+	b.Request = data[n:]
 	if b.Version != BootstrapVersion {
 		return b, fault.New(fault.InvalidValue, "read bootstrap message", "unknown version").WithField("/version").
 			WithHint("capsulectl, capsuled and capsule-shim must come from the same build.")
