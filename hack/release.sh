@@ -43,6 +43,10 @@ pack() {
   mkdir -p "$dir/$name"
   CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=false -tags $tags -ldflags "$ldflags" \
     -o "$dir/$name/" "${pure[@]}"
+  if [ "$arch" = amd64 ]; then # see supervisor/spare
+    CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=false -tags $tags -ldflags "$ldflags -E capsule_entry" \
+      -o "$dir/$name/" ./cmd/capsulectl
+  fi
   if [ -n "$cc" ]; then
     CGO_ENABLED=1 CC=$cc GOARCH=$arch go build -trimpath -buildvcs=false -tags "$tags,osusergo,netgo" \
       -ldflags "$ldflags -linkmode external -extldflags -static" -o "$dir/$name/" ./cmd/capsule-seccomp

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -185,6 +186,9 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 	for i, f := range files {
 		fds[i] = f.Fd()
 	}
+	// What our own caller left open is not for it either; an older kernel than
+	// 5.11 knows no such flag, and there it stays.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	// A session of its own: signals of the caller's terminal are not for it.
 	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: append([]string{shimapi.EnvironmentGC, shimapi.EnvironmentMemory, shimapi.EnvironmentPath}, failpoint.Environment()...), Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
 	return &process{pid: pid}, err
