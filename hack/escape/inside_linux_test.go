@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/hack/walls/attack"
 )
 
 const (
@@ -72,6 +74,27 @@ func TestEnvironmentOfTheCaller(t *testing.T) {
 	cmd.Env = append(cmd.Env, "AWS_SECRET_ACCESS_KEY=of-the-host", "LD_PRELOAD=/nowhere", "BASH_ENV=/nowhere")
 	if got := finish(t, cmd).results()["env"]; got != minimum {
 		t.Errorf("env %s", got)
+	}
+}
+
+// TestNamespacesAreOwn: none of the host's, and the name in one of them is ours.
+func TestNamespacesAreOwn(t *testing.T) {
+	begin(t)
+	got := run(t, request([]string{"namespaces", "hostname"})).results()
+	inside := strings.Fields(got["namespaces"])
+	have := 0
+	for _, name := range attack.NamespaceNames {
+		own, err := os.Readlink("/proc/self/ns/" + name)
+		if err != nil {
+			continue // this kernel has none of that kind
+		}
+		have++
+		if slices.Contains(inside, own) {
+			t.Errorf("%s is the host's", own)
+		}
+	}
+	if len(inside) != have || got["hostname"] != "capsule" {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -215,6 +216,21 @@ func TestKernelFilesystemsAreRefused(t *testing.T) {
 	begin(t)
 	for _, path := range kernelMounts(t) {
 		refused(t, path, request(nil, bind(path, "/shown", true)), "E5002", "")
+	}
+}
+
+// TestKernelFilesystemsByAnyName: a proc that root mounted in an ordinary
+// directory, in a mount namespace of this test's own.
+func TestKernelFilesystemsByAnyName(t *testing.T) {
+	needRoot(t, "others mount nothing")
+	dir := scratch(t)
+	begin(t, dir)
+	cmd := prepare(t, request([]string{"read:/shown/1/environ"}, bind(dir, "/shown", true)))
+	args := append([]string{"/bin/sh", "-c", `mount -t proc proc "$0" && exec "$@"`, dir}, cmd.Args...)
+	cmd.Path, cmd.Args = args[0], args
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	if a := finish(t, cmd); a.exit != 125 || a.Error == nil || a.Error.Code != "E5002" {
+		t.Errorf("exit %d, %+v\n%s", a.exit, a.Error, a.out)
 	}
 }
 
