@@ -1,0 +1,80 @@
+package verdicts
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/capsule-run/capsule/spec"
+)
+
+// measured runs a payload that prints what it used by its own account.
+func measured(t *testing.T, n int, resources object, args ...string) (*spec.Response, float64) {
+	t.Helper()
+	self := "/proc/self/exe"
+	r := run(t, newID(0xe0000+n), object{"command": payload(args...), "timeout_ms": ms(time.Minute), "resources": resources,
+		"isolation": object{"bind_mounts": []object{{"source": resolved(t, self), "destination": "/payload"}}}})
+	if r.Status != spec.StatusSuccess || *r.ExitCode != 0 {
+		t.Fatalf("%s", r.Encode(true))
+	}
+	own, err := strconv.ParseFloat(strings.TrimSpace(*r.Stdout), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, own
+}
+
+// TestMemoryIsMeasured compares the peak with the anonymous memory that the
+// payload itself reads of the kernel.
+func TestMemoryIsMeasured(t *testing.T) {
+	if !enforced(t, 1)[spec.LimitMemory] {
+		return // the table holds that such a host refuses the limit
+	}
+	for n, mib := range []int{8, 64, 150} {
+		r, own := measured(t, n, object{"memory_bytes": 256 << 20}, "alloc", strconv.Itoa(mib))
+		if r.Metrics.MaxMemoryBytes == nil {
+			t.Fatalf("not measured: %s", r.Encode(true))
+		}
+		if have := float64(*r.Metrics.MaxMemoryBytes); own < float64(mib<<20) || math.Abs(have-own) > max(0.05*own, 2<<20) {
+			t.Errorf("%d MiB: measured %.0f, by its own account %.0f", mib, have, own)
+		}
+	}
+}
+
+// TestCPUTimeIsMeasured compares with the payload's getrusage.
+func TestCPUTimeIsMeasured(t *testing.T) {
+	if !enforced(t, 2)[spec.LimitCPUTime] {
+		return // the table holds that such a host refuses the limit
+	}
+	for n, threads := range []string{"1", "2"} {
+		r, own := measured(t, 16+n, object{}, "spin", strconv.FormatInt(ms(600*time.Millisecond), 10), threads)
+		if r.Metrics.CPUTimeMS == nil {
+			t.Fatalf("not measured: %s", r.Encode(true))
+		}
+		if have := *r.Metrics.CPUTimeMS * 1000; math.Abs(have-own) > 0.05*own {
+			t.Errorf("%s threads: measured %.0f us, by its own account %.0f", threads, have, own)
+		}
+	}
+}
+
+// TestQuotaHolds wants half a core to be half a core. A loaded machine gives
+// less, never more; that the quota and nothing else gave less is told by the time
+// of which the kernel says that it held the payload back.
+func TestQuotaHolds(t *testing.T) {
+	if !enforced(t, 3)[spec.LimitCPUQuota] {
+		return // the table holds that such a host refuses the limit
+	}
+	r, _ := measured(t, 32, object{"cpu_quota": 0.5}, "spin", strconv.FormatInt(ms(800*time.Millisecond), 10))
+	m := r.Metrics
+	if m.CPUTimeMS == nil || m.ThrottledMS == nil || m.WallTimeMS == nil {
+		t.Fatalf("not measured: %s", r.Encode(true))
+	}
+	if share := *m.CPUTimeMS / *m.WallTimeMS; share > 0.55 {
+		t.Errorf("used %.2f cores, the quota is 0.5", share)
+	}
+	if share := *m.CPUTimeMS / (*m.CPUTimeMS + *m.ThrottledMS); share < 0.45 {
+		t.Errorf("was held back to %.2f cores, the quota is 0.5", share)
+	}
+}
