@@ -155,6 +155,13 @@ func TestWallsAndCeilings(t *testing.T) {
 	c.refused("no filter", c.run(request(object{"seccomp": "unconfined"})), "E5004", "security.allow_unconfined")
 	c.refused("own filter", c.run(request(object{"seccomp": object{"defaultAction": "SCMP_ACT_ALLOW"}})), "E5004", "security.allow_custom_seccomp")
 	c.refused("memory", c.run(object{"command": []string{"true"}, "resources": object{"memory_bytes": 67108865}}), "E1003", "limits.max.memory_bytes")
+}
+
+// TestDefaultsAreLowered: what nobody asked for is brought down to the ceiling.
+func TestDefaultsAreLowered(t *testing.T) {
+	c := begin(t)
+	c.needLimits(spec.LimitMemory) // a ceiling that cannot be enforced is refused
+	c.ruled("[limits.max]\nmemory_bytes = 67108864\n")
 	o := c.run(object{"command": []string{"true"}})
 	if o.ExitCode == nil || *o.ExitCode != 0 || o.Enforcement == nil || len(o.Enforcement.PolicyHash) != 64 {
 		t.Errorf("defaults above the ceiling: %s%s", o.out, o.stderr)

@@ -1,0 +1,51 @@
+package history_test
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/capsule-run/capsule/supervisor/history"
+)
+
+// TestOwnersBounds: the oldest of each single owner go, the newest stays, and
+// root and the exempt uid are not bound.
+func TestOwnersBounds(t *testing.T) {
+	for name, c := range map[string]struct {
+		owners history.Owners
+		keep   int // of the owner who is bound
+	}{
+		"count":            {history.Owners{Count: 2, Exempt: 6}, 2},
+		"bytes":            {history.Owners{Bytes: 1, Exempt: 6}, 1},
+		"nothing is bound": {history.Owners{Exempt: 6}, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "history.db")
+			s, err := history.Open(path, history.Options{Limits: history.Limits{Owners: c.owners}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close() // read only by now
+			var bound []string
+			for n := range 12 {
+				e := entry(n)
+				e.Summary.Owner = []uint32{0, 5, 6}[n%3]
+				if e.Summary.Owner == 5 {
+					bound = append(bound, e.Summary.ID)
+				}
+				if err := s.Put(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			removed, err := s.Retain(epoch)
+			slices.Sort(removed)
+			want := slices.Sorted(slices.Values(bound[:len(bound)-c.keep]))
+			if err != nil || !slices.Equal(removed, want) {
+				t.Errorf("removed %v, %v; want %v", removed, err, want)
+			}
+			if count, _ := s.Totals(); count != 12-len(want) {
+				t.Errorf("%d are left", count)
+			}
+		})
+	}
+}
