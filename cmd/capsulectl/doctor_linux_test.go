@@ -152,6 +152,9 @@ func kinds() []kind {
 		kind{name: "another user", nobody: true, causes: unprivileged},
 	)
 	if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.procs"); err == nil {
+		all = append(all, kind{name: "v2 whose controllers are on v1", mount: true, state: doctor.Degraded,
+			setup:  "umount -R -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+			causes: map[string]string{"memory": "cgroup_v1_bound", "pids": "cgroup_v1_bound"}})
 		all = append(all, kind{name: "bounded number of control groups", state: doctor.Blocked, causes: map[string]string{"limits": "cgroup_max"},
 			setup: `c=/sys/fs/cgroup/unified/capsule.doctor.$$; mkdir "$c"; echo 0 >"$c"/cgroup.max.descendants
 				set -- sh -c 'echo 0 >"$0"/cgroup.procs; exec "$@"' "$c" "$@"

@@ -3,6 +3,7 @@ package examine
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -129,6 +130,8 @@ func cgroupCause(controller string) diagnosis {
 		d.cause = "cgroup_readonly"
 	case disabled(controller):
 		d.cause, d.by = "cgroup_disabled", "/proc/cgroups: "+controller+" is not enabled"
+	case h.Mode == cgroup.ModeV2 && onV1(controller):
+		d.cause, d.by = "cgroup_v1_bound", "/proc/self/cgroup: "+controller+" is on a v1 hierarchy"
 	case rootless && h.Mode != cgroup.ModeV2:
 		d.cause = "cgroup_v1_user"
 	case strings.Contains(c.Reason, unix.EBUSY.Error()):
@@ -149,6 +152,20 @@ func cgroupCause(controller string) diagnosis {
 func underUserManager() bool {
 	self, err := os.ReadFile("/proc/self/cgroup")
 	return err == nil && strings.Contains(string(self), "/user@")
+}
+
+// onV1 tells whether a v1 hierarchy, mounted here or not, has the controller.
+func onV1(controller string) bool {
+	name := controller
+	if name == cgroup.IO {
+		name = "blkio"
+	}
+	for line := range strings.Lines(setting("/proc/self/cgroup")) {
+		if f := strings.SplitN(line, ":", 3); len(f) == 3 && slices.Contains(strings.Split(f[1], ","), name) {
+			return true
+		}
+	}
+	return false
 }
 
 // disabled reads /proc/cgroups: name, hierarchy, groups, enabled.
