@@ -23,7 +23,7 @@ func outside(b shimapi.Bootstrap, config *specs.Spec) (*translation, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.InvalidBundle, "encode seccomp", err).WithField("linux.seccomp")
 	}
-	if err := t.seccomp(b, spec.Seccomp{Custom: object}); err != nil {
+	if err := t.seccomp(b, spec.Isolation{Seccomp: spec.Seccomp{Custom: object}}); err != nil {
 		return nil, fault.From(err, fault.Seccomp).WithField("linux.seccomp")
 	}
 	return t, nil

@@ -103,7 +103,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 		return t, err
 	}
 	t.warnings = append(t.warnings, strict...)
-	if err := t.seccomp(boot, req.Isolation.Seccomp); err != nil {
+	if err := t.seccomp(boot, req.Isolation); err != nil {
 		return t, err
 	}
 	if t.object != "" {

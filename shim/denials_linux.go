@@ -3,6 +3,8 @@ package shim
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -16,7 +18,8 @@ import (
 )
 
 // seccomp gets the compiled filter.
-func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
+func (t *translation) seccomp(boot shimapi.Bootstrap, i spec.Isolation) error {
+	s := i.Seccomp
 	cache := seccomp.Cache{Dir: boot.StateDir.Seccomp(), Helper: boot.SeccompHelper}
 	unconfined := boot.Policy != nil && boot.Policy.AllowUnconfined
 	var err error
@@ -33,6 +36,13 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, s spec.Seccomp) error {
 	default:
 		if t.object, err = seccomp.OCI(s.Name); err == nil {
 			t.filter, err = cache.Named(context.Background(), s.Name)
+		}
+		// The default may be missing where the request says so; a filter that
+		// was chosen may not.
+		if errors.Is(err, seccomp.ErrNoLibrary) && s.Name == spec.SeccompDefault && slices.Contains(i.AllowDegraded, spec.WallSeccomp) {
+			t.object = ""
+			t.warnings = append(t.warnings, "there is no system call filter: "+seccomp.ErrNoLibrary.Error())
+			return nil
 		}
 	}
 	if err != nil {

@@ -10,7 +10,7 @@
 //	capsule-seccomp version         versions of the format and of libseccomp
 //
 // Every error is one line on stderr that begins with its code; the exit status
-// is then 1.
+// is then 1, or 3 in a build without libseccomp.
 package main
 
 import (
@@ -39,6 +39,9 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, oneLine(fault.From(err, fault.IO)))
+		if !libseccomp.Available {
+			os.Exit(seccomp.ExitNoLibrary)
+		}
 		os.Exit(1)
 	}
 }

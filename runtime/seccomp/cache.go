@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -22,6 +23,13 @@ type Cache struct {
 	// when the program is cached, since its identity is part of the checksum.
 	Helper string
 }
+
+// ErrNoLibrary is within the fault for a program that is not in the cache where
+// the helper is built without libseccomp.
+var ErrNoLibrary = errors.New("this build has no libseccomp")
+
+// ExitNoLibrary is the exit status by which the helper says so.
+const ExitNoLibrary = 3
 
 // Source yields the OCI linux.seccomp object of a key as JSON. It is called
 // only when the program is not in the cache.

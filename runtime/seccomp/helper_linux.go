@@ -55,6 +55,10 @@ func (c *Cache) failure(ctx context.Context, err error, said string) error {
 		return fault.Wrap(fault.Seccomp, "run the filter compiler", err).WithPath(c.Helper).
 			WithHint("Install capsule-seccomp beside capsule-shim.")
 	}
+	if exit.ExitCode() == ExitNoLibrary {
+		return fault.Wrap(fault.Seccomp, "compile system call filter", ErrNoLibrary).
+			WithHint("Install a capsule-seccomp that is built with libseccomp (cgo, without the tag noseccomp), or name seccomp in isolation.allow_degraded to run without a filter.")
+	}
 	f := fault.New(fault.Code(code), "", message)
 	if field, _, ok := strings.Cut(message, ": "); ok && strings.HasPrefix(field, "linux.seccomp") {
 		f.Field = field

@@ -18,6 +18,9 @@ import (
 // libseccomp ignores priorities of calls with it, so none are set.
 const binaryTree = 2
 
+// Available: this build has the library.
+const Available = true
+
 // Version is the version of the library that is linked.
 func Version() string {
 	major, minor, micro := binding.GetLibraryVersion()

@@ -8,6 +8,9 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
+// Available: this build has no library.
+const Available = false
+
 // Version says that there is no library in this build.
 func Version() string { return "none (built without libseccomp)" }
 

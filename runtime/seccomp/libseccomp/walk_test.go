@@ -12,6 +12,7 @@ import (
 	binding "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/seccomp"
 	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
 )
 
@@ -190,6 +191,41 @@ func TestNumbers(t *testing.T) {
 		got, err := binding.GetSyscallFromName(name)
 		if err != nil || int(got) != want {
 			t.Errorf("%s is %d, the headers say %d; %v", name, got, want, err)
+		}
+	}
+}
+
+// TestFloor: whatever no filter of a caller may allow, no profile allows.
+func TestFloor(t *testing.T) {
+	for _, goarch := range goarches {
+		floor := newModel(t, "floor", goarch)
+		below := compiled(t, "floor", goarch, binaryTree)
+		for _, name := range seccomp.Names() {
+			program := compiled(t, name, goarch, binaryTree)
+			refused := 0
+			check := func(d bpf.Data) {
+				if answer, _ := bpf.Run(below, &d); answer == bpf.RetAllow {
+					return
+				}
+				refused++
+				if answer, _ := bpf.Run(program, &d); answer == bpf.RetAllow {
+					t.Errorf("%s for %s allows %s with %#x", name, goarch, CallName(d.Arch, d.Number), d.Args)
+				}
+			}
+			for number := range floor.byNumber {
+				for first := range uint(5) {
+					for _, a := range floor.edges(number, first) {
+						d := bpf.Data{Number: number, Arch: floor.arch}
+						d.Args[first] = a
+						check(d)
+						d.Args[first+1] = 0xc00
+						check(d)
+					}
+				}
+			}
+			if refused < 1000 {
+				t.Errorf("only %d calls were compared", refused)
+			}
 		}
 	}
 }
