@@ -32,7 +32,7 @@ func TestPrivilegesAreGone(t *testing.T) {
 				isolation("user", user), isolation("init", init))
 		}
 	}
-	expect(t, map[string]string{"caps": strings.Replace(bare, "Seccomp=2", "Seccomp=2", 1), "setresuid": byUser("EPERM", "EINVAL"), "capset": "EPERM",
+	expect(t, map[string]string{"caps": strings.Replace(bare, "Seccomp=2", "Seccomp=0", 1), "setresuid": byUser("EPERM", "EINVAL"), "capset": "EPERM",
 		"mount": "EPERM", "sethostname": "EPERM", "raw-ip": "EPERM", "pivot_root": "EPERM", "setns": "EPERM", "mknod": "EPERM", "chroot": "EPERM"}, unfiltered)
 	if a := run(t, request([]string{"exec:" + attacker})); a.results()["caps"] != bare {
 		t.Errorf("after execve: %v", a.results())
@@ -189,7 +189,7 @@ func TestEmptyMeansNothing(t *testing.T) {
 		}
 	}
 	for why, change := range map[string]func(object){
-		"an empty profile name": isolation("seccomp", ""), "an unknown profile": isolation("seccomp", "none"), "no filter": isolation("seccomp", "unconfined"),
+		"an empty profile name": isolation("seccomp", ""), "an unknown profile": isolation("seccomp", "none"),
 		"an object without default": isolation("seccomp", object{}), "an unknown wall": isolation("allow_degraded", []string{"everything"}),
 		"an unknown field": isolation("privileged", true), "an unknown backend": isolation("backend", "none"), "an empty path": isolation("readonly_paths", []string{""}),
 		"an empty command": field("command", []string{}), "no command": field("command", nil), "an empty root": isolation("rootfs", ""),
@@ -200,6 +200,11 @@ func TestEmptyMeansNothing(t *testing.T) {
 		} else if a.exit != 125 && !strings.HasPrefix(why, "null") {
 			t.Errorf("%s is accepted", why)
 		}
+	}
+	free := prepare(t, request([]string{"caps"}, isolation("seccomp", "unconfined")))
+	free.Env = free.Env[:3] // without the policy that allows it
+	if a := finish(t, free); a.exit != 125 || a.Error == nil || a.Error.Code != "E5004" {
+		t.Errorf("no filter: exit %d, %+v", a.exit, a.Error)
 	}
 	// A list that is empty allows no system call: even execve's program dies.
 	a := run(t, request([]string{"caps"}, isolation("seccomp", object{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []any{}})))
