@@ -6,8 +6,10 @@ import (
 
 	"os"
 	"slices"
+	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/breach"
 	"github.com/capsule-run/capsule/runtime/cgroup"
@@ -15,6 +17,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/shim/host"
+	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -93,7 +96,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	if err := refuseUnbuilt(req); err != nil {
 		return t, err
 	}
-	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: cgroupsPath(boot.ExecutionID), StateDir: string(boot.StateDir), Policy: boot.Policy})
+	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + cgroupName(boot.StateDir, boot.ExecutionID), StateDir: string(boot.StateDir), Policy: boot.Policy})
 	if err != nil {
 		return t, err
 	}
@@ -182,7 +185,7 @@ func (e *execution) control(config *specs.Spec) error {
 	if !h.Usable() {
 		return e.withoutCgroup(h)
 	}
-	if e.group, err = h.Create(e.boot.ExecutionID, config.Linux.Resources, e.mayLack); err != nil {
+	if e.group, err = h.Create(cgroupName(e.boot.StateDir, e.boot.ExecutionID), config.Linux.Resources, e.mayLack); err != nil {
 		return err
 	}
 	if e.req.Resources.CPUTimeMS != nil && cpuOf(e.group) == nil && !e.mayLack(spec.LimitCPUTime) {
@@ -224,4 +227,13 @@ func (e *execution) mayLack(limit string) bool {
 	return !e.req.Asked(limit)
 }
 
-func cgroupsPath(id string) string { return "/capsule/capsule-" + id }
+// cgroupName is the name of the execution's cgroup. An id may be in use in two
+// state directories at once, and a sweep of one must not kill what is the other's;
+// a directory has several paths, but one inode.
+func cgroupName(state layout.State, id string) string {
+	var st unix.Stat_t
+	if unix.Stat(state.Executions(), &st) != nil {
+		return id // nor can there be an execution
+	}
+	return id + "-" + strconv.FormatUint(st.Ino^uint64(st.Dev)<<32, 36)
+}

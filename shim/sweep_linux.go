@@ -87,7 +87,7 @@ func sweepOne(state layout.State, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 	defer cancel()
-	if err := cgroup.Sweep(ctx, h, id); err != nil {
+	if err := cgroup.Sweep(ctx, h, cgroupName(state, id)); err != nil {
 		return err
 	}
 	if recorded {

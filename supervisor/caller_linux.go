@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"os"
 	"syscall"
 	"time"
@@ -146,40 +145,6 @@ func (s *Supervisor) ownerOf(e api.Event) uint32 {
 		return 0
 	}
 	return found.summary.Owner
-}
-
-// Remove implements api.Supervisor.
-func (c *caller) Remove(ctx context.Context, id string, force bool) error {
-	e, err := c.find(id)
-	if err != nil {
-		return err
-	}
-	if e.summary.Live() {
-		if !force {
-			return fault.New(fault.InvalidValue, "", "the execution has not ended").WithField("/execution_id").
-				WithHint("Stop it first, or remove it with force.")
-		}
-		if _, err := c.Kill(ctx, id, 0, true); err != nil {
-			return err
-		}
-		if _, err := c.Wait(ctx, id); err != nil {
-			return err
-		}
-	}
-	if m := c.s.minder(id); m != nil {
-		select {
-		case <-m.gone:
-		case <-ctx.Done():
-			return fault.Wrap(fault.Cancelled, "remove", ctx.Err())
-		}
-	} else if _, err := c.s.collect(id, true); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errAlive) {
-		return err
-	}
-	if err := c.s.history(func(h *history.Store) error { return h.Remove(id) }); err != nil {
-		return err
-	}
-	c.s.emit(api.EventRemoved, id, map[string]string{"by": "caller"})
-	return nil
 }
 
 // Prune implements api.Supervisor.

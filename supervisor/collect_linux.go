@@ -64,7 +64,7 @@ func needsSweep(dir layout.Dir) bool {
 // store puts a locked execution into the history.
 func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	rec, recErr := shimapi.ReadRecord(dir)
-	data, err := os.ReadFile(dir.Result())
+	data, err := readResult(dir)
 	queued := errors.Is(err, os.ErrNotExist)
 	switch {
 	case queued && (recErr == nil || errors.Is(recErr, os.ErrNotExist)):

@@ -181,17 +181,19 @@ func (s *Supervisor) minds(id string) bool { return s.minder(id) != nil }
 
 // Housekeep takes over what nobody minds, removes what dead shims left and
 // applies the retention. capsuled calls it now and then. What nobody minds was
-// started without the daemon, or out of Recover's reach.
-func (s *Supervisor) Housekeep() error {
-	err := s.collectAll()
-	if _, recoverErr := s.takeOver(s.daemon.ctx, false); recoverErr != nil && s.daemon.ctx.Err() == nil {
+// started without the daemon, or out of Recover's reach. owned are those among what
+// it took over that end with their caller's connection.
+func (s *Supervisor) Housekeep() (owned []string, err error) {
+	err = s.collectAll()
+	r, recoverErr := s.takeOver(s.daemon.ctx, false)
+	if recoverErr != nil && s.daemon.ctx.Err() == nil {
 		err = errors.Join(err, recoverErr)
 	}
 	removed, retainErr := s.daemon.past.Retain(time.Now())
 	for _, id := range removed {
 		s.emit(api.EventRemoved, id, map[string]string{"by": "retention"})
 	}
-	return errors.Join(err, retainErr)
+	return r.Owned, errors.Join(err, retainErr)
 }
 
 // Drain refuses new executions and waits until those that run have ended.

@@ -81,7 +81,7 @@ func (s *Supervisor) inState(id string) (*entry, error) {
 	}
 	if told := s.told(id); told != nil {
 		describe(&e.summary, told)
-	} else if data, err := os.ReadFile(dir.Result()); err == nil {
+	} else if data, err := readResult(dir); err == nil {
 		describe(&e.summary, decodeResult(id, rec.Created, data))
 	}
 	// A directory that left meanwhile is in the history.
@@ -117,6 +117,15 @@ func describe(s *api.Summary, r *spec.Response) {
 	}
 }
 
+// readResult reads result.json. One that is no file is as damaged as an empty one.
+func readResult(dir layout.Dir) ([]byte, error) {
+	info, err := os.Lstat(dir.Result())
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	return os.ReadFile(dir.Result())
+}
+
 // decodeResult reads result.json. A damaged one is told and never guessed.
 func decodeResult(id string, created time.Time, data []byte) *spec.Response {
 	r, err := spec.DecodeResponse(data)
@@ -150,7 +159,7 @@ func (s *Supervisor) response(e *entry) (*spec.Response, error) {
 		return told, nil
 	}
 	if e.dir != "" {
-		data, err := os.ReadFile(e.dir.Result())
+		data, err := readResult(e.dir)
 		if err == nil {
 			r := decodeResult(id, e.summary.Created, data)
 			if !r.OutputElided || s.daemon != nil {

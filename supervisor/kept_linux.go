@@ -50,7 +50,7 @@ func (s *Supervisor) kept(e *entry) (*kept, error) {
 	var err error
 	r := s.told(e.summary.ID)
 	if r == nil && e.dir != "" {
-		data, err := os.ReadFile(e.dir.Result())
+		data, err := readResult(e.dir)
 		if err != nil {
 			return nil, moved(err, e.dir.Result())
 		}

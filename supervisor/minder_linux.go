@@ -186,7 +186,7 @@ func (m *minder) follow(ctx context.Context) bool {
 	failpoint.Here("supervisor.answered")
 	data := answer.Response
 	if len(data) == 0 {
-		if data, err = os.ReadFile(m.dir.Result()); err != nil {
+		if data, err = readResult(m.dir); err != nil {
 			// For want of descriptors, say. A verdict now would not be the one that
 			// is collected later.
 			m.s.daemon.log.Warn("read result", "execution_id", m.rec.ExecutionID, "error", err)

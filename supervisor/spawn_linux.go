@@ -19,6 +19,9 @@ import (
 	"github.com/capsule-run/capsule/supervisor/spare"
 )
 
+// besideEnvironment is runtime/cgroup.Beside, which is the shim's to know.
+const besideEnvironment = "CAPSULE_CGROUP=beside"
+
 // spawn makes the execution's directory and starts its shim. A request that is
 // not too long begins at once.
 func (s *Supervisor) spawn(id string, command []string, request []byte, st Streams) (*Execution, error) {
@@ -190,7 +193,11 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 	// 5.11 knows no such flag, and there it stays.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	// A session of its own: signals of the caller's terminal are not for it.
-	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: append([]string{shimapi.EnvironmentGC, shimapi.EnvironmentMemory, shimapi.EnvironmentPath}, failpoint.Environment()...), Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
+	env := append([]string{shimapi.EnvironmentGC, shimapi.EnvironmentMemory, shimapi.EnvironmentPath}, failpoint.Environment()...)
+	if s.beside {
+		env = append(env, besideEnvironment)
+	}
+	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
 	return &process{pid: pid}, err
 }
 

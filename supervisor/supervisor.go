@@ -31,12 +31,16 @@ type Options struct {
 	ShimPath string
 	// Policy is what the configuration says; nil: the built-in rules alone.
 	Policy *policy.Policy
+	// CgroupBeside makes the cgroups of sandboxes beside the own one, also where
+	// that is delegated: see runtime/cgroup.Beside.
+	CgroupBeside bool
 }
 
 // Supervisor is safe for concurrent use.
 type Supervisor struct {
 	state     layout.State
 	shim      string
+	beside    bool
 	policy    atomic.Pointer[policy.Policy] // nil: the built-in one
 	retention history.Limits
 	daemon    *daemon    // nil: nobody stays to mind executions
@@ -64,7 +68,7 @@ func New(o Options) (*Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{state: state, shim: shim}
+	s := &Supervisor{state: state, shim: shim, beside: o.CgroupBeside}
 	s.policy.Store(o.Policy)
 	return s, s.prepare()
 }

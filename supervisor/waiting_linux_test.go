@@ -156,7 +156,7 @@ func TestHousekeepTakesOver(t *testing.T) {
 	s := testDaemon(t, admission.Limits{})
 	_, lock, rec := waits(t, s, 1, time.Now())
 	lock.Close()
-	if err := s.Housekeep(); err != nil {
+	if _, err := s.Housekeep(); err != nil {
 		t.Fatal(err)
 	}
 	if !s.minds(rec.ExecutionID) {

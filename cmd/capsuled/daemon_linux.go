@@ -77,7 +77,7 @@ func (d *daemon) open() error {
 	if d.audit, err = openAudit(d.o.audit, d.o.config); err != nil {
 		return err
 	}
-	warnOfRestart(d.log)
+	options.CgroupBeside = besideUnit(d.log)
 	// Before recovery: who connects meanwhile waits.
 	if err := d.listen(); err != nil {
 		return err
@@ -192,7 +192,8 @@ func (d *daemon) housekeep() {
 		case <-d.ctx.Done():
 			return
 		}
-		err := d.sup.Housekeep()
+		owned, err := d.sup.Housekeep()
+		d.adopt(owned)
 		if err != nil {
 			d.log.Warn("housekeeping", "error", err)
 		}

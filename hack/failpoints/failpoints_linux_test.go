@@ -119,7 +119,7 @@ func dieAt(t *testing.T, bin, state, name string) {
 	if err := s.Drain(ctx); err != nil {
 		t.Error(err)
 	}
-	if err := s.Housekeep(); err != nil {
+	if _, err := s.Housekeep(); err != nil {
 		t.Error(err)
 	}
 	if err := s.Close(); err != nil {

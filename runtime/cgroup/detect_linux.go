@@ -3,6 +3,7 @@ package cgroup
 import (
 	"bytes"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -21,6 +22,12 @@ const (
 	// groupPrefix marks a directory as a group of ours.
 	groupPrefix = "capsule-"
 )
+
+// Beside is an environment variable (NAME=VALUE) that makes Detect look at a
+// delegated v2 cgroup as at one that is not: groups are made in an ancestor. It is
+// for a unit of a systemd that cannot start a new process in the unit's cgroup
+// while that passes controllers on (before 254, without DelegateSubgroup).
+const Beside = "CAPSULE_CGROUP=beside"
 
 // Detect finds out what this process may do with control groups. It reads
 // some files and changes nothing. A host without control groups is no error
@@ -180,7 +187,8 @@ func (h *Host) detectV2(mount, own string) {
 		// All controllers are on v1; nothing has to be enabled here.
 		return
 	}
-	h.Delegated = delegated(dir, mount)
+	name, value, _ := strings.Cut(Beside, "=")
+	h.Delegated = delegated(dir, mount) && (inLeaf || os.Getenv(name) != value)
 	t.settled = h.Delegated || inLeaf || dir == mount
 	h.chooseV2(t)
 }
