@@ -80,6 +80,7 @@ type translation struct {
 	skeleton *plan.Skeleton
 	filter   []byte
 	object   string // the filter as OCI linux.seccomp JSON; empty: see config
+	foreign  bool   // the filter is the caller's own
 	rootless bool
 	noInit   bool
 	ids      [2]int // host ids of the payload; -1: leave stdio as it is

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -25,7 +28,7 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, i spec.Isolation) error {
 	var err error
 	switch {
 	case s.Custom != nil:
-		t.object = string(s.Custom)
+		t.object, t.foreign = string(s.Custom), true
 		if t.filter, err = cache.Object(context.Background(), s.Custom); err == nil && !unconfined {
 			err = refuseOpen(s.Custom)
 		}
@@ -86,7 +89,7 @@ func (t *translation) listen(f *plan.Facts) {
 	if len(t.filter) == 0 {
 		return
 	}
-	if !t.noInit {
+	if !t.noInit && (!t.foreign || answersStart(t.filter)) {
 		f.Listener = denials.Flags()
 	}
 	if f.Listener == 0 {
@@ -100,6 +103,26 @@ func (t *translation) listen(f *plan.Facts) {
 	if few || denials.Filtered() {
 		f.Fallback = bpf.Plain(t.filter)
 	}
+}
+
+// answersStart tells whether a filter needs nobody's answer before the command
+// runs: process 1, which hands the listener over, sleeps until execve succeeds or
+// its caller has ended.
+func answersStart(filter []byte) bool {
+	program, err := bpf.Parse(filter)
+	if err != nil {
+		return false
+	}
+	arch := uint32(bpf.ArchAMD64)
+	if runtime.GOARCH == "arm64" {
+		arch = bpf.ArchARM64
+	}
+	for _, call := range []uint32{unix.SYS_EXECVE, unix.SYS_EXIT_GROUP} {
+		if word, _ := bpf.Run(program, &bpf.Data{Number: call, Arch: arch}); word&^uint32(bpf.RetDataMask) == bpf.RetUserNotify {
+			return false
+		}
+	}
+	return true
 }
 
 // tellListener warns where the kernel gave no listener.

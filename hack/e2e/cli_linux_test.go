@@ -73,10 +73,10 @@ func TestFlags(t *testing.T) {
 			if v.name == "arguments" {
 				want = "--json  a b *" // echo's own -n
 			}
-			says := "" // on stderr
-			if v.name == "no init" {
-				says = "capsule: warning: system calls that the filter refuses are not recorded in this execution: denials says nothing of them\n"
-			}
+			says := map[string]string{ // on stderr
+				"no init": "capsule: warning: system calls that the filter refuses are not recorded in this execution: denials says nothing of them\n",
+				"disk":    "capsule: warning: /workspace had no space left when the command ended\n",
+			}[v.name]
 			if o := c.human(v.args...); o.code != 0 || o.out != want || o.complaints() != says {
 				t.Errorf("exit %d\nstdout %q\nwant   %q\nstderr %q", o.code, o.out, want, o.stderr)
 			}

@@ -175,7 +175,9 @@ func (l *Listener) kill(call string, n *notification, errno int32) {
 	defer unix.Close(pidfd)
 	l.record.kill(call, deaf)
 	if !deaf {
-		_ = unix.PidfdSendSignal(pidfd, unix.SIGSYS, nil, 0) // ESRCH: it is dead
+		// To the calling thread, which meets it on its way back from the call. Sent
+		// to the process it may come to another one, and this one goes on meanwhile.
+		_ = unix.Tgkill(tgid, int(n.pid), unix.SIGSYS) // ESRCH: it is dead
 		l.refuse(n, errno)
 		polled := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 		if ready, err := unix.Poll(polled, int(settle.Milliseconds())); err == nil && ready == 1 {
