@@ -115,34 +115,40 @@ func (s *Supervisor) startShim(boot shimapi.Bootstrap, lock *os.File) (net.Conn,
 	}
 	defer log.Close()
 	failpoint.Here("supervisor.start.log")
-	conn, process, err := s.takeShim()
-	if err != nil {
-		return nil, nil, err
+	rights := unix.UnixRights(int(lock.Fd()), int(log.Fd()))
+	conn, process := s.spareShim(message, rights)
+	if conn == nil {
+		if conn, process, err = s.newShim(message, rights); err != nil {
+			return nil, nil, err
+		}
 	}
 	failpoint.Here("supervisor.start.shim")
-	// The last step: what fails after it would leave a shim that runs an
-	// execution of which callers were told that it does not.
-	rights := unix.UnixRights(int(lock.Fd()), int(log.Fd()))
-	n, _, err := conn.WriteMsgUnix(message, rights, nil)
-	if err == nil && n < len(message) {
-		_, err = conn.Write(message[n:])
-	}
-	if err != nil {
-		conn.Close() // ends it
-		go process.wait()
-		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
-	}
-	failpoint.Here("supervisor.start.told")
 	return conn, process, nil
 }
 
-// takeShim gives a shim that waits for its bootstrap message: the spare one of
-// this process, when it is the program that is wanted, or a new one.
-func (s *Supervisor) takeShim() (*net.UnixConn, *process, error) {
-	if fd, pid, ok := spare.Take(s.shim); ok {
-		conn, err := connectionOf(fd)
-		return conn, &process{pid: pid}, err
+// spareShim gives the message to the shim that this process started early, if
+// there is one, it is the program that is wanted, and it lives. Nil: none.
+func (s *Supervisor) spareShim(message, rights []byte) (*net.UnixConn, *process) {
+	fd, pid, ok := spare.Take(s.shim)
+	if !ok {
+		return nil, nil
 	}
+	p := &process{pid: pid}
+	conn, err := connectionOf(fd)
+	if err == nil {
+		if err = tell(conn, message, rights); err == nil {
+			return conn, p
+		}
+		conn.Close() // ends it, if it has not ended already
+	}
+	go p.wait()
+	return nil, nil
+}
+
+// newShim starts a shim that finds its message. The process is the last step:
+// what fails after its start would leave one that runs an execution of which
+// callers were told that it does not.
+func (s *Supervisor) newShim(message, rights []byte) (*net.UnixConn, *process, error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.SystemCall, "socketpair", err)
@@ -153,6 +159,10 @@ func (s *Supervisor) takeShim() (*net.UnixConn, *process, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := tell(conn, message, rights); err != nil {
+		conn.Close()
+		return nil, nil, fault.Wrap(fault.IO, "write bootstrap message", err)
+	}
 	// It holds its connection under every number that it uses later.
 	process, err := s.startProcess([]string{"capsule-shim"}, theirs, theirs, theirs, theirs, theirs)
 	if err != nil {
@@ -160,6 +170,16 @@ func (s *Supervisor) takeShim() (*net.UnixConn, *process, error) {
 		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
 	}
 	return conn, process, nil
+}
+
+// tell writes the bootstrap message. The socket holds all of it without a
+// reader.
+func tell(conn *net.UnixConn, message, rights []byte) error {
+	n, _, err := conn.WriteMsgUnix(message, rights, nil)
+	if err == nil && n < len(message) {
+		_, err = conn.Write(message[n:])
+	}
+	return err
 }
 
 // connectionOf makes a connection of a descriptor, which it takes over.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/spec"
 )
 
@@ -60,7 +61,8 @@ func sweepByStart(t *testing.T) {
 	nothingLeft(t)
 }
 
-// shimOf waits for the shim of a capsulectl and returns a pidfd of it. -1: it
+// shimOf waits for the shim of a capsulectl and returns a pidfd of it, once it
+// has begun: in the place of one that waited in vain another is started. -1: it
 // ended before.
 func shimOf(cmd *exec.Cmd) int {
 	for range 2000 {
@@ -70,7 +72,9 @@ func shimOf(cmd *exec.Cmd) int {
 				continue
 			}
 			// Not the sweep, and not a child that Go's os package tries pidfds with.
-			if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && string(line) == "capsule-shim\x00" {
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			lock, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, shimapi.LockFD)) // gone: it ended
+			if err == nil && string(line) == "capsule-shim\x00" && strings.HasPrefix(lock, "/") {
 				return fd
 			}
 			unix.Close(fd)

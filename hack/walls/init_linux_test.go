@@ -93,7 +93,7 @@ func reachForInit(t *testing.T, b box) string {
 	b.stdin = r
 	bytes := 0
 	p := b.with(func(p *plan.Plan) {
-		pause := plan.Step{Op: plan.OpRead, Expect: 1, Args: []plan.Arg{{Kind: plan.ArgReg, N: int64(plan.RegStdin)},
+		pause := plan.Step{Op: plan.OpRead, Expect: 1, Args: []plan.Arg{{Kind: plan.ArgImm, N: 0},
 			{Kind: plan.ArgBytes, S: "\x00"}, {Kind: plan.ArgImm, N: 1}}}
 		var held []plan.Step
 		for _, s := range p.Init {

@@ -75,7 +75,7 @@ type Bootstrap struct {
 // bootstrapMax bounds the JSON part of the message, RequestMax the request, in bytes.
 const (
 	bootstrapMax = 64 << 10
-	RequestMax   = 64 << 10
+	RequestMax   = 32 << 10
 )
 
 // Encode is the message on the wire. Error: E1007 when the policy is too long.
