@@ -54,9 +54,21 @@ func (t *tree) leaveLeaf(before string) error {
 	if err != nil {
 		return err
 	}
-	defer lift()
+	err = t.emptyLeaf(before)
+	// A fence of permissions keeps us out as well, so the leaf goes after it.
+	lift()
+	if err != nil || holdsGroups(t.own) {
+		return err // an execution that came meanwhile needs the controllers
+	}
+	return removed(t.own + "/" + leafName)
+}
+
+// emptyLeaf takes back the controllers that before did not have, and then moves
+// the processes of the leaf to its parent; nothing, where an execution has a
+// group. The caller has the lock and the fence.
+func (t *tree) emptyLeaf(before string) error {
 	if holdsGroups(t.own) {
-		return nil // an execution came meanwhile; it needs the controllers
+		return nil
 	}
 	var b buffer
 	now, _ := b.read(t.own + "/cgroup.subtree_control")
@@ -77,7 +89,7 @@ func (t *tree) leaveLeaf(before string) error {
 			_ = write(t.own+"/cgroup.procs", strconv.Itoa(pid)) // rmdir tells
 		}
 	}
-	return removed(leaf)
+	return nil
 }
 
 // fence keeps everybody from making groups until lift is called: controllers
