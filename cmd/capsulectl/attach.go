@@ -60,11 +60,12 @@ func attach(ctx context.Context, s *session) (int, error) {
 		return 0, err
 	}
 	x := attached{s.link, id}
-	signals := &relay{now: time.Now, abandon: func(sig syscall.Signal) { s.exit(s.rep.abandon(sig)) }}
+	signals := &relay{now: time.Now, later: time.AfterFunc, ready: make(chan struct{}), abandon: func(sig syscall.Signal) { s.exit(s.rep.abandon(sig)) }}
 	// The second signal kills all; it does not end the waiting.
 	signals.cancel = func() { go func() { _ = x.Kill(syscall.SIGKILL, true) }() }
 	signals.started(x)
 	go s.catch(signals)
+	<-signals.ready
 
 	out, errs := &sink{w: s.stdout, cancel: func() {}}, &sink{w: s.stderr, cancel: func() {}}
 	// A reader that goes away detaches; the execution is not capsulectl's own.

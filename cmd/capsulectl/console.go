@@ -26,7 +26,7 @@ type console struct {
 	sleep func(context.Context, time.Duration)
 	// patience is how long a daemon whose connection was lost may take to come back.
 	patience time.Duration
-	// catch delivers the signals of this process to the relay.
+	// catch delivers the signals of this process to the relay and closes its ready.
 	catch func(*relay)
 	exit  func(int)
 }

@@ -88,7 +88,7 @@ func newBench(stdin string) *bench {
 		stdin: strings.NewReader(stdin), stdout: &b.out, stderr: &b.errOut,
 		lookupEnv: func(name string) (string, bool) { return "value of " + name, name == "PRESENT" },
 		open:      func(*policy.Policy) (engine, error) { return b.engine, nil },
-		catch:     func(r *relay) { b.relay <- r },
+		catch:     func(r *relay) { close(r.ready); b.relay <- r },
 		exit:      func(int) { panic("exit") },
 		core: func(*policy.Policy) (api.Supervisor, func() error, error) {
 			return b.supervisor, func() error { return nil }, nil

@@ -101,7 +101,7 @@ func (c *console) run(args []string) (code int) {
 func (c *console) execute(inv *invocation, rep *reporter) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	signals := &relay{cancel: cancel, now: time.Now, abandon: func(s syscall.Signal) { c.exit(rep.abandon(s)) }}
+	signals := &relay{cancel: cancel, now: time.Now, later: time.AfterFunc, ready: make(chan struct{}), abandon: func(s syscall.Signal) { c.exit(rep.abandon(s)) }}
 	// os/signal costs several switches between threads for each signal, which
 	// need not wait for one another nor the request for them.
 	go c.catch(signals)
@@ -130,6 +130,7 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 		return rep.refuse(err)
 	}
 	signals.begin()
+	<-signals.ready // the payload must not run before
 	streams, out, errs := c.streams(inv, cancel)
 	x, err := eng.Start(ctx, o, streams)
 	if err != nil {

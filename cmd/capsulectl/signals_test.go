@@ -77,11 +77,13 @@ func waitStarted(r *relay) {
 func TestRelay(t *testing.T) {
 	now := time.Unix(0, 0)
 	var cancelled int
+	var late func()
 	var abandoned []syscall.Signal
 	r := &relay{
 		cancel:  func() { cancelled++ },
 		abandon: func(s syscall.Signal) { abandoned = append(abandoned, s) },
 		now:     func() time.Time { return now },
+		later:   func(_ time.Duration, f func()) *time.Timer { late = f; return nil },
 	}
 	expect := func(when string, cancels, abandons int) {
 		t.Helper()
@@ -94,12 +96,21 @@ func TestRelay(t *testing.T) {
 	now = now.Add(time.Minute)
 	r.begin()
 	r.deliver(syscall.SIGINT)
-	expect("while starting", 1, 1)
+	expect("while starting", 0, 1)
+	late()
+	expect("a start that takes long", 1, 1)
 
 	kills := make(chan syscall.Signal, 8)
 	now = now.Add(time.Minute)
-	r.cancelled = false
+	r.cancelled, r.held = false, 0
+	r.deliver(syscall.SIGTERM)
 	r.started(&fakeExecution{kills: kills})
+	if s := <-kills; s != syscall.SIGTERM {
+		t.Fatalf("the payload got %v", s)
+	}
+	late()
+	expect("a start that ended in time", 1, 1)
+	now = now.Add(time.Minute)
 	r.deliver(syscall.SIGINT)
 	if s := <-kills; s != syscall.SIGINT {
 		t.Fatalf("the payload got %v", s)
