@@ -49,7 +49,7 @@ func verbWords() string {
 	for _, v := range verbTable() {
 		words = append(words, v.name)
 	}
-	return strings.Join(append(words, "schema", "bundle", "config", "doctor", "completion", "version", "help"), " ")
+	return strings.Join(append(words, "schema", "bundle", "config", "doctor", "seccomp", "completion", "version", "help"), " ")
 }
 
 // fileValue says that the option's argument is a path here.

@@ -37,6 +37,7 @@ func TestTexts(t *testing.T) {
 		"schema.txt":     "schema --help",
 		"bundle.txt":     "bundle --help",
 		"doctor.txt":     "doctor --help",
+		"seccomp.txt":    "seccomp --help",
 		"completion.txt": "completion --help",
 		"config.txt":     "config --help",
 		"ps.txt":         "ps --help", "inspect.txt": "inspect --help", "logs.txt": "logs --help", "attach.txt": "attach --help", "wait.txt": "help wait",

@@ -42,6 +42,11 @@ func Name(arch, number uint32) string {
 	return name
 }
 
+// Known tells whether the machine's own table has a system call of that name.
+func Known(name string) bool {
+	return name != "" && name != "-" && !strings.Contains(name, " ") && strings.Contains(" "+names+" ", " "+name+" ")
+}
+
 // Argument is an argument of a system call that holds a number, not an address.
 type Argument struct {
 	// Index is its place, from 0.

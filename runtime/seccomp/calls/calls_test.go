@@ -15,3 +15,11 @@ func TestName(t *testing.T) {
 		}
 	}
 }
+
+func TestKnown(t *testing.T) {
+	for name, want := range map[string]bool{"ptrace": true, "read": true, "ptrac": false, "": false, "-": false, "read write": false, "syscall 5": false} {
+		if got := Known(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSeccompVerb(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		says []string
+	}{
+		{"seccomp list", 0, []string{"default ", "strict ", "network "}},
+		{"seccomp list -o json", 0, []string{`"name": "strict"`}},
+		{"seccomp show strict", 0, []string{`"defaultAction": "SCMP_ACT_ERRNO"`}},
+		{"seccomp explain default mount clone3", 0, []string{"mount\n  EPERM\n      Mounts and roots.", "clone3\n  ENOSYS (not among the denials)\n"}},
+		{"seccomp explain strict socket", 0, []string{"socket\n  EPERM\n      No rule of strict names it.\n"}},
+		{"seccomp explain strict", 0, []string{"every other call\n  EPERM\n"}},
+		{"seccomp explain -o json default chmod", 0, []string{`"argument 1 & 0xc00 is 0x0"`}},
+		{"seccomp diff default network", 0, []string{"socket\n  + allow when argument 0 is 0x10 and argument 2 is 0x0\n"}},
+		{"seccomp diff default strict", 0, []string{"fork\n  - allow\n  + EPERM\n", "every other call\n  - ENOSYS\n  + EPERM\n"}},
+		{"seccomp diff -o json strict strict", 0, []string{"[]\n"}},
+		{"seccomp explain default mountt", exitRefused, []string{"E1001", "mountt"}},
+		{"seccomp explain defualt", exitRefused, []string{"E1001", "defualt"}},
+		{"seccomp show", exitRefused, []string{"E1001", "seccomp list"}},
+		{"seccomp diff default", exitRefused, []string{"E1001"}},
+		{"seccomp shw", exitRefused, []string{"show"}},
+	} {
+		b := newBench("")
+		if code := b.main(strings.Fields(c.args)); code != c.code {
+			t.Errorf("%s: exit %d, want %d: %s", c.args, code, c.code, b.errOut.String())
+		}
+		for _, want := range c.says {
+			if text := b.out.String() + b.errOut.String(); !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in %s", c.args, want, text)
+			}
+		}
+	}
+}
