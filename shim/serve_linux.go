@@ -272,6 +272,12 @@ func (l *lifeline) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements net.Conn. ttrpc closes, and reads no more, when it cannot write.
+func (l *lifeline) Close() error {
+	l.once.Do(func() { close(l.lost) })
+	return l.Conn.Close()
+}
+
 // single is a listener that accepts one connection, which exists already.
 type single struct {
 	conn net.Conn

@@ -51,7 +51,8 @@ func TestShimInheritsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(seen)
-	if n := strings.Count(text, "started \n"); n != 1 {
+	// One that is seen to die before it has a request is replaced, once.
+	if n := strings.Count(text, "started \n"); n < 1 || n > 2 {
 		t.Errorf("the shim was started %d times", n)
 	}
 	for _, secret := range []string{"SECRET", dir + "\n", "CAPSULE_STATE"} {
