@@ -52,7 +52,7 @@ func shows(hostFile string) []show {
 			request: `{"command":["python3","-c","import os\nwhile 1:\n  try: os.fork()\n  except OSError: pass"],"timeout_ms":700,"grace_ms":0,"resources":{"max_pids":20}}`},
 		{title: "writes 200 MB of output", reason: spec.ReasonExited, remark: bytesKept,
 			request: `{"command":["sh","-c","yes | head -c 200000000"]}`},
-		{title: "fills the disk, has 8 MiB", reason: spec.ReasonExited, said: "No space left",
+		{title: "fills the disk, has 8 MiB", reason: spec.ReasonDiskLimit, said: "No space left",
 			request: `{"command":["sh","-c","for i in 1 2 3 4; do head -c 5M /dev/zero >/tmp/$i || exit; done"],"resources":{"disk_bytes":8388608}}`},
 		{title: "calls out to the network", reason: spec.ReasonExited, said: "unreachable",
 			request: `{"command":["bash","-c","exec 2>&1; echo >/dev/tcp/192.0.2.1/80"]}`},
