@@ -55,7 +55,7 @@ func verbWords() string {
 // fileValue says that the option's argument is a path here.
 func fileValue(o *option) bool {
 	switch o.name {
-	case "env-file", "readonly", "writable", "bind", "rootfs", "seccomp", "address", "config", "create-config":
+	case "file", "env-file", "readonly", "writable", "bind", "rootfs", "seccomp", "address", "config", "create-config":
 		return true
 	}
 	return false
@@ -66,6 +66,8 @@ func choices(o *option) string {
 	switch o.name {
 	case "output":
 		return "human json"
+	case "lang":
+		return languageNames(" ")
 	case "output-policy":
 		return "truncate tail kill"
 	case "exit-code-mode":

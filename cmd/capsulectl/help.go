@@ -46,6 +46,11 @@ belongs to it.
 Usage:
   capsulectl run [flags] [--] CMD ARG...
   capsulectl run --json [--pretty] < request.json
+  capsulectl run -f request.toml
+  capsulectl run --lang python|node|bash [FILE [ARG...]]
+
+With --lang the script of FILE, or of stdin, becomes an argument of the interpreter,
+which is looked for in the sandbox's root.
 
 It runs through the daemon capsuled when that answers, otherwise in this process.
 When capsulectl dies, so does the command, unless it was started with -d.
@@ -56,6 +61,8 @@ Examples:
   capsulectl run --readonly . -w "$PWD" -- pytest -q
   capsulectl run --bind ./data:/workspace/data:rw -e MODE=fast -- ./data/job.sh
   cat numbers.txt | capsulectl run -i -- sort -n
+  echo 'print(6*7)' | capsulectl run --lang python
+  capsulectl run -f request.toml -o json --pretty
   id=$(capsulectl run -d -- make test); capsulectl logs -f $id
   capsulectl run -o json --pretty --label user=42 -- sh -c 'exit 7'
   echo '{"command":["id"],"timeout_ms":2000}' | capsulectl run --json

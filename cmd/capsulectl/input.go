@@ -49,7 +49,10 @@ func readRequest(r io.Reader, limit int) ([]byte, error) {
 
 // readFile reads a file that a flag names. `-` is not special: stdin belongs to
 // the payload.
-func readFile(path string) ([]byte, error) {
+func readFile(path string) ([]byte, error) { return readUpTo(path, maxFileBytes) }
+
+// readUpTo is readFile with a bound of its own.
+func readUpTo(path string, limit int) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		var pe *os.PathError
@@ -59,7 +62,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, fault.Wrap(fault.InvalidPath, "open", err).WithPath(path)
 	}
 	defer file.Close() // opened for reading: nothing can be lost
-	data, err := readBounded(file, maxFileBytes)
+	data, err := readBounded(file, limit)
 	if err != nil {
 		return nil, fault.From(err, fault.IO).WithPath(path)
 	}

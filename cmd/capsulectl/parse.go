@@ -31,10 +31,15 @@ type invocation struct {
 	address    string // --address
 	config     string // --config
 	create     string // --create-config
+	file       string // --file
+	lang       string // --lang
 
 	// rules are what the configuration says; nil: there is none.
 	rules *policy.Policy
 }
+
+// documented says that a document makes the request, and not flags.
+func (i *invocation) documented() bool { return i.jsonInput || i.file != "" }
 
 // setting is one request-changing flag with its argument.
 type setting struct {
@@ -179,22 +184,43 @@ func (p *parser) check(inv *invocation) {
 	if !inv.jsonOutput && inv.envelope {
 		refuse(fault.InvalidValue, "--exit-code-mode envelope needs --json or --output json", "Add --output json.")
 	}
-	if inv.jsonInput {
-		const hint = "With --json everything about the execution stands in the request on stdin."
-		for _, s := range inv.settings {
-			refuse(fault.InvalidValue, "--"+s.option.name+" cannot be combined with --json", hint)
-		}
-		if inv.stdin {
-			refuse(fault.InvalidValue, "--stdin cannot be combined with --json", hint)
-		}
-		if len(inv.command) > 0 {
-			refuse(fault.InvalidValue, "a command cannot be combined with --json: "+strconv.Quote(inv.command[0]), hint)
+	if inv.documented() {
+		p.checkDocument(inv)
+		return
+	}
+	if inv.lang != "" {
+		if inv.stdin && scriptOnStdin(inv.command) {
+			refuse(fault.InvalidValue, "--stdin cannot be combined with a script on stdin", "Put the script into a file: capsulectl run -i --lang "+inv.lang+" FILE")
 		}
 		return
 	}
 	if len(inv.command) == 0 && len(p.faults) == 0 {
 		f := fault.New(fault.MissingField, "", "no command given")
 		p.faults = append(p.faults, f.WithHint("Say what to run, for example: capsulectl run -- python3 -c 'print(6*7)'"))
+	}
+}
+
+// checkDocument refuses what the request in a document says already.
+func (p *parser) checkDocument(inv *invocation) {
+	const hint = "Everything about the execution stands in the request."
+	from := "--json"
+	if inv.file != "" {
+		from = "--file"
+	}
+	refuse := func(message string) {
+		p.faults = append(p.faults, fault.New(fault.InvalidValue, "", message).WithHint(hint))
+	}
+	for _, s := range inv.settings {
+		refuse("--" + s.option.name + " cannot be combined with " + from)
+	}
+	if inv.lang != "" {
+		refuse("--lang cannot be combined with " + from)
+	}
+	if inv.stdin && (inv.file == "" || inv.file == "-") {
+		refuse("--stdin cannot be combined with a request on stdin")
+	}
+	if len(inv.command) > 0 {
+		refuse("a command cannot be combined with " + from + ": " + strconv.Quote(inv.command[0]))
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"syscall"
 	"time"
 
@@ -72,7 +70,7 @@ func (c *console) run(args []string) (code int) {
 		if problem := c.configure(inv); problem != nil {
 			faults = append(faults, fault.From(problem, fault.ConfigFile))
 			err = faults
-		} else if !inv.jsonInput {
+		} else if !inv.documented() {
 			_, more := assemble(inv, c.lookupEnv)
 			err = append(faults, more...)
 		}
@@ -159,28 +157,6 @@ func (c *console) starter(ctx context.Context, inv *invocation) (starter, error)
 		}
 	}
 	return c.open(inv.rules)
-}
-
-// order takes the request of stdin with --json, else of the flags.
-func (c *console) order(inv *invocation) (*order, error) {
-	if !inv.jsonInput {
-		req, err := build(inv, c.lookupEnv)
-		return &order{request: req, id: inv.id}, err
-	}
-	if f, ok := c.stdin.(*os.File); ok && isTerminal(f) {
-		io.WriteString(c.stderr, "capsule: reading an ExecutionRequest from the terminal; end it with Ctrl-D\n") // only a courtesy
-	}
-	data, err := readRequest(c.stdin, spec.MaxDocumentBytes)
-	if err != nil {
-		return nil, err
-	}
-	req, err := decode(data, inv)
-	o := &order{request: req, id: inv.id}
-	if inv.rules == nil {
-		// A daemon fills in from its own configuration where there is none here.
-		o.document, o.profile = data, inv.profile
-	}
-	return o, err
 }
 
 // streams are the live ends in human mode; with a response on stdout the output

@@ -38,7 +38,7 @@ var table = []Info{
 	{SyscallRefused, "killed by the syscall filter", "The command made a system call that the filter answers with death.", "Choose a wider seccomp profile if the call is legitimate."},
 	{NotAuthorised, "caller not authorised", "The caller may not do this, or may not see this execution.", "Ask as the owner or as root."},
 	{IO, "I/O", "Reading or writing a file or a stream failed.", "The message names the file."},
-	{JSONSyntax, "JSON syntax", "The document is not JSON.", "The message gives the byte offset."},
+	{JSONSyntax, "JSON syntax", "The document is not JSON; or not TOML, where a file is named so.", "The message gives the place."},
 	{SystemCall, "system call", "A system call failed that should not.", "The message names it and what the kernel answered."},
 	{Unreachable, "supervisor unreachable", "No supervisor or shim answers.", "Check the address, or run embedded."},
 	{ShimLost, "shim lost", "The shim of the execution died before it wrote a verdict; the sandbox died with it.", "The outcome is unknown; run it again."},

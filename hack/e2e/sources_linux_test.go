@@ -1,0 +1,51 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestScripts runs a script of stdin and one of a file with each preset of --lang.
+func TestScripts(t *testing.T) {
+	for _, v := range []struct{ language, program, script, stdout string }{
+		{"python", "python3", "import sys\nprint(6*7, sys.argv[1:])\n", "42 ['a', '-b']\n"},
+		{"node", "node", "console.log(6*7, process.argv.slice(1).join())\n", "42 a,-b\n"},
+		{"bash", "bash", "echo $((6*7)) \"$@\"\n", "42 a -b\n"},
+	} {
+		t.Run(v.language, func(t *testing.T) {
+			needPrograms(t, v.program)
+			c := begin(t)
+			cmd := c.command("--lang", v.language, "--", "-", "a", "-b")
+			cmd.Stdin = strings.NewReader(v.script)
+			if o := c.finish(cmd); o.code != 0 || o.out != v.stdout {
+				t.Errorf("of stdin: exit %d, stdout %q, stderr %q", o.code, o.out, o.stderr)
+			}
+			file := filepath.Join(t.TempDir(), "script")
+			if err := os.WriteFile(file, []byte(v.script), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if o := c.finish(c.command("--lang", v.language, file, "a", "-b")); o.code != 0 || o.out != v.stdout {
+				t.Errorf("of a file: exit %d, stdout %q, stderr %q", o.code, o.out, o.stderr)
+			}
+		})
+	}
+}
+
+// TestRequestFiles runs the same request of a JSON and of a TOML file.
+func TestRequestFiles(t *testing.T) {
+	c := begin(t)
+	for name, text := range map[string]string{
+		"r.json": `{"command":["sh","-c","echo $A; exit 7"],"environment":{"A":"b"}}`,
+		"r.toml": "command = ['sh', '-c', 'echo $A; exit 7']\nenvironment.A = 'b'\n",
+	} {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if o := c.finish(c.command("-f", file)); o.code != 7 || o.out != "b\n" {
+			t.Errorf("%s: exit %d, stdout %q, stderr %q", name, o.code, o.out, o.stderr)
+		}
+	}
+}
