@@ -5,7 +5,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -19,6 +18,9 @@ func (c *console) completionCommand(code *int) *cli.Command {
 		Action: func(ctx *cli.Context) error {
 			if ctx.NArg() != 1 {
 				return usage("completion", "say for which shell: bash, zsh or fish")
+			}
+			if ctx.Args().First() == "profiles" {
+				return c.profileNames(code)
 			}
 			script, err := completion(ctx.Args().First())
 			if err != nil {
@@ -43,13 +45,14 @@ func completion(shell string) (string, error) {
 		WithHint("There are scripts for bash, zsh and fish.")
 }
 
-// verbWords are the verbs of the first argument.
-func verbWords() string {
-	words := []string{"run"}
-	for _, v := range verbTable() {
-		words = append(words, v.name)
+// profileNames prints what --profile can be here. The shells call it.
+func (c *console) profileNames(code *int) error {
+	loaded, err := c.load("")
+	if err != nil {
+		return err
 	}
-	return strings.Join(append(words, "schema", "bundle", "config", "doctor", "seccomp", "completion", "version", "help"), " ")
+	*code = c.print(strings.Join(loaded.ProfileNames(), "\n"))
+	return nil
 }
 
 // fileValue says that the option's argument is a path here.
@@ -73,11 +76,7 @@ func choices(o *option) string {
 	case "exit-code-mode":
 		return "payload envelope"
 	case "profile":
-		var names []string
-		for _, p := range spec.Profiles() {
-			names = append(names, p.Name)
-		}
-		return strings.Join(names, " ")
+		return "$(" + listProfileNames + ")"
 	}
 	return ""
 }
@@ -115,10 +114,6 @@ _capsulectl() {
         COMPREPLY=($(compgen -W "` + verbWords() + `" -- "$cur")); return
     fi
     case ${COMP_WORDS[1]} in
-    schema) COMPREPLY=($(compgen -W "request response" -- "$cur")); return ;;
-    completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")); return ;;
-    bundle) COMPREPLY=($(compgen -W "explain" -d -- "$cur")); return ;;
-    help) COMPREPLY=($(compgen -W "` + verbWords() + `" -- "$cur")); return ;;
     run)
         case $prev in
 ` + strings.Join(cases, "\n") + `
@@ -127,7 +122,7 @@ _capsulectl() {
         -*) COMPREPLY=($(compgen -W "` + strings.Join(flags, " ") + `" -- "$cur")) ;;
         *) COMPREPLY=($(compgen -c -f -- "$cur")) ;;
         esac ;;
-` + bashVerbs() + `    esac
+` + bashVerbs() + bashAppVerbs() + `    esac
 }
 complete -o filenames -o bashdefault -F _capsulectl capsulectl
 `
@@ -154,17 +149,14 @@ _capsulectl() {
         return
     fi
     case $words[2] in
-    schema) compadd request response ;;
-    completion) compadd bash zsh fish ;;
-    bundle) compadd explain; _files -/ ;;
-    help) compadd ` + verbWords() + ` ;;
     run)
         shift words; (( CURRENT-- ))
         _arguments -S ` + strings.Join(args, " \\\n            ") + ` \
             '(-)1:command: _command_names -e' '*::arguments: _normal' ;;
-` + zshVerbs() + `    esac
+` + zshVerbs() + zshAppVerbs() + `    esac
 }
-compdef _capsulectl capsulectl
+# Read from fpath this file is the body of the function at its first call.
+if [ "$funcstack[1]" = _capsulectl ]; then _capsulectl "$@"; else compdef _capsulectl capsulectl; fi
 `
 }
 
@@ -179,16 +171,14 @@ func completionFish() string {
 	for _, verb := range strings.Fields(verbWords()) {
 		b.WriteString("complete -c capsulectl -n __fish_use_subcommand -a " + verb + "\n")
 	}
-	b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from schema' -a 'request response'\n" +
-		"complete -c capsulectl -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n" +
-		"complete -c capsulectl -n '__fish_seen_subcommand_from bundle' -a 'explain' -F\n" +
-		"complete -c capsulectl -n '__fish_seen_subcommand_from run' -a '(__fish_complete_command)'\n")
+	b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from run' -a '(__fish_complete_command)'\n")
 	fishFlags(&b, "run", options[:])
 	for _, v := range verbTable() {
 		fishFlags(&b, v.name, v.table())
 		if v.most > 0 {
-			b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from " + v.name + "' -a '(" + listIDs + ")'\n")
+			b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from " + v.name + "' -a '(" + listIDs(&v) + ")'\n")
 		}
 	}
+	fishAppVerbs(&b)
 	return b.String()
 }

@@ -2,8 +2,18 @@ package main
 
 import "strings"
 
-// listIDs is what a shell runs to complete the id of an execution.
-const listIDs = "capsulectl ps -aq 2>/dev/null"
+// listProfileNames is what a shell runs to complete the name of a profile.
+const listProfileNames = "capsulectl completion profiles 2>/dev/null"
+
+// listIDs is what a shell runs to complete the id of an execution: of those
+// that live, where the verb has no use for others.
+func listIDs(v *verb) string {
+	switch v.name {
+	case "attach", "stop", "kill", "stats":
+		return "capsulectl ps -q 2>/dev/null"
+	}
+	return "capsulectl ps -aq 2>/dev/null"
+}
 
 // bashVerbs are the cases of the verbs that talk to a supervisor.
 func bashVerbs() string {
@@ -22,7 +32,7 @@ func bashVerbs() string {
         -*) COMPREPLY=($(compgen -W "` + strings.Join(flags, " ") + `" -- "$cur")) ;;
 `)
 		if v.most > 0 {
-			b.WriteString(`        *) COMPREPLY=($(compgen -W "$(` + listIDs + `)" -- "$cur")) ;;
+			b.WriteString(`        *) COMPREPLY=($(compgen -W "$(` + listIDs(&v) + `)" -- "$cur")) ;;
 `)
 		}
 		b.WriteString("        esac ;;\n")
@@ -42,7 +52,7 @@ func zshVerbs() string {
 			}
 		}
 		if v.most > 0 {
-			b.WriteString(" \\\n            '*:id:($(" + listIDs + "))'")
+			b.WriteString(" \\\n            '*:id:($(" + listIDs(&v) + "))'")
 		}
 		b.WriteString(" ;;\n")
 	}
@@ -78,7 +88,7 @@ func fishFlags(b *strings.Builder, verb string, table []option) {
 		case fileValue(o):
 			b.WriteString(" -r -F")
 		case choices(o) != "":
-			b.WriteString(" -x -a '" + choices(o) + "'")
+			b.WriteString(" -x -a '" + strings.TrimPrefix(choices(o), "$") + "'")
 		default:
 			b.WriteString(" -x")
 		}

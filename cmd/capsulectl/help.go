@@ -134,10 +134,12 @@ Examples:
   capsulectl run --dry-run -- id
 `
 
-const completionHelp = `Print a completion script.
+const completionHelp = `Print a completion script. It completes verbs, flags, ids of executions and names of
+profiles.
 
 Usage:
   capsulectl completion bash|zsh|fish
+  capsulectl completion profiles         print the names of profiles, one a line
 
 Examples:
   source <(capsulectl completion bash)
