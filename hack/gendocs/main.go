@@ -1,6 +1,6 @@
 // Command gendocs writes the documents that are generated from tables in the
 // code: errors.md from spec/fault; host-setup.md from shim/doctor; request.md, response.md and the JSON
-// Schemas from spec. It is run by `make generate`; a test of it fails when a
+// Schemas from spec; cli.md and the pages of man from the help texts of capsulectl. It is run by `make generate`; a test of it fails when a
 // document in the tree is stale.
 package main
 
@@ -12,18 +12,26 @@ import (
 )
 
 func main() {
-	dir := flag.String("o", "docs", "directory to write to")
+	dir := flag.String("o", "docs", "docs directory of the tree, to write to")
 	flag.Parse()
-	if err := generate(*dir); err != nil {
+	if err := generate(filepath.Join(*dir, ".."), *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "gendocs:", err)
 		os.Exit(1)
 	}
 }
 
-// generate writes every document below dir.
-func generate(dir string) error {
-	documents, err := render()
+// generate writes every document below dir; root is the top of the tree. Pages of
+// verbs that are gone go too.
+func generate(root, dir string) error {
+	documents, err := render(root)
 	if err != nil {
+		return err
+	}
+	pages := filepath.Join(dir, "man")
+	if err := os.RemoveAll(pages); err != nil {
+		return err
+	}
+	if err := os.Mkdir(pages, 0o755); err != nil {
 		return err
 	}
 	for _, d := range documents {
