@@ -1,0 +1,1 @@
+echo "hello, ${1:-nobody}, from $(uname -n)"
