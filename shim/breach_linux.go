@@ -141,7 +141,7 @@ func breachNamespaces(p *plan.Plan) {
 
 // drop takes the steps out that match.
 func drop(p *plan.Plan, match func(*plan.Step) bool) {
-	for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Init} {
+	for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Command, &p.Init} {
 		*steps = slices.DeleteFunc(*steps, func(s plan.Step) bool { return match(&s) })
 	}
 }
@@ -149,7 +149,7 @@ func drop(p *plan.Plan, match func(*plan.Step) bool) {
 // resolve replaces how paths of matching openat2 steps are resolved: the last
 // of the three words of struct open_how.
 func resolve(p *plan.Plan, match func(*plan.Step) bool, flags byte) {
-	for _, steps := range [][]plan.Step{p.Setup, p.Payload} {
+	for _, steps := range [][]plan.Step{p.Setup, p.Payload, p.Command} {
 		for i := range steps {
 			if s := &steps[i]; s.Op == plan.OpOpenat2 && match(s) {
 				s.Args = slices.Clone(s.Args)

@@ -226,7 +226,7 @@ func asUser(ids string) func(*spec.Request) {
 // dropping takes the steps out that match.
 func dropping(match func(*plan.Step) bool) func(*plan.Plan) {
 	return func(p *plan.Plan) {
-		for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Init} {
+		for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Command, &p.Init} {
 			*steps = slices.DeleteFunc(*steps, func(s plan.Step) bool { return match(&s) })
 		}
 	}

@@ -41,7 +41,8 @@ func (p *Plan) Explain(w io.Writer) error {
 		}
 	}
 	section("set-up, by the first process of the sandbox", p.Setup)
-	section("command, by the process that becomes it", p.Payload)
+	section("payload, by the process that becomes the command", p.Payload)
+	section("command, by the same process", p.Command)
 	section("init, by process 1 once the command runs", p.Init)
 	_, err := io.WriteString(w, b.String())
 	return err

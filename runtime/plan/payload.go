@@ -14,20 +14,38 @@ import (
 // maxCandidates bounds the search of PATH.
 const maxCandidates = 64
 
-// payload is what the process does that becomes the command. The order
-// matters: descriptors and limits while nothing is dropped, ids next, then
-// what ids decide (directory, existence), then capabilities, and the filter
-// last, since it binds our own calls too.
+// payload is what the process does that becomes the command, as far as the
+// sandbox alone decides it: a process that has come so far can wait for its
+// command. Ids go before capabilities, without which they could not change.
 func (c *compiler) payload() error {
 	c.out = &c.plan.Payload
-	p := c.spec.Process
 	c.field = "process"
 	// A new session: no controlling terminal into which keys could be pushed.
 	c.do(OpSetsid, "")
+	c.identity()
+	c.dropAll()
+	c.wall("no_new_privs")
+	if c.facts.FilterFirst {
+		c.filter()
+	}
+	return nil
+}
+
+// command is the rest, which depends on the command. The order matters: limits
+// and directory first, then descriptors, and a filter that need not permit any of
+// this last, since it binds our own calls too.
+func (c *compiler) command() error {
+	c.out = &c.plan.Command
+	p := c.spec.Process
 	if err := c.rlimits(); err != nil {
 		return err
 	}
-	c.identity()
+	if c.facts.NoStdin {
+		c.field = "process"
+		c.into(RegFile, OpOpenat, "/dev/null", imm(atFDCWD), str("/dev/null"), flag(oCloexec, "O_RDONLY|O_CLOEXEC"), imm(0))
+		c.do(OpDup3, "", reg(RegFile), imm(0), imm(0))
+		c.closeReg(RegFile)
+	}
 	c.field = "process.cwd"
 	// Links are followed, but none of /proc's that stand for an open file: one
 	// below a bind or in a given root would lead to a directory that the
@@ -43,8 +61,6 @@ func (c *compiler) payload() error {
 	for _, file := range candidates {
 		c.emit(Step{Op: OpFaccessat, Args: []Arg{imm(atFDCWD), str(file), imm(0), imm(0)}, Mode: Note, Path: file})
 	}
-	c.dropAll()
-	c.wall("no_new_privs")
 	if c.facts.NoInit {
 		c.field = "process"
 		c.do(OpPrctl, "", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), flag(sigKill, "SIGKILL"), imm(0), imm(0), imm(0))
@@ -54,10 +70,12 @@ func (c *compiler) payload() error {
 	}
 	c.field = "process"
 	c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), flag(closeRangeCloexec, "CLOSE_RANGE_CLOEXEC"))
-	// The start of the command's wall clock. The last moment at which we may
-	// call anything: process 1 learns of execve only when it is scheduled again.
+	// The start of the command's wall clock: process 1 learns of execve only when
+	// it is scheduled again.
 	c.do(OpClockGettime, "", flag(1, "CLOCK_MONOTONIC"), Arg{Kind: ArgClock, Note: "start of the command"})
-	c.filter()
+	if !c.facts.FilterFirst {
+		c.filter()
+	}
 	c.field = "process.args"
 	for _, file := range candidates {
 		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})

@@ -18,9 +18,12 @@ type Plan struct {
 	Sources []Source
 	// Setup is walked by the first process of the sandbox.
 	Setup []Step
-	// Payload is walked by the process that becomes the command; its last
-	// steps are execve. Without Init it follows Setup in the same process.
+	// Payload is walked by the process that becomes the command. Without Init it
+	// follows Setup in the same process. Like Setup it depends on the sandbox and
+	// not on what runs in it: see SameSandbox.
 	Payload []Step
+	// Command follows Payload in the same process; its last steps are execve.
+	Command []Step
 	// Init is walked by process 1 after the command has started. Nil: the
 	// command itself is process 1.
 	Init []Step
@@ -88,6 +91,12 @@ type Facts struct {
 	// listener (EBUSY: another filter of the process has one). Nil: the launch
 	// fails then.
 	Fallback []byte
+	// FilterFirst loads the filter at the end of Plan.Payload instead of right
+	// before execve. The filter must permit every step of Plan.Command.
+	FilterFirst bool
+	// NoStdin makes the command take /dev/null of the sandbox as its descriptor 0,
+	// in place of what the launcher donated before it was known what runs.
+	NoStdin bool
 	// Skeleton is the decoded AnnotationSkeleton, for a caller that made it;
 	// decoding it again costs 0.2 ms in a fresh process. Nil: it is decoded.
 	Skeleton *Skeleton
