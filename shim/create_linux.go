@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
@@ -26,7 +27,13 @@ import (
 // Whatever it acquires is released by teardown, also when it fails half-way.
 func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
-	t, err := translate(e.boot, req)
+	if e.spare != nil {
+		if done, err := e.adopt(req, streamStdin); done || err != nil {
+			return err
+		}
+		e.giveUpSpare()
+	}
+	t, err := translate(e.boot, req, nil)
 	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
 	if err != nil {
 		return err
@@ -67,11 +74,13 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	return err
 }
 
-func (e *execution) tasks() int {
-	if e.group == nil {
+func (e *execution) tasks() int { return tasksOf(e.group) }
+
+func tasksOf(g *cgroup.Group) int {
+	if g == nil {
 		return 0
 	}
-	return len(e.group.TasksFDs())
+	return len(g.TasksFDs())
 }
 
 // translation is a request on its way to a plan.
@@ -83,21 +92,31 @@ type translation struct {
 	foreign  bool   // the filter is the caller's own
 	rootless bool
 	noInit   bool
-	ids      [2]int // host ids of the payload; -1: leave stdio as it is
-	slot     *os.File
+	ids      [2]int   // host ids of the payload; -1: leave stdio as it is
+	base     uint32   // first host id of the slot
+	slot     *os.File // nil with a spare, which has it
+	noStdin  bool     // the command takes /dev/null inside
+	profile  string   // name of the filter; empty: it is the caller's own
 	warnings []string
 	degraded []string
 	masked   []string // blocked programs, hidden inside
 }
 
-// translate turns a request into an OCI configuration and its filter. The slot
-// of host ids is the caller's to close, also in failure.
-func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) {
+// translate turns a request into an OCI configuration and its filter, for the
+// sandbox that is ready where there is one. A slot of host ids is the caller's to
+// close, also in failure.
+func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*translation, error) {
 	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
 	if err := refuseUnbuilt(req); err != nil {
 		return t, err
 	}
-	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + cgroupName(boot.StateDir, boot.ExecutionID), StateDir: string(boot.StateDir), Policy: boot.Policy})
+	group := ""
+	if ready != nil {
+		group = ready.name
+	} else {
+		group = cgroupName(boot.StateDir, boot.ExecutionID)
+	}
+	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + group, StateDir: string(boot.StateDir), Policy: boot.Policy})
 	if err != nil {
 		return t, err
 	}
@@ -114,7 +133,11 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 		// The object itself is long and only the bundle on disk needs it: see writeBundle.
 		facts.Host.Seccomp = &specs.LinuxSeccomp{}
 	}
-	if !t.rootless {
+	switch {
+	case t.rootless:
+	case ready != nil:
+		facts.Host.SlotBase = ready.base
+	default:
 		if facts.Host.SlotBase, t.slot, err = host.AllocateSlot(string(boot.StateDir)); err != nil {
 			return t, err
 		}
@@ -122,6 +145,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 			facts.Host.SlotBase = 0x70000000
 		}
 	}
+	t.base = facts.Host.SlotBase
 	if t.config, t.skeleton, err = bundle.BuildParts(req, facts.Host); err != nil {
 		return t, err
 	}
@@ -154,7 +178,7 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
 	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit}
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin}
 	t.listen(&facts)
 	p, err := plan.Compile(t.config, facts)
 	if err == nil {
@@ -182,17 +206,38 @@ func (e *execution) control(config *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	e.version = h.Mode
+	e.host, e.version = h, h.Mode
+	if err := e.sweepPredecessor(h); err != nil {
+		return err
+	}
 	if !h.Usable() {
 		return e.withoutCgroup(h)
 	}
-	if e.group, err = h.Create(cgroupName(e.boot.StateDir, e.boot.ExecutionID), config.Linux.Resources, e.mayLack); err != nil {
+	if e.group, err = h.Create(e.groupName(), config.Linux.Resources, e.mayLack); err != nil {
 		return err
 	}
 	if e.req.Resources.CPUTimeMS != nil && cpuOf(e.group) == nil && !e.mayLack(spec.LimitCPUTime) {
 		return lacking(h, spec.LimitCPUTime)
 	}
 	return nil
+}
+
+// sweepPredecessor removes what a shim left that was ready for this execution and
+// died before it began.
+func (e *execution) sweepPredecessor(h *cgroup.Host) error {
+	if e.boot.Foreground || e.boot.Template || e.givenUp != nil {
+		return nil
+	}
+	name := recordedGroup(e.dir)
+	if name == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+	defer cancel()
+	if err := cgroup.Sweep(ctx, h, name); err != nil {
+		return err
+	}
+	return os.Remove(e.dir.Cgroup())
 }
 
 func lacking(h *cgroup.Host, limit string) *fault.Fault {
@@ -227,6 +272,8 @@ func (e *execution) mayLack(limit string) bool {
 	}
 	return !e.req.Asked(limit)
 }
+
+func (e *execution) groupName() string { return cgroupName(e.boot.StateDir, e.boot.ExecutionID) }
 
 // cgroupName is the name of the execution's cgroup. An id may be in use in two
 // state directories at once, and a sweep of one must not kill what is the other's;

@@ -37,6 +37,7 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, i spec.Isolation) error {
 		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
 			WithHint("Use the default or the network profile, or give an OCI linux.seccomp object of your own.")
 	default:
+		t.profile = s.Name
 		if t.object, err = seccomp.OCI(s.Name); err == nil {
 			t.filter, err = cache.Named(context.Background(), s.Name)
 		}
@@ -89,6 +90,7 @@ func (t *translation) listen(f *plan.Facts) {
 	if len(t.filter) == 0 {
 		return
 	}
+	f.FilterFirst = t.profile == spec.SeccompDefault || t.profile == spec.SeccompNetwork
 	if !t.noInit && (!t.foreign || answersStart(t.filter)) {
 		f.Listener = denials.Flags()
 	}

@@ -39,7 +39,11 @@ type execution struct {
 	ready    *launch.Prepared
 	stdio    stdio
 	slot     *os.File
-	filter   []byte // as compiled; nil: none
+	spare    *spare          // prepared before there was a request, until it is taken or given up; nil: none
+	waiting  *launch.Sandbox // taken from spare, until it runs
+	host     *cgroup.Host
+	givenUp  chan error // the end of a spare that was not taken; nil: there was none
+	filter   []byte     // as compiled; nil: none
 	warnings []string
 	bundled  chan error // the bundle on disk; nil: none was begun
 	without  []string   // what a Trial leaves out; nil for every execution of a caller

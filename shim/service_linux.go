@@ -195,7 +195,7 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		t, err = translate(b, req)
+		t, err = translate(b, req, nil)
 		if t.slot != nil {
 			defer t.slot.Close() // nothing runs under these ids
 		}

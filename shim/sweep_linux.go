@@ -87,8 +87,13 @@ func sweepOne(state layout.State, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 	defer cancel()
-	if err := cgroup.Sweep(ctx, h, cgroupName(state, id)); err != nil {
-		return err
+	for _, name := range []string{cgroupName(state, id), recordedGroup(dir)} {
+		if name == "" {
+			continue
+		}
+		if err := cgroup.Sweep(ctx, h, name); err != nil {
+			return err
+		}
 	}
 	if recorded {
 		return settle(dir, id, record)
@@ -97,6 +102,16 @@ func sweepOne(state layout.State, id string) error {
 		return fault.Wrap(fault.IO, "remove execution", err).WithPath(string(dir))
 	}
 	return nil
+}
+
+// recordedGroup is the name of the cgroup of a sandbox that was built before its
+// execution had its id. Empty: there was none.
+func recordedGroup(dir layout.Dir) string {
+	name, err := os.ReadFile(dir.Cgroup())
+	if err != nil {
+		return ""
+	}
+	return string(name)
 }
 
 // begun tells whether a shim was ever started for an execution, or has ended.

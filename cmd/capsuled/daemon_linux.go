@@ -83,7 +83,7 @@ func (d *daemon) open() error {
 		return err
 	}
 	d.sup, err = supervisor.NewDaemon(supervisor.DaemonOptions{Options: options, Admission: d.o.admission,
-		Retention: d.o.history, Log: d.log, Version: version})
+		Retention: d.o.history, Pool: d.o.pool, Log: d.log, Version: version})
 	if err != nil {
 		return err
 	}

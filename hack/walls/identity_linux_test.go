@@ -150,9 +150,9 @@ func TestWorkingDirectory(t *testing.T) {
 	defer unix.Close(leak)
 	must(t, os.Symlink("/proc/self/fd/"+itoa(leak), dir+"/link"))
 	byName := func(p *plan.Plan) {
-		for i := range p.Command {
-			if s := &p.Command[i]; s.Field == "process.cwd" && s.Op == plan.OpOpenat2 {
-				p.Command[i] = plan.Step{Op: plan.OpChdir, Args: []plan.Arg{{Kind: plan.ArgString, S: s.Path}}, Field: s.Field, Path: s.Path}
+		for i := range p.Payload {
+			if s := &p.Payload[i]; s.Field == "process.cwd" && s.Op == plan.OpOpenat2 {
+				p.Payload[i] = plan.Step{Op: plan.OpChdir, Args: []plan.Arg{{Kind: plan.ArgString, S: s.Path}}, Field: s.Field, Path: s.Path}
 			}
 		}
 		dropping(func(s *plan.Step) bool { return s.Field == "process.cwd" && s.Op != plan.OpChdir })(p)

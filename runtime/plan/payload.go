@@ -16,13 +16,23 @@ const maxCandidates = 64
 
 // payload is what the process does that becomes the command, as far as the
 // sandbox alone decides it: a process that has come so far can wait for its
-// command. Ids go before capabilities, without which they could not change.
+// command. The order matters: ids first, then what they decide (directory), then
+// capabilities. The directory belongs here and not to the command because filters
+// do not permit openat2, whose arguments they cannot see.
 func (c *compiler) payload() error {
 	c.out = &c.plan.Payload
 	c.field = "process"
 	// A new session: no controlling terminal into which keys could be pushed.
 	c.do(OpSetsid, "")
 	c.identity()
+	c.field = "process.cwd"
+	cwd := c.spec.Process.Cwd
+	// Links are followed, but none of /proc's that stand for an open file: one
+	// below a bind or in a given root would lead to a directory that the
+	// launcher has open, outside the root (CVE-2024-21626).
+	c.into(RegFile, OpOpenat2, cwd, imm(atFDCWD), str(cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
+	c.do(OpFchdir, cwd, reg(RegFile))
+	c.closeReg(RegFile)
 	c.dropAll()
 	c.wall("no_new_privs")
 	if c.facts.FilterFirst {
@@ -31,9 +41,8 @@ func (c *compiler) payload() error {
 	return nil
 }
 
-// command is the rest, which depends on the command. The order matters: limits
-// and directory first, then descriptors, and a filter that need not permit any of
-// this last, since it binds our own calls too.
+// command is the rest, which depends on the command. A filter that need not permit
+// any of this comes last, since it binds our own calls too.
 func (c *compiler) command() error {
 	c.out = &c.plan.Command
 	p := c.spec.Process
@@ -46,13 +55,6 @@ func (c *compiler) command() error {
 		c.do(OpDup3, "", reg(RegFile), imm(0), imm(0))
 		c.closeReg(RegFile)
 	}
-	c.field = "process.cwd"
-	// Links are followed, but none of /proc's that stand for an open file: one
-	// below a bind or in a given root would lead to a directory that the
-	// launcher has open, outside the root (CVE-2024-21626).
-	c.into(RegFile, OpOpenat2, p.Cwd, imm(atFDCWD), str(p.Cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
-	c.do(OpFchdir, p.Cwd, reg(RegFile))
-	c.closeReg(RegFile)
 	candidates, err := c.candidates()
 	if err != nil {
 		return err

@@ -33,11 +33,11 @@ func TestWorkingDirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		open := slices.IndexFunc(p.Command, func(s Step) bool { return s.Path == "/work" })
-		if open < 0 || p.Command[open].Op != OpOpenat2 || p.Command[open].Args[2].S != string(openHow(resolveNoMagiclinks)) {
-			t.Fatalf("noInit %v: the directory is not opened without magic links: %v", noInit, p.Command)
+		open := slices.IndexFunc(p.Payload, func(s Step) bool { return s.Path == "/work" })
+		if open < 0 || p.Payload[open].Op != OpOpenat2 || p.Payload[open].Args[2].S != string(openHow(resolveNoMagiclinks)) {
+			t.Fatalf("noInit %v: the directory is not opened without magic links: %v", noInit, p.Payload)
 		}
-		if next := p.Command[open+1]; next.Op != OpFchdir || next.Args[0].N != int64(p.Command[open].Result) {
+		if next := p.Payload[open+1]; next.Op != OpFchdir || next.Args[0].N != int64(p.Payload[open].Result) {
 			t.Errorf("noInit %v: %v follows", noInit, next)
 		}
 		if slices.ContainsFunc(slices.Concat(p.Payload, p.Command), func(s Step) bool { return s.Op == OpChdir }) {
