@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"context"
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
@@ -232,9 +231,7 @@ func (e *execution) sweepPredecessor(h *cgroup.Host) error {
 	if name == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
-	defer cancel()
-	if err := cgroup.Sweep(ctx, h, name); err != nil {
+	if err := sweepGroups(h, name); err != nil {
 		return err
 	}
 	return os.Remove(e.dir.Cgroup())

@@ -39,11 +39,15 @@ const teardownTime = 10 * time.Second
 // start clones the sandbox, waits until the command runs and leaves the rest
 // to monitor.
 func (e *execution) start() error {
+	phase := "clone"
+	if e.waiting != nil {
+		phase = "release"
+	}
 	sb, err := e.launch()
 	if err != nil {
 		return err
 	}
-	e.clock.mark("clone")
+	e.clock.mark(phase)
 	failpoint.Here("shim.start.cloned")
 	e.stdio.closePayloadEnds()
 	at, err := e.awaitCommand(sb)

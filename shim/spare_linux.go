@@ -310,7 +310,7 @@ func unused(template shimapi.Bootstrap, s *spare) error {
 	}
 	dir := layout.Dir(path)
 	if _, err := os.Lstat(dir.Record()); err == nil {
-		return errors.Join(os.RemoveAll(dir.Bundle()), os.Remove(dir.Cgroup()))
+		return removeSandbox(dir)
 	}
 	return os.RemoveAll(path)
 }

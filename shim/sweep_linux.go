@@ -78,16 +78,33 @@ func sweepOne(state layout.State, id string) error {
 	}
 	record, err := shimapi.ReadRecord(dir)
 	recorded := !errors.Is(err, os.ErrNotExist)
-	if recorded && !begun(dir) {
-		return nil // it waits to be started
+	waits := recorded && !begun(dir)
+	if _, err := os.Lstat(dir.Rootfs()); waits && err != nil {
+		return nil // it is to be started
 	}
 	h, err := cgroup.Detect()
 	if err != nil {
 		return err
 	}
+	if err := sweepGroups(h, cgroupName(state, id), recordedGroup(dir)); err != nil {
+		return err
+	}
+	if waits { // a sandbox was ready for it, and is gone
+		return removeSandbox(dir)
+	}
+	if recorded {
+		return settle(dir, id, record)
+	}
+	if err := os.RemoveAll(string(dir)); err != nil {
+		return fault.Wrap(fault.IO, "remove execution", err).WithPath(string(dir))
+	}
+	return nil
+}
+
+func sweepGroups(h *cgroup.Host, names ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 	defer cancel()
-	for _, name := range []string{cgroupName(state, id), recordedGroup(dir)} {
+	for _, name := range names {
 		if name == "" {
 			continue
 		}
@@ -95,11 +112,17 @@ func sweepOne(state layout.State, id string) error {
 			return err
 		}
 	}
-	if recorded {
-		return settle(dir, id, record)
+	return nil
+}
+
+// removeSandbox removes from the directory of an execution that waits what a
+// sandbox had there; its root last, as long as which stands something may be left.
+func removeSandbox(dir layout.Dir) error {
+	if err := os.Remove(dir.Cgroup()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Wrap(fault.IO, "remove", err).WithPath(dir.Cgroup())
 	}
-	if err := os.RemoveAll(string(dir)); err != nil {
-		return fault.Wrap(fault.IO, "remove execution", err).WithPath(string(dir))
+	if err := os.RemoveAll(dir.Bundle()); err != nil {
+		return fault.Wrap(fault.IO, "remove bundle", err).WithPath(dir.Bundle())
 	}
 	return nil
 }

@@ -51,6 +51,8 @@ type PoolStats struct {
 	// Hits are executions that were given a prepared sandbox, Misses those for which
 	// there was none.
 	Hits, Misses uint64
+	// Failed counts attempts to prepare one that did not succeed.
+	Failed uint64
 	// Prepared counts those that were built, Spent the time that it took.
 	Prepared uint64
 	Spent    time.Duration
@@ -98,6 +100,7 @@ func (p *pool) fill(ctx context.Context) {
 		}
 		for ctx.Err() == nil && p.lacks() {
 			if err := p.prepare(ctx); err != nil {
+				p.failed()
 				if ctx.Err() == nil {
 					p.s.daemon.log.Warn("prepare a sandbox", "error", err)
 				}
@@ -261,15 +264,20 @@ func (p *pool) end() {
 	p.ending.Wait()
 }
 
-func (p *pool) counts() PoolStats {
-	if p == nil {
-		return PoolStats{}
-	}
+func (p *pool) failed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.stats
-	s.Ready = len(p.ready)
-	return s
+	p.stats.Failed++
+}
+
+// PoolStats tells of the sandboxes that a daemon prepares.
+func (s *Supervisor) PoolStats() PoolStats {
+	p := s.daemon.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stats := p.stats
+	stats.Ready = len(p.ready)
+	return stats
 }
 
 // end closes the connection, by which the shim gives everything back, and waits
