@@ -36,7 +36,7 @@ type spare struct {
 	stdin   *os.File // writer
 	outputs [2]int   // readers of stdout and stderr
 	sources []identity
-	mounts  *os.File // tells when the host's mounts change
+	mounts  int // a mountinfo, which tells when the host's mounts change
 }
 
 // identity is what a path of the host was when the sandbox was built.
@@ -59,16 +59,17 @@ func buildSpare(boot shimapi.Bootstrap) (s *spare, err error) {
 		return nil, err
 	}
 	e := newExecution(boot)
-	s = &spare{name: e.groupName(), bundle: e.dir.Bundle(), outputs: [2]int{-1, -1}}
+	s = &spare{name: e.groupName(), bundle: e.dir.Bundle(), outputs: [2]int{-1, -1}, mounts: -1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.discard())
 			s = nil
 		}
 	}()
-	// Before anything is looked at that it is to watch.
-	if s.mounts, err = os.Open("/proc/self/mountinfo"); err != nil {
-		return s, err
+	// Before anything is looked at that it is to watch. Not os.Open: each poll takes
+	// the news away, and Go's poller would be the first.
+	if s.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return s, fault.Wrap(fault.SystemCall, "watch mounts", err)
 	}
 	e.req = req
 	t, err := translate(boot, req, nil)
@@ -159,7 +160,7 @@ func (s *spare) pipes(t *translation) (ends [3]int, err error) {
 // has changed, and the paths that it shows are the same files. What lies below
 // them it sees live.
 func (s *spare) fresh() bool {
-	fds := []unix.PollFd{{Fd: int32(s.mounts.Fd()), Events: unix.POLLPRI}}
+	fds := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
 	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
 		return false
 	}
@@ -180,15 +181,13 @@ func (s *spare) discard() error {
 	if s.sandbox != nil {
 		s.sandbox.Abandon()
 	}
-	for _, fd := range s.outputs {
+	for _, fd := range append(s.outputs[:], s.mounts) {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 	}
-	for _, f := range []*os.File{s.stdin, s.mounts} {
-		if f != nil {
-			_ = f.Close() // nothing is buffered
-		}
+	if s.stdin != nil {
+		_ = s.stdin.Close() // nothing is buffered
 	}
 	if s.group != nil {
 		errs = append(errs, endGroup(s.group))
@@ -196,7 +195,7 @@ func (s *spare) discard() error {
 	if s.slot != nil {
 		_ = s.slot.Close() // the lock ends with it
 	}
-	*s = spare{outputs: [2]int{-1, -1}}
+	*s = spare{outputs: [2]int{-1, -1}, mounts: -1}
 	return errors.Join(errs...)
 }
 
@@ -228,7 +227,7 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	e.slot, e.waiting, e.plan, e.filter = s.slot, s.sandbox, p, t.filter
 	e.stdio.payload = [3]int{-1, -1, -1}
 	stdin, outputs := s.stdin, s.outputs
-	_ = s.mounts.Close()
+	unix.Close(s.mounts)
 	e.spare = nil // all of it is the execution's
 	if t.noStdin {
 		_ = stdin.Close() // the command takes /dev/null
