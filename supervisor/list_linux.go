@@ -95,7 +95,11 @@ func (c *caller) ended(f *api.Filter, page *api.Page, token string, n int) error
 	rest.Page, rest.PageSize, rest.All = token, n, true
 	var more *api.Page
 	err := c.s.history(func(h *history.Store) (err error) {
-		more, err = h.List(&rest, c.owns)
+		if c.seesAll() {
+			more, err = h.List(&rest, nil)
+		} else {
+			more, err = h.ListOf(&rest, c.uid)
+		}
 		return err
 	})
 	if err != nil {
