@@ -51,6 +51,9 @@ func (c *caller) Wait(ctx context.Context, id string) (*spec.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.foreground {
+		return c.waitForeground(ctx, e)
+	}
 	if m := c.s.minder(id); m != nil {
 		select {
 		case <-m.done:
