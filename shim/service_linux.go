@@ -139,8 +139,15 @@ func (s *service) Kill(ctx context.Context, r *shimv1.KillRequest) (*shimv1.Kill
 }
 
 // State implements shimv1.ShimService.
-func (s *service) State(context.Context, *shimv1.StateRequest) (*shimv1.StateResponse, error) {
-	r := &shimv1.StateResponse{State: s.e.state(), ExecutionId: s.e.boot.ExecutionID}
+func (s *service) State(_ context.Context, asked *shimv1.StateRequest) (*shimv1.StateResponse, error) {
+	r := &shimv1.StateResponse{State: s.e.state(), ExecutionId: s.e.boot.ExecutionID, Created: s.e.created.UnixNano()}
+	if asked.Request && isClosed(s.e.prepared) && s.e.req != nil {
+		req := *s.e.req
+		req.Stdin = nil
+		if data := req.Encode(); len(data) <= inlineMax {
+			r.Request = data
+		}
+	}
 	if r.State == "running" && s.e.sandbox != nil {
 		r.Pid = int32(s.e.sandbox.Pid)
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -84,6 +85,9 @@ func NewDaemon(o DaemonOptions) (*Supervisor, error) {
 	s.emit(api.EventStarting, "", map[string]string{"version": o.Version})
 	if damaged := h.Damaged(); damaged != "" {
 		s.emit(api.EventUnreadable, "", map[string]string{"record": "history", "set_aside": damaged})
+	}
+	if h.Cut() {
+		s.emit(api.EventUnreadable, "", map[string]string{"record": "history", "error": historyCut})
 	}
 	return s, nil
 }
@@ -199,6 +203,16 @@ func (s *Supervisor) Housekeep() (owned []string, err error) {
 		s.emit(api.EventRemoved, id, map[string]string{"by": "retention"})
 	}
 	return r.Owned, errors.Join(err, retainErr)
+}
+
+// Compact gives the disk back what the history does not need any more, when that
+// is much. capsuled calls it after Housekeep.
+func (s *Supervisor) Compact() error {
+	done, err := s.daemon.past.Compact()
+	if done != nil {
+		s.emit(api.EventCompacted, "", map[string]string{"before_bytes": strconv.FormatInt(done.Before, 10), "after_bytes": strconv.FormatInt(done.After, 10)})
+	}
+	return err
 }
 
 // Drain refuses new executions and waits until those that run have ended.

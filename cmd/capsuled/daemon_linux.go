@@ -197,6 +197,9 @@ func (d *daemon) housekeep() {
 		if err != nil {
 			d.log.Warn("housekeeping", "error", err)
 		}
+		if err := d.sup.Compact(); err != nil {
+			d.log.Warn("compact history", "error", err) // it is larger than it need be, and no less true
+		}
 		d.health.set(problemState, err)
 		d.report()
 	}

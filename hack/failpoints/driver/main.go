@@ -1,10 +1,15 @@
 // Driver is a daemon that runs one execution, for tests that kill it on the way:
 //
 //	driver STATE SHIM ID COMMAND...
+//
+// or one that compacts a history of which most was removed:
+//
+//	driver compact FILE
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -12,13 +17,36 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/history"
 )
 
 // Pool is the variable that lets the execution find a prepared sandbox, or one whose
 // shim has died.
 const Pool = "CAPSULE_DRIVER_POOL"
 
+// compact compacts the history in a file, which must be worth it.
+func compact(file string) error {
+	h, err := history.Open(file, history.Options{})
+	if err != nil {
+		return err
+	}
+	switch done, err := h.Compact(); {
+	case err != nil:
+		return err
+	case done == nil:
+		return errors.New("there was nothing to compact")
+	}
+	return h.Close()
+}
+
 func main() {
+	if os.Args[1] == "compact" {
+		if err := compact(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -731,7 +731,9 @@ func (x *KillResponse) GetDelivered() bool {
 }
 
 type StateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The response has the request.
+	Request       bool `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -766,13 +768,25 @@ func (*StateRequest) Descriptor() ([]byte, []int) {
 	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{12}
 }
 
+func (x *StateRequest) GetRequest() bool {
+	if x != nil {
+		return x.Request
+	}
+	return false
+}
+
 type StateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// created, starting, running, ended.
 	State       string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	ExecutionId string `protobuf:"bytes,2,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
 	// Process 1 of the sandbox as the host numbers it; 0: none.
-	Pid           int32 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	Pid int32 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	// When the shim took over, nanoseconds since the epoch.
+	Created int64 `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
+	// The resolved ExecutionRequest without stdin, JSON. Empty: it was not asked
+	// for, is not there yet, or is over 2 MiB.
+	Request       []byte `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -826,6 +840,20 @@ func (x *StateResponse) GetPid() int32 {
 		return x.Pid
 	}
 	return 0
+}
+
+func (x *StateResponse) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *StateResponse) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
 }
 
 type StatsRequest struct {
@@ -1146,12 +1174,15 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x06signal\x18\x01 \x01(\x05R\x06signal\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\",\n" +
 	"\fKillResponse\x12\x1c\n" +
-	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"\x0e\n" +
-	"\fStateRequest\"Z\n" +
+	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"(\n" +
+	"\fStateRequest\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\bR\arequest\"\x8e\x01\n" +
 	"\rStateResponse\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12!\n" +
 	"\fexecution_id\x18\x02 \x01(\tR\vexecutionId\x12\x10\n" +
-	"\x03pid\x18\x03 \x01(\x05R\x03pid\"\x0e\n" +
+	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x18\n" +
+	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\fR\arequest\"\x0e\n" +
 	"\fStatsRequest\"\x84\x01\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\ametrics\x18\x01 \x01(\fR\ametrics\x12&\n" +
