@@ -12,6 +12,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/denials"
+	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/spec"
@@ -71,6 +72,7 @@ type execution struct {
 // factsOf is what later parts need of the host's facts.
 type factsOf struct {
 	degraded []string
+	io       host.IO
 }
 
 // stdio are the two captured streams, the shim's end of stdin, and the ends

@@ -185,6 +185,14 @@ func (e *execution) limits() map[string]spec.State {
 			e.warnOnce("limit " + name + " is not enforced on this host")
 		}
 	}
+	if e.req.Resources.IO.Bounds() {
+		limits[spec.LimitIO] = spec.Absent
+		if e.group != nil && e.group.Confirmed[spec.LimitIO] {
+			limits[spec.LimitIO] = spec.Enforced
+		} else {
+			e.warnOnce("limit " + spec.LimitIO + " is not enforced on this host")
+		}
+	}
 	if e.req.Resources.CPUTimeMS != nil {
 		limits[spec.LimitCPUTime] = spec.Enforced
 		if e.group == nil {
@@ -197,7 +205,7 @@ func (e *execution) limits() map[string]spec.State {
 		e.warnOnce("swap is not limited on this host: the memory limit bounds memory alone")
 	}
 	for _, name := range e.facts.degraded {
-		if _, ok := limits[name]; ok {
+		if state, ok := limits[name]; ok && state != spec.Absent {
 			limits[name] = spec.Degraded
 		}
 	}

@@ -110,6 +110,13 @@ func asks() []row {
 			request: object{"isolation": object{"allow_degraded": []string{"memory", "pids", "cpu_shares"}}}, want: exited(0), also: visible},
 		{name: "defaults are not asked for", command: sh("exit 0"), want: exited(0), also: visible},
 		{name: "required", command: sh("exit 0"), request: object{"isolation": object{"require": []string{"memory"}}}, needs: []string{spec.LimitMemory}, want: exited(0)},
+		{name: "bounded reads", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30, "read_ops_per_second": 1 << 20}},
+			needs: []string{spec.LimitIO}, want: exited(0), also: ioHeld},
+		{name: "bounded writes", command: sh("exit 0"), resources: object{"io": object{"write_bytes_per_second": 1 << 30, "write_ops_per_second": 1}},
+			needs: []string{spec.LimitIO}, want: exited(0), also: ioHeld},
+		{name: "no bounds", command: sh("exit 0"), resources: object{"io": object{}}, want: exited(0)},
+		{name: "bounds that may be missing", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30}},
+			request: object{"isolation": object{"allow_degraded": []string{"io"}}}, want: exited(0), also: visible},
 		{name: "rlimit above the hard limit", command: sh("exit 0"), resources: object{"rlimits": object{"nofile": 1 << 40}}, want: refused},
 	}
 	for key, limit := range map[string]string{"memory_bytes": spec.LimitMemory, "max_pids": spec.LimitPids, "cpu_shares": spec.LimitCPUShares} {
@@ -119,9 +126,15 @@ func asks() []row {
 	return rows
 }
 
+func ioHeld(t *testing.T, r *spec.Response) {
+	if state := r.Enforcement.Limits[spec.LimitIO]; state != spec.Enforced {
+		t.Errorf("io is %q", state)
+	}
+}
+
 // visible holds that what is not enforced is told.
 func visible(t *testing.T, r *spec.Response) {
-	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares} {
+	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitIO} {
 		if r.Enforcement.Limits[limit] == spec.Absent && !strings.Contains(strings.Join(r.Warnings, "\n"), "limit "+limit+" is not enforced") {
 			t.Errorf("%s is absent and no warning says so: %q", limit, r.Warnings)
 		}

@@ -56,13 +56,17 @@ func idPrefix() string { return fmt.Sprintf("%08x-0000-4000-8000-", os.Getpid())
 // refused, so the answer comes from enforcement.
 func enforced(t *testing.T, n int) map[string]bool {
 	t.Helper()
-	r := run(t, newID(0xf0000+n), object{"command": []string{"true"}, "timeout_ms": ms(30 * time.Second)})
+	r := run(t, newID(0xf0000+n), object{"command": []string{"true"}, "timeout_ms": ms(30 * time.Second),
+		"resources": object{"io": object{"read_bytes_per_second": 1 << 30}}, "isolation": object{"allow_degraded": []string{spec.LimitIO}}})
 	if r.Enforcement == nil || r.Status != spec.StatusSuccess {
 		t.Fatalf("the plainest execution: %s", r.Encode(true))
 	}
 	have := map[string]bool{}
 	for name, state := range r.Enforcement.Limits {
 		have[name] = state != spec.Absent
+		if name == spec.LimitIO { // a bound that some of the traffic escapes is refused, too
+			have[name] = state == spec.Enforced
+		}
 	}
 	have[spec.LimitCPUQuota], have[spec.LimitCPUTime] = have[spec.LimitCPUShares], have[spec.LimitMemory]
 	return have
