@@ -63,6 +63,8 @@ type execution struct {
 
 	denied denials.Record // what the filter refused
 
+	timeline timeline
+
 	mu   sync.Mutex
 	seen observation             // what monitor and callers saw; guarded by mu
 	held [2]*output.Subscription // of stdout and stderr, for who started it; guarded by mu
@@ -101,6 +103,7 @@ type observation struct {
 	unkilled     string            // what SIGKILL did not end, for people
 	stats        cgroup.Stats
 	statsErr     error
+	pressure     *spec.Pressure
 	killedCall   string // the system call for which the filter killed; empty: none is known
 	killedHard   bool   // by SIGKILL
 }
@@ -157,6 +160,9 @@ func newPhases() phases {
 	now := time.Now()
 	return phases{begin: now, last: now, micros: make(map[string]int64, 8)}
 }
+
+// total is the time of all phases; it is called when they are over.
+func (p *phases) total() *int64 { return ptr(p.last.Sub(p.begin).Microseconds()) }
 
 // mark ends the phase called name.
 func (p *phases) mark(name string) {
