@@ -113,7 +113,7 @@ func asks() []row {
 		{name: "bounded reads", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30, "read_ops_per_second": 1 << 20}},
 			needs: []string{spec.LimitIO}, want: exited(0), also: ioHeld},
 		{name: "bounded writes", command: sh("exit 0"), resources: object{"io": object{"write_bytes_per_second": 1 << 30, "write_ops_per_second": 1}},
-			needs: []string{spec.LimitIO}, want: exited(0), also: ioHeld},
+			needs: []string{ioWrites}, want: exited(0), also: ioHeld},
 		{name: "no bounds", command: sh("exit 0"), resources: object{"io": object{}}, want: exited(0)},
 		{name: "bounds that may be missing", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30}},
 			request: object{"isolation": object{"allow_degraded": []string{"io"}}}, want: exited(0), also: visible},

@@ -68,8 +68,31 @@ func enforced(t *testing.T, n int) map[string]bool {
 			have[name] = state == spec.Enforced
 		}
 	}
+	have[ioWrites] = bounded(t, n, object{"write_bytes_per_second": 1 << 30}, nil)
 	have[spec.LimitCPUQuota], have[spec.LimitCPUTime] = have[spec.LimitCPUShares], have[spec.LimitMemory]
 	return have
+}
+
+// ioWrites is the part of the limit io that bounds writes: reads of the system's
+// own directories may escape where writes do not.
+const ioWrites = "io, writes"
+
+// bounded tells whether all traffic of a sandbox can be bounded.
+func bounded(t *testing.T, n int, io, isolation object) bool {
+	t.Helper()
+	request := object{"command": []string{"/opt/payload", "act", "nothing"}, "timeout_ms": ms(30 * time.Second), "resources": object{"io": io},
+		"isolation": object{"allow_degraded": []string{spec.LimitIO}}}
+	if isolation == nil {
+		request["command"] = []string{"true"}
+	}
+	for k, v := range isolation {
+		request["isolation"].(object)[k] = v
+	}
+	r := run(t, newID(0xf1000+n), request)
+	if r.Enforcement == nil || r.Status != spec.StatusSuccess {
+		t.Fatalf("a bound that may be missing: %s", r.Encode(true))
+	}
+	return r.Enforcement.Limits[spec.LimitIO] == spec.Enforced
 }
 
 // checkNothingLeft waits until no process, directory, mount or control group of
