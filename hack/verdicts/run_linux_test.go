@@ -25,6 +25,12 @@ type object map[string]any
 // run sends a request through capsulectl and reads the response.
 func run(t *testing.T, id string, request object) *spec.Response {
 	t.Helper()
+	return runUnder(t, "", id, request)
+}
+
+// runUnder is run under a configuration; empty: that of the host.
+func runUnder(t *testing.T, configuration, id string, request object) *spec.Response {
+	t.Helper()
 	document, err := json.Marshal(request)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +39,13 @@ func run(t *testing.T, id string, request object) *spec.Response {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, programs()+"/capsulectl", "run", "--embedded", "--json", "--execution-id", id)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CAPSULE_STATE=" + stateDir()}
+	if configuration != "" {
+		path := filepath.Join(scratch(), id+".toml")
+		if err := os.WriteFile(path, []byte(configuration), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "CAPSULE_CONFIG="+path)
+	}
 	cmd.Stdin = bytes.NewReader(document)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
