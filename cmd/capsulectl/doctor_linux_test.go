@@ -150,6 +150,7 @@ func kinds() []kind {
 		kind{name: "chroot", mount: true, state: doctor.Blocked, setup: `d=$CAPSULE_STATE-root; mkdir -p "$d"; mount --rbind / "$d"; set -- chroot "$d" "$@"`,
 			causes: map[string]string{"user_namespace": "chroot"}},
 		kind{name: "another user", nobody: true, causes: unprivileged},
+		restricted(),
 	)
 	if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.procs"); err == nil {
 		all = append(all, kind{name: "v2 whose controllers are on v1", mount: true, state: doctor.Degraded,
