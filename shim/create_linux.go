@@ -4,6 +4,7 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -33,7 +34,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 		e.giveUpSpare()
 	}
 	t, err := translate(e.boot, req, nil)
-	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
+	e.slot, e.warnings, e.facts = t.slot, t.warnings, factsOf{t.degraded, t.io}
 	if err != nil {
 		return err
 	}
@@ -98,6 +99,7 @@ type translation struct {
 	profile  string   // name of the filter; empty: it is the caller's own
 	warnings []string
 	degraded []string
+	io       host.IO
 	masked   []string // blocked programs, hidden inside
 }
 
@@ -119,7 +121,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	if err != nil {
 		return t, err
 	}
-	t.rootless, t.warnings, t.degraded = facts.Host.Rootless, facts.Warnings, facts.Degraded
+	t.rootless, t.warnings, t.degraded, t.io = facts.Host.Rootless, facts.Warnings, facts.Degraded, facts.IO
 	strict, err := fitRlimits(req)
 	if err != nil {
 		return t, err
@@ -212,8 +214,11 @@ func (e *execution) control(config *specs.Spec) error {
 	if !h.Usable() {
 		return e.withoutCgroup(h)
 	}
-	if e.group, err = h.Create(e.groupName(), config.Linux.Resources, e.mayLack); err != nil {
+	if err := e.ioReaches(h, config.Linux.Resources); err != nil {
 		return err
+	}
+	if e.group, err = h.Create(e.groupName(), config.Linux.Resources, e.mayLack); err != nil {
+		return inRequest(err)
 	}
 	if e.req.Resources.CPUTimeMS != nil && cpuOf(e.group) == nil && !e.mayLack(spec.LimitCPUTime) {
 		return lacking(h, spec.LimitCPUTime)
@@ -245,7 +250,7 @@ func lacking(h *cgroup.Host, limit string) *fault.Fault {
 // is refused, what is a default goes and is told.
 func (e *execution) withoutCgroup(h *cgroup.Host) error {
 	var all fault.List
-	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota, spec.LimitCPUTime} {
+	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota, spec.LimitCPUTime, spec.LimitIO} {
 		if e.req.Asked(limit) && !e.mayLack(limit) {
 			all = append(all, lacking(h, limit))
 		}
@@ -253,11 +258,29 @@ func (e *execution) withoutCgroup(h *cgroup.Host) error {
 	return all.Err()
 }
 
-var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU, spec.LimitCPUTime: cgroup.CPU}
+var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU, spec.LimitCPUTime: cgroup.CPU, spec.LimitIO: cgroup.IO}
 
 var limitField = map[string]string{spec.LimitMemory: "/resources/memory_bytes", spec.LimitPids: "/resources/max_pids",
 	spec.LimitCPUShares: "/resources/cpu_shares", spec.LimitCPUQuota: "/resources/cpu_quota",
-	spec.LimitCPUTime: "/resources/cpu_time_ms"}
+	spec.LimitCPUTime: "/resources/cpu_time_ms", spec.LimitIO: "/resources/io"}
+
+// inRequest names the fields of the request instead of those of the bundle.
+func inRequest(err error) error {
+	var list fault.List
+	if !errors.As(err, &list) {
+		return err
+	}
+	for _, f := range list {
+		limit, _ := f.Details["limit"].(string)
+		if limit == cgroup.LimitSwap {
+			limit = spec.LimitMemory
+		}
+		if field := limitField[limit]; field != "" {
+			f.Field = field
+		}
+	}
+	return list.Err()
+}
 
 // mayLack tells whether a limit may be missing: the request lists it, or it is
 // a default that nobody asked for.

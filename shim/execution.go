@@ -12,6 +12,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/denials"
+	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/spec"
@@ -66,6 +67,8 @@ type execution struct {
 
 	denied denials.Record // what the filter refused
 
+	timeline timeline
+
 	mu   sync.Mutex
 	seen observation             // what monitor and callers saw; guarded by mu
 	held [2]*output.Subscription // of stdout and stderr, for who started it; guarded by mu
@@ -75,6 +78,7 @@ type execution struct {
 // factsOf is what later parts need of the host's facts.
 type factsOf struct {
 	degraded []string
+	io       host.IO
 }
 
 // stdio are the two captured streams, the shim's end of stdin, and the ends
@@ -103,6 +107,7 @@ type observation struct {
 	unkilled     string            // what SIGKILL did not end, for people
 	stats        cgroup.Stats
 	statsErr     error
+	pressure     *spec.Pressure
 	killedCall   string // the system call for which the filter killed; empty: none is known
 	killedHard   bool   // by SIGKILL
 }
@@ -159,6 +164,9 @@ func newPhases() phases {
 	now := time.Now()
 	return phases{begin: now, last: now, micros: make(map[string]int64, 8)}
 }
+
+// total is the time of all phases; it is called when they are over.
+func (p *phases) total() *int64 { return ptr(p.last.Sub(p.begin).Microseconds()) }
 
 // mark ends the phase called name.
 func (p *phases) mark(name string) {

@@ -133,8 +133,9 @@ func asError(f *fault.Fault) error {
 
 func (e *execution) addMeasures(r *spec.Response, o observation) {
 	r.Metrics = metricsOf(o, e.plan.HasInit)
-	r.Metrics.StartupUS = ptr(e.clock.last.Sub(e.clock.begin).Microseconds())
+	r.Metrics.StartupUS = e.clock.total()
 	r.Metrics.StartupPhases = e.clock.micros
+	r.Timeline = e.timeline.end()
 	// The sandbox stamped both moments on the monotonic clock; their distance
 	// from now gives the wall clock without a second clock inside.
 	now, mono := time.Now(), monotonic()
@@ -185,6 +186,14 @@ func (e *execution) limits() map[string]spec.State {
 			e.warnOnce("limit " + name + " is not enforced on this host")
 		}
 	}
+	if e.req.Resources.IO.Bounds() {
+		limits[spec.LimitIO] = spec.Absent
+		if e.group != nil && e.group.Confirmed[spec.LimitIO] {
+			limits[spec.LimitIO] = spec.Enforced
+		} else {
+			e.warnOnce("limit " + spec.LimitIO + " is not enforced on this host")
+		}
+	}
 	if e.req.Resources.CPUTimeMS != nil {
 		limits[spec.LimitCPUTime] = spec.Enforced
 		if e.group == nil {
@@ -197,7 +206,7 @@ func (e *execution) limits() map[string]spec.State {
 		e.warnOnce("swap is not limited on this host: the memory limit bounds memory alone")
 	}
 	for _, name := range e.facts.degraded {
-		if _, ok := limits[name]; ok {
+		if state, ok := limits[name]; ok && state != spec.Absent {
 			limits[name] = spec.Degraded
 		}
 	}

@@ -21,8 +21,9 @@ import (
 // can overrun its limit by this much on each core.
 const cpuSample = 10 * time.Millisecond
 
-// oomDelay is when the watch for kills of the OOM killer begins: a payload that
-// is quicker has ended by itself, and its verdict comes from the count.
+// oomDelay is when the watch for kills of the OOM killer begins, and with it the
+// time line: a payload that is quicker has ended by itself, and its verdict comes
+// from the count.
 const oomDelay = 5 * time.Millisecond
 
 // quotaQuiet is output.DefaultQuiet for a payload with a CPU quota, which may
@@ -139,8 +140,11 @@ func (e *execution) monitor() {
 		go e.watchCPU(time.Duration(*e.req.Resources.CPUTimeMS)*time.Millisecond, stop)
 	}
 	if e.group != nil {
-		oom := time.AfterFunc(oomDelay, func() { e.watchOOM(stop) })
-		defer oom.Stop()
+		watch := time.AfterFunc(oomDelay, func() {
+			e.beginTimeline(stop)
+			e.watchOOM(stop)
+		})
+		defer watch.Stop()
 	}
 	if e.sandbox.Notified() {
 		e.answerDenials()
@@ -199,8 +203,9 @@ func (e *execution) measure() {
 		return
 	}
 	stats, err := e.group.Stats()
+	pressure := e.pressure()
 	e.note(func(o *observation) {
-		o.stats, o.statsErr = stats, err
+		o.stats, o.statsErr, o.pressure = stats, err, pressure
 		o.initCounts = e.plan != nil && e.plan.HasInit
 		if e.group.Confirmed[spec.LimitPids] {
 			o.pidsLimit = e.req.Resources.MaxPids

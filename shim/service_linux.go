@@ -155,16 +155,21 @@ func (s *service) State(_ context.Context, asked *shimv1.StateRequest) (*shimv1.
 }
 
 // Stats implements shimv1.ShimService.
-func (s *service) Stats(context.Context, *shimv1.StatsRequest) (*shimv1.StatsResponse, error) {
+func (s *service) Stats(_ context.Context, q *shimv1.StatsRequest) (*shimv1.StatsResponse, error) {
 	if !isClosed(s.e.running) || s.e.group == nil || s.e.sandbox == nil {
 		return nil, status.Error(codes.FailedPrecondition, "nothing is measured")
 	}
 	o := s.e.observed()
 	if !isClosed(s.e.ended) {
 		o.stats, _ = s.e.group.Stats() // what could be read; the rest is null
+		o.pressure = s.e.pressure()
 		o.wall = monotonic() - s.e.started
 	}
 	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit), Output: &spec.Output{Stdout: s.e.stdio.stdout.Counts(), Stderr: s.e.stdio.stderr.Counts()}}
+	r.Metrics.StartupUS, r.Metrics.StartupPhases = s.e.clock.total(), s.e.clock.micros
+	if q.Timeline {
+		r.Timeline = s.e.timeline.points()
+	}
 	answer := &shimv1.StatsResponse{Metrics: r.Encode(false)}
 	if isClosed(s.e.ended) {
 		return answer, nil

@@ -217,12 +217,12 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 		return false, nil // a plan that is refused is refused again
 	}
 	e.clock.mark("plan")
+	e.warnings, e.facts = t.warnings, factsOf{t.degraded, t.io}
 	if fits, err := e.relimit(s, t.config.Linux.Resources); !fits || err != nil {
 		return fits, err
 	}
 	e.clock.mark("cgroup")
 	failpoint.Here("shim.create.adopted")
-	e.warnings = t.warnings
 	e.group, e.host, e.version = s.group, s.host, s.host.Mode
 	e.slot, e.waiting, e.plan, e.filter = s.slot, s.sandbox, p, t.filter
 	e.stdio.payload = [3]int{-1, -1, -1}
@@ -261,10 +261,14 @@ func (e *execution) relimit(s *spare, r *specs.LinuxResources) (bool, error) {
 	if e.req.Resources.CPUTimeMS != nil && cpuOf(s.group) == nil && !e.mayLack(spec.LimitCPUTime) {
 		return true, lacking(s.host, spec.LimitCPUTime)
 	}
+	if err := e.ioReaches(s.host, r); err != nil {
+		return true, err
+	}
 	if s.group.Whole() && reflect.DeepEqual(r, s.limits) {
 		return true, nil
 	}
-	return s.host.Limit(s.group, r, e.mayLack)
+	fits, err := s.host.Limit(s.group, r, e.mayLack)
+	return fits, inRequest(err)
 }
 
 // release lets the held sandbox run the command.

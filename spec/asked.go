@@ -54,7 +54,7 @@ func (r *Request) special(limit string) bool {
 	case LimitCPUTime:
 		return v.CPUTimeMS != nil
 	case LimitIO:
-		return v.IO != nil
+		return v.IO.Bounds()
 	}
 	if name, ok := cutRlimit(limit); ok {
 		l, given := r.Resources.Rlimits[name]
@@ -90,7 +90,10 @@ func (r *Request) defaultRlimit(name string) (n uint64, ok bool) {
 	case "nofile":
 		return defaultNofile, true
 	case "nproc":
-		return uint64(max(r.Resources.MaxPids, 0)) + 1, true
+		// One for process 1 of the sandbox, which has the payload's user id where
+		// only one can be mapped, and one so that the control group refuses first:
+		// it counts what it refuses, and the rlimit tells nobody.
+		return uint64(max(r.Resources.MaxPids, 0)) + 2, true
 	case "fsize":
 		return uint64(max(r.Resources.DiskBytes, 0)) + fsizeSlack, true
 	}

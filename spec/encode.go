@@ -109,6 +109,8 @@ func appendCollection(b []byte, f *field, ref any) []byte {
 		return appendList(b, *p, func(b []byte, v *BindMount) []byte { return appendObject(b, f.object, v) })
 	case *[]Denial:
 		return appendList(b, *p, func(b []byte, v *Denial) []byte { return appendObject(b, f.object, v) })
+	case *[]Point:
+		return appendList(b, *p, func(b []byte, v *Point) []byte { return appendObject(b, f.object, v) })
 	case *map[string]string:
 		return appendMap(b, *p, appendString)
 	case *map[string]State:

@@ -53,6 +53,8 @@ type Response struct {
 	StderrEncoding string  `json:"stderr_encoding,omitempty"`
 	Output         *Output `json:"output,omitempty"`
 	Metrics        Metrics `json:"metrics"`
+	// Timeline is nil when the execution ended before its first point.
+	Timeline *Timeline `json:"timeline,omitempty"`
 	// Enforcement is what the kernel confirmed. Nil when no sandbox was built.
 	Enforcement *Enforcement `json:"enforcement,omitempty"`
 	Denials     []Denial     `json:"denials,omitempty"`
@@ -104,6 +106,47 @@ type Metrics struct {
 	// execve, in microseconds; StartupPhases splits it.
 	StartupUS     *int64           `json:"startup_us"`
 	StartupPhases map[string]int64 `json:"startup_phases_us,omitempty"`
+	// Pressure is nil where the kernel does not tell it, and for an execution that
+	// ended within PressureAfterMS.
+	Pressure *Pressure `json:"pressure,omitempty"`
+}
+
+// PressureAfterMS is how long an execution must last for its pressure to be
+// read, in milliseconds: what a shorter one waited for is not worth the reading.
+const PressureAfterMS = 100
+
+// Pressure is how long tasks waited for a resource, from the kernel's pressure
+// stall information (Documentation/accounting/psi.rst), in milliseconds.
+type Pressure struct {
+	// At least one task waited.
+	CPUSomeMS    *float64 `json:"cpu_some_ms"`
+	MemorySomeMS *float64 `json:"memory_some_ms"`
+	IOSomeMS     *float64 `json:"io_some_ms"`
+	// All tasks that could have run waited.
+	MemoryFullMS *float64 `json:"memory_full_ms"`
+	IOFullMS     *float64 `json:"io_full_ms"`
+}
+
+// TimelineMax is how many points a time line has at most. When it is full every
+// second point goes, and the interval doubles.
+const TimelineMax = 256
+
+// Timeline is the use of resources over time, sampled.
+type Timeline struct {
+	// IntervalMS is the time between two points, in milliseconds.
+	IntervalMS int64 `json:"interval_ms"`
+	// Points are 1..TimelineMax, the oldest first.
+	Points []Point `json:"points"`
+}
+
+// Point is one sample; null where not measured.
+type Point struct {
+	// AtMS is the time since execve, in milliseconds.
+	AtMS int64 `json:"at_ms"`
+	// MemoryBytes and Pids are in use at that time, CPUTimeMS was used until then.
+	MemoryBytes *int64   `json:"memory_bytes"`
+	CPUTimeMS   *float64 `json:"cpu_time_ms"`
+	Pids        *int64   `json:"pids"`
 }
 
 // State of a wall or limit.

@@ -69,9 +69,9 @@ var resourcesObject = object{title: "resources", fields: []field{
 	{name: "disk_bytes", at: func(o any) any { return &o.(*Resources).DiskBytes }, def: int64(64 << 20), min: 64 << 10, max: 1 << 40,
 		doc: "Size of each writable tmpfs (`/workspace`, `/tmp`); inodes are bounded with it. The pages count as memory, so that at launch each is made smaller than memory_bytes. 0 is refused because to tmpfs it means no bound."},
 	{name: "io", at: func(o any) any { return &o.(*Resources).IO }, object: &ioObject,
-		doc: "Bounds on the traffic to block devices, where the host can enforce them. Null: none."},
+		doc: "Bounds on the traffic to block devices, on each by itself: the execution waits. A host that cannot hold them refuses: E4001. Null: none."},
 	{name: "rlimits", at: func(o any) any { return &o.(*Resources).Rlimits }, max: 16, object: &rlimitObject,
-		doc:     "Limits of getrlimit(2) by OCI name without `RLIMIT_`, in lower case; a bare number sets soft and hard. Those not named: `core` 0, `nofile` 1024, `nproc` max_pids + 1, `fsize` disk_bytes + 65536 (so that a full disk is ENOSPC, not SIGXFSZ).",
+		doc:     "Limits of getrlimit(2) by OCI name without `RLIMIT_`, in lower case; a bare number sets soft and hard. Those not named: `core` 0, `nofile` 1024, `nproc` max_pids + 2, `fsize` disk_bytes + 65536 (so that a full disk is ENOSPC, not SIGXFSZ).",
 		accepts: "soft <= hard"},
 }}
 

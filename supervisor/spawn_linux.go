@@ -54,10 +54,11 @@ func (s *Supervisor) spawn(id string, command []string, request []byte, st Strea
 
 func (s *Supervisor) bootstrap(id string, owner uint32, command []string) shimapi.Bootstrap {
 	var rules *shimapi.Policy
+	var timeline int64
 	if p := s.policy.Load(); p != nil {
-		rules = p.ForShim(owner, command)
+		rules, timeline = p.ForShim(owner, command), p.Config().Monitoring.Timeline()
 	}
-	return shimapi.Bootstrap{Policy: rules, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
+	return shimapi.Bootstrap{Policy: rules, TimelineMS: timeline, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
 		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}
 }
 

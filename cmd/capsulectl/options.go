@@ -66,6 +66,8 @@ var options = [...]option{
 		usage: "limit of processes and threads (default 100)"},
 	{name: "disk", value: "SIZE", group: groupLimits, pointer: "/resources/disk_bytes", apply: applyDisk,
 		usage: "size of /workspace and of /tmp (default 64M)"},
+	{name: "io", value: "KEY=RATE", group: groupLimits, pointer: "/resources/io", apply: applyIO,
+		usage: "bound the traffic to each disk in a second: read=10M, write=10M, read-ops=500 or write-ops=500 (repeatable)"},
 	{name: "max-output", value: "SIZE", group: groupLimits, pointer: "/resources/max_output_bytes", apply: applyMaxOutput,
 		usage: "bytes kept of each output stream (default 1M)"},
 	{name: "output-policy", value: "POLICY", group: groupLimits, pointer: "/resources/output_policy", apply: applyOutputPolicy,

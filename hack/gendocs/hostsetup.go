@@ -30,8 +30,7 @@ func hostSetup() []byte {
 		"For each wall and limit it prints\n\n" +
 		"* `works`: executions get it and the kernel confirms it;\n" +
 		"* `degraded`: executions run without it and say so in `enforcement`; one that asks for it is refused with the code shown;\n" +
-		"* `blocked`: no execution can run because of it;\n" +
-		"* `unbuilt`: this version enforces it nowhere, or nothing could be tried;\n\n" +
+		"* `blocked`: no execution can run because of it;\n\n" +
 		"with the setting in the way and the commands that mend it. The exit status is 0 when everything works, 1 when something is degraded, 2 when something is\n" +
 		"blocked, 125 when the examination failed. It changes nothing and leaves nothing behind: processes that it moved within a delegated\n" +
 		"cgroup are moved back, unless another execution has begun there meanwhile.\n\n" +

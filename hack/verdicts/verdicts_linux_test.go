@@ -19,7 +19,9 @@ type row struct {
 	command []string
 	// request and resources go over what every row has.
 	request, resources object
-	want               verdict
+	// configuration is that of capsule; empty: the host's.
+	configuration string
+	want          verdict
 	// or are the other verdicts of a race.
 	or []verdict
 	// stdout is what must be kept of it; nil: anything.
@@ -106,7 +108,10 @@ func (v *row) check(t *testing.T, id, self string, have map[string]bool) {
 	for k, value := range v.request {
 		request[k] = value
 	}
-	r := run(t, id, request)
+	if v.configuration != "" {
+		request["isolation"].(object)["seccomp"] = "unconfined"
+	}
+	r := runUnder(t, v.configuration, id, request)
 	want := v.want
 	lacking := false
 	for _, limit := range v.needs {

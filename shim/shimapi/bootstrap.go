@@ -76,6 +76,9 @@ type Bootstrap struct {
 	// OutputFiles: the supervisor takes large output from the files Stdout and
 	// Stderr of the directory. The result then has none, though Output counts it.
 	OutputFiles bool `json:"output_files,omitempty"`
+	// TimelineMS is the time until the first point of the time line and between
+	// two of them, in milliseconds. 0: the default; below 0: there is none.
+	TimelineMS int64 `json:"timeline_ms,omitempty"`
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string `json:"seccomp_helper"`
 	// Policy is what a configuration says; nil: the built-in rules alone.

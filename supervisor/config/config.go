@@ -76,6 +76,8 @@ type Owner struct {
 type Monitoring struct {
 	Enabled    bool
 	IntervalMS int64
+	// TimelineMS is the time between the first points of a time line.
+	TimelineMS int64
 	Prometheus string
 	// Percentages of a limit whose crossing is an event; 0: none is.
 	MemoryPercent, CPUPercent, OutputPercent int64
@@ -84,6 +86,14 @@ type Monitoring struct {
 // Watches says whether anything is to be looked at.
 func (m *Monitoring) Watches() bool {
 	return m.Enabled && m.MemoryPercent+m.CPUPercent+m.OutputPercent > 0
+}
+
+// Timeline is shimapi.Bootstrap.TimelineMS.
+func (m *Monitoring) Timeline() int64 {
+	if !m.Enabled {
+		return -1
+	}
+	return m.TimelineMS
 }
 
 // Pool is about sandboxes that are prepared ahead.

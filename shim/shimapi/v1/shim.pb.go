@@ -857,7 +857,9 @@ func (x *StateResponse) GetRequest() []byte {
 }
 
 type StatsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Adds the time line so far to the metrics.
+	Timeline      bool `protobuf:"varint,1,opt,name=timeline,proto3" json:"timeline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,9 +894,16 @@ func (*StatsRequest) Descriptor() ([]byte, []int) {
 	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{14}
 }
 
+func (x *StatsRequest) GetTimeline() bool {
+	if x != nil {
+		return x.Timeline
+	}
+	return false
+}
+
 type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The metrics of an ExecutionResponse so far, JSON.
+	// An ExecutionResponse with the metrics so far, JSON.
 	Metrics []byte `protobuf:"bytes,1,opt,name=metrics,proto3" json:"metrics,omitempty"`
 	// Memory in use now, in bytes; absent: not measured.
 	MemoryBytes *int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
@@ -1182,8 +1191,9 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\fexecution_id\x18\x02 \x01(\tR\vexecutionId\x12\x10\n" +
 	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x18\n" +
 	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x18\n" +
-	"\arequest\x18\x05 \x01(\fR\arequest\"\x0e\n" +
-	"\fStatsRequest\"\x84\x01\n" +
+	"\arequest\x18\x05 \x01(\fR\arequest\"*\n" +
+	"\fStatsRequest\x12\x1a\n" +
+	"\btimeline\x18\x01 \x01(\bR\btimeline\"\x84\x01\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\ametrics\x18\x01 \x01(\fR\ametrics\x12&\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03H\x00R\vmemoryBytes\x88\x01\x01\x12\x17\n" +
