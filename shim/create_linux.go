@@ -83,6 +83,7 @@ type translation struct {
 	foreign  bool   // the filter is the caller's own
 	rootless bool
 	noInit   bool
+	landlock int    // version of its ABI; below plan.LandlockLeast: none
 	ids      [2]int // host ids of the payload; -1: leave stdio as it is
 	slot     *os.File
 	warnings []string
@@ -107,6 +108,9 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 		return t, err
 	}
 	t.warnings = append(t.warnings, strict...)
+	if err := t.rule(req.Isolation); err != nil {
+		return t, err
+	}
 	if err := t.seccomp(boot, req.Isolation); err != nil {
 		return t, err
 	}
@@ -154,7 +158,7 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
 	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit}
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, Landlock: t.landlock}
 	t.listen(&facts)
 	p, err := plan.Compile(t.config, facts)
 	if err == nil {

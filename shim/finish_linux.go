@@ -152,7 +152,7 @@ func (e *execution) enforcement() *spec.Enforcement {
 	walls := map[string]spec.State{}
 	for _, name := range spec.WallNames() {
 		switch {
-		case slices.Contains(e.facts.degraded, name):
+		case slices.Contains(e.facts.degraded, name), slices.Contains(e.plan.Partial, name):
 			walls[name] = spec.Degraded
 		case slices.Contains(e.plan.Walls, name):
 			walls[name] = spec.Enforced

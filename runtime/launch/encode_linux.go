@@ -25,6 +25,8 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpCloseRange: unix.SYS_CLOSE_RANGE, plan.OpSeccomp: unix.SYS_SECCOMP, plan.OpSocket: unix.SYS_SOCKET,
 	plan.OpIoctl: unix.SYS_IOCTL, plan.OpFaccessat: unix.SYS_FACCESSAT, plan.OpExecve: unix.SYS_EXECVE, plan.OpUmask: unix.SYS_UMASK,
 	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME, plan.OpKeyctl: unix.SYS_KEYCTL,
+	plan.OpLandlockCreateRuleset: unix.SYS_LANDLOCK_CREATE_RULESET, plan.OpLandlockAddRule: unix.SYS_LANDLOCK_ADD_RULE,
+	plan.OpLandlockRestrictSelf: unix.SYS_LANDLOCK_RESTRICT_SELF,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by
@@ -193,6 +195,8 @@ func (e *encoder) program(steps []plan.Step) program {
 				in.args[k] = e.filter(a.S)
 			case plan.ArgClock:
 				in.args[k] = uintptr(unsafe.Pointer(&e.machine.clock))
+			case plan.ArgRegs:
+				in.args[k] = uintptr(unsafe.Pointer(&e.machine.regs[a.N&511]))
 			case plan.ArgVector:
 				in.args[k] = e.vector(a.Vec)
 			}

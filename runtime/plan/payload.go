@@ -45,6 +45,7 @@ func (c *compiler) payload() error {
 	}
 	c.dropAll()
 	c.wall("no_new_privs")
+	c.restrict()
 	if c.facts.NoInit {
 		c.field = "process"
 		c.do(OpPrctl, "", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), flag(sigKill, "SIGKILL"), imm(0), imm(0), imm(0))
