@@ -16,6 +16,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/denials"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
@@ -50,7 +51,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
 	}
-	e.filter = t.filter
+	e.filter, e.watched = t.filter, t.watched
 	e.clock.mark("plan")
 	e.writeBundle(t)
 	if err := e.openStdio(t, streamStdin); err != nil {
@@ -79,8 +80,9 @@ type translation struct {
 	config   *specs.Spec
 	skeleton *plan.Skeleton
 	filter   []byte
-	object   string // the filter as OCI linux.seccomp JSON; empty: see config
-	foreign  bool   // the filter is the caller's own
+	object   string            // the filter as OCI linux.seccomp JSON; empty: see config
+	foreign  bool              // the filter is the caller's own
+	watched  *denials.Observed // nil: no call is watched
 	rootless bool
 	noInit   bool
 	landlock int    // version of its ABI; below plan.LandlockLeast: none

@@ -60,7 +60,8 @@ type execution struct {
 
 	clock phases
 
-	denied denials.Record // what the filter refused
+	denied  denials.Record    // what the filter refused
+	watched *denials.Observed // nil: no call is watched
 
 	mu   sync.Mutex
 	seen observation             // what monitor and callers saw; guarded by mu

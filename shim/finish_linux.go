@@ -83,6 +83,9 @@ func (e *execution) verdictResponse() *spec.Response {
 	}
 	o.killedCall, o.killedHard = e.denied.Killed()
 	r.Denials = e.denied.List()
+	if e.sandbox != nil {
+		r.Syscalls = e.watched.List()
+	}
 	v := judge(e.req, o)
 	if o.statsErr != nil {
 		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())

@@ -72,9 +72,10 @@ const (
 	SeccompStrict     = "strict"
 	SeccompNetwork    = "network"
 	SeccompUnconfined = "unconfined" // no filter; only where policy allows it
+	SeccompAudit      = "audit"      // default, and a record of every call
 )
 
-var seccompNames = []string{SeccompDefault, SeccompStrict, SeccompNetwork, SeccompUnconfined}
+var seccompNames = []string{SeccompDefault, SeccompStrict, SeccompNetwork, SeccompAudit, SeccompUnconfined}
 
 // rlimitNames are the limits of getrlimit(2) as OCI names them, without
 // RLIMIT_ and in lower case.
