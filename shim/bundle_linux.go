@@ -16,6 +16,9 @@ import (
 // outside makes a translation of a bundle that comes as it is.
 func outside(b shimapi.Bootstrap, config *specs.Spec) (*translation, error) {
 	t := &translation{config: config, rootless: os.Geteuid() != 0, noInit: config.Annotations[bundle.AnnotationInit] == "false", ids: [2]int{-1, -1}}
+	if err := t.rule(spec.Isolation{}); err != nil {
+		return nil, err
+	}
 	if config.Linux == nil || config.Linux.Seccomp == nil {
 		return t, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/denials"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
@@ -57,7 +58,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
 	}
-	e.filter = t.filter
+	e.filter, e.watched = t.filter, t.watched
 	e.clock.mark("plan")
 	e.writeBundle(t)
 	if err := e.openStdio(t, streamStdin); err != nil {
@@ -88,10 +89,12 @@ type translation struct {
 	config   *specs.Spec
 	skeleton *plan.Skeleton
 	filter   []byte
-	object   string // the filter as OCI linux.seccomp JSON; empty: see config
-	foreign  bool   // the filter is the caller's own
+	object   string            // the filter as OCI linux.seccomp JSON; empty: see config
+	foreign  bool              // the filter is the caller's own
+	watched  *denials.Observed // nil: no call is watched
 	rootless bool
 	noInit   bool
+	landlock int      // version of its ABI; below plan.LandlockLeast: none
 	ids      [2]int   // host ids of the payload; -1: leave stdio as it is
 	base     uint32   // first host id of the slot
 	slot     *os.File // nil with a spare, which has it
@@ -127,6 +130,9 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 		return t, err
 	}
 	t.warnings = append(t.warnings, strict...)
+	if err := t.rule(req.Isolation); err != nil {
+		return t, err
+	}
 	if err := t.seccomp(boot, req.Isolation); err != nil {
 		return t, err
 	}
@@ -179,7 +185,7 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
 	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin}
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin, Landlock: t.landlock}
 	t.listen(&facts)
 	p, err := plan.Compile(t.config, facts)
 	if err == nil {

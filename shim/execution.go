@@ -65,7 +65,8 @@ type execution struct {
 
 	clock phases
 
-	denied denials.Record // what the filter refused
+	denied  denials.Record    // what the filter refused
+	watched *denials.Observed // nil: no call is watched
 
 	timeline timeline
 

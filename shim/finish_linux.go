@@ -83,6 +83,9 @@ func (e *execution) verdictResponse() *spec.Response {
 	}
 	o.killedCall, o.killedHard = e.denied.Killed()
 	r.Denials = e.denied.List()
+	if e.sandbox != nil {
+		r.Syscalls = e.watched.List()
+	}
 	v := judge(e.req, o)
 	if o.statsErr != nil {
 		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())
@@ -153,7 +156,7 @@ func (e *execution) enforcement() *spec.Enforcement {
 	walls := map[string]spec.State{}
 	for _, name := range spec.WallNames() {
 		switch {
-		case slices.Contains(e.facts.degraded, name):
+		case slices.Contains(e.facts.degraded, name), slices.Contains(e.plan.Partial, name):
 			walls[name] = spec.Degraded
 		case slices.Contains(e.plan.Walls, name):
 			walls[name] = spec.Enforced

@@ -27,7 +27,7 @@ Verbs:
   bundle       explain what an OCI bundle would do
   config       print, show or check the configuration
   doctor       find out what this host can do, and mend it
-  seccomp      read the system call filters: list, show, explain, diff
+  seccomp      read and make system call filters: list, explain, generate ...
   completion   print a completion script for bash, zsh or fish
   version      print the version
   help         print this text, or the help of a verb

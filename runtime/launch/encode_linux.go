@@ -25,6 +25,8 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpCloseRange: unix.SYS_CLOSE_RANGE, plan.OpSeccomp: unix.SYS_SECCOMP, plan.OpSocket: unix.SYS_SOCKET,
 	plan.OpIoctl: unix.SYS_IOCTL, plan.OpFaccessat: unix.SYS_FACCESSAT, plan.OpExecve: unix.SYS_EXECVE, plan.OpUmask: unix.SYS_UMASK,
 	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME, plan.OpKeyctl: unix.SYS_KEYCTL,
+	plan.OpLandlockCreateRuleset: unix.SYS_LANDLOCK_CREATE_RULESET, plan.OpLandlockAddRule: unix.SYS_LANDLOCK_ADD_RULE,
+	plan.OpLandlockRestrictSelf: unix.SYS_LANDLOCK_RESTRICT_SELF,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by
@@ -44,8 +46,11 @@ type arena struct {
 	data     []byte
 	pointers []uintptr
 	progs    []instr
-	clock    uintptr // the address of the machine's clock
+	at       addresses
 }
+
+// addresses are those of the machine that arguments may refer to.
+type addresses struct{ clock, regs uintptr }
 
 // room is what the parts of an arena take.
 type room struct{ data, pointers, steps int }
@@ -56,13 +61,13 @@ func (r room) parts() [3]int {
 }
 
 // newArena lays an arena out with take, which gives the next bytes of a mapping.
-func newArena(r room, take func(n int) unsafe.Pointer, clock uintptr) arena {
+func newArena(r room, take func(n int) unsafe.Pointer, machine addresses) arena {
 	parts := r.parts()
 	return arena{
 		progs:    unsafe.Slice((*instr)(take(parts[0])), r.steps)[:0],
 		pointers: unsafe.Slice((*uintptr)(take(parts[1])), r.pointers)[:0],
 		data:     unsafe.Slice((*byte)(take(parts[2])), parts[2])[:0],
-		clock:    clock,
+		at:       machine,
 	}
 }
 
@@ -136,7 +141,7 @@ func newEncoder(disks []string, programs ...[]plan.Step) (*encoder, error) {
 	stacks := uintptr(take(2 * stackSize))
 	e.sandboxStack, e.payloadStack = stacks+stackSize, stacks+2*stackSize
 	e.machine = (*machine)(take(int(unsafe.Sizeof(machine{}))))
-	e.arena = newArena(r, take, uintptr(unsafe.Pointer(&e.machine.clock)))
+	e.arena = newArena(r, take, addresses{uintptr(unsafe.Pointer(&e.machine.clock)), uintptr(unsafe.Pointer(&e.machine.regs))})
 	e.machine.stack = e.payloadStack
 	e.storage = uintptr(take(storageSize)) + storageSize/2
 	return e, nil
@@ -221,7 +226,9 @@ func (e *arena) program(steps []plan.Step) program {
 			case plan.ArgProgram:
 				in.args[k] = e.filter(a.S)
 			case plan.ArgClock:
-				in.args[k] = e.clock
+				in.args[k] = e.at.clock
+			case plan.ArgRegs:
+				in.args[k] = e.at.regs + uintptr(a.N&511)*unsafe.Sizeof(uintptr(0))
 			case plan.ArgVector:
 				in.args[k] = e.vector(a.Vec)
 			}

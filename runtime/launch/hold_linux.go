@@ -37,7 +37,7 @@ const lateSize = 256 << 10
 type late struct {
 	mapping []byte
 	program *program
-	clock   uintptr
+	at      addresses
 }
 
 func newLate(e *encoder) (*late, error) {
@@ -45,7 +45,7 @@ func newLate(e *encoder) (*late, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.SystemCall, "mmap", err)
 	}
-	return &late{mapping: mapping, program: (*program)(unsafe.Pointer(unsafe.SliceData(mapping))), clock: e.clock}, nil
+	return &late{mapping: mapping, program: (*program)(unsafe.Pointer(unsafe.SliceData(mapping))), at: e.at}, nil
 }
 
 func (l *late) close() {
@@ -87,7 +87,7 @@ func (s *Sandbox) Takes(p *plan.Plan) bool {
 func (s *Sandbox) Release(p *plan.Plan) error {
 	take := taker(s.late.mapping)
 	take(int(unsafe.Sizeof(program{})))
-	a := newArena(measure(p.Command), take, s.late.clock)
+	a := newArena(measure(p.Command), take, s.late.at)
 	*s.late.program = a.program(p.Command)
 	s.plan = p
 	// The write orders what is in memory before it.

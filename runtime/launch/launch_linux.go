@@ -100,6 +100,9 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 	for i, fd := range o.Tasks {
 		m.regs[plan.RegTasks0+plan.Reg(i)] = uintptr(fd)
 	}
+	for i, rights := range p.Rights {
+		m.regs[plan.RegRule0+plan.Reg(2*i)] = uintptr(rights)
+	}
 	for i := range p.Sources {
 		fd, err := openSource(&p.Sources[i])
 		if err != nil {

@@ -344,6 +344,8 @@ func stepCode(s plan.Step) fault.Code {
 		}
 	case plan.OpPrctl, plan.OpCapset:
 		return fault.Capabilities
+	case plan.OpLandlockCreateRuleset, plan.OpLandlockAddRule, plan.OpLandlockRestrictSelf:
+		return fault.Unsupported
 	case plan.OpSeccomp:
 		return fault.Seccomp
 	case plan.OpSocket, plan.OpIoctl:

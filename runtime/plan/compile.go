@@ -20,7 +20,7 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 	c := &compiler{spec: s, facts: f, plan: &Plan{Tasks: f.Tasks, HasInit: !f.NoInit}, dirs: map[string]bool{"/": true}}
 	c.out = &c.plan.Setup
 	for _, part := range []func() error{
-		c.namespaces, c.join, c.root, c.mounts, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.payload, c.command, c.init,
+		c.namespaces, c.join, c.root, c.mounts, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.landlock, c.payload, c.command, c.init,
 	} {
 		if err := part(); err != nil {
 			return nil, err

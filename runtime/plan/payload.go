@@ -35,6 +35,7 @@ func (c *compiler) payload() error {
 	c.closeReg(RegFile)
 	c.dropAll()
 	c.wall("no_new_privs")
+	c.restrict()
 	if c.facts.FilterFirst {
 		c.filter()
 	}

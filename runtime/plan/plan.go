@@ -35,6 +35,11 @@ type Plan struct {
 	// Walls are the walls that the plan builds. All of its steps having
 	// succeeded is the kernel's confirmation of each.
 	Walls []string
+	// Partial are those of them of which this kernel has not everything.
+	Partial []string
+	// Rights are what the launcher puts into the first register of each pair
+	// from RegRule0 on, at most MaxRights.
+	Rights []uint64
 }
 
 // MaxDisks bounds Plan.Disks: two bits of a report's word are for each.
@@ -97,6 +102,9 @@ type Facts struct {
 	// NoStdin makes the command take /dev/null of the sandbox as its descriptor 0,
 	// in place of what the launcher donated before it was known what runs.
 	NoStdin bool
+	// Landlock is the version of Landlock's ABI in this kernel. Below
+	// LandlockLeast, and 0 where there is none, the plan goes without.
+	Landlock int
 	// Skeleton is the decoded AnnotationSkeleton, for a caller that made it;
 	// decoding it again costs 0.2 ms in a fresh process. Nil: it is decoded.
 	Skeleton *Skeleton
