@@ -26,7 +26,14 @@ import (
 // Whatever it acquires is released by teardown, also when it fails half-way.
 func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
-	t, err := translate(e.boot, req)
+	var t *translation
+	var err error
+	if e.foreign != nil {
+		t, err = e.foreign.translate(e.boot)
+		e.boundless = boundless(e.foreign.config)
+	} else {
+		t, err = translate(e.boot, req)
+	}
 	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
 	if err != nil {
 		return err
@@ -49,6 +56,11 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	failpoint.Here("shim.create.cgroup")
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
+	}
+	if t.root != "" {
+		if err := host.MountPoints(t.config, t.root, host.Kinds(t.config)); err != nil {
+			return bundle.Pointed(err)
+		}
 	}
 	e.filter = t.filter
 	e.clock.mark("plan")
@@ -88,6 +100,12 @@ type translation struct {
 	warnings []string
 	degraded []string
 	masked   []string // blocked programs, hidden inside
+
+	// Of a bundle from outside.
+	outside     bool
+	root        string // on disk; empty: it comes out of an annotation
+	rootMap     []plan.IDMap
+	hierarchies []plan.Hierarchy
 }
 
 // translate turns a request into an OCI configuration and its filter. The slot
@@ -149,16 +167,20 @@ func refuseUnbuilt(req *spec.Request) error {
 
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
-	kinds := host.Kinds(t.config)
+	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
 	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit}
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit,
+		RootUIDMap: t.rootMap, RootGIDMap: t.rootMap, Hierarchies: t.hierarchies}
 	t.listen(&facts)
 	p, err := plan.Compile(t.config, facts)
 	if err == nil {
 		breachPlan(p)
+	}
+	if t.outside {
+		err = bundle.Pointed(err)
 	}
 	return p, err
 }
@@ -224,6 +246,9 @@ func (e *execution) mayLack(limit string) bool {
 		if name == limit {
 			return true
 		}
+	}
+	if slices.Contains(e.boundless, limit) {
+		return true
 	}
 	return !e.req.Asked(limit)
 }

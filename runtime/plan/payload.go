@@ -27,6 +27,10 @@ func (c *compiler) payload() error {
 	if err := c.rlimits(); err != nil {
 		return err
 	}
+	if c.caps.any() {
+		c.field = "process.capabilities"
+		c.do(OpPrctl, "", flag(prSetKeepcaps, "PR_SET_KEEPCAPS"), imm(1), imm(0), imm(0), imm(0)) // execve clears it
+	}
 	c.identity()
 	c.field = "process.cwd"
 	// Links are followed, but none of /proc's that stand for an open file: one
@@ -43,7 +47,11 @@ func (c *compiler) payload() error {
 	for _, file := range candidates {
 		c.emit(Step{Op: OpFaccessat, Args: []Arg{imm(atFDCWD), str(file), imm(0), imm(0)}, Mode: Note, Path: file})
 	}
-	c.dropAll()
+	if c.caps.any() {
+		c.take(c.caps)
+	} else {
+		c.dropAll()
+	}
 	c.wall("no_new_privs")
 	if c.facts.NoInit {
 		c.field = "process"

@@ -93,6 +93,20 @@ type Facts struct {
 	Skeleton *Skeleton
 	// NoInit makes the command process 1.
 	NoInit bool
+	// RootUIDMap and RootGIDMap, when not empty, make the root an idmapped mount: ids
+	// on disk become those of the host. Only with a root on disk, and not rootless.
+	RootUIDMap, RootGIDMap []IDMap
+	// Hierarchies are the cgroup v1 hierarchies of the host, and its v2 hierarchy
+	// where it has both, which a mount of type cgroup shows. Empty: v2 alone.
+	Hierarchies []Hierarchy
 	// LastCap is the highest capability of the kernel. 0: 40.
 	LastCap int
+}
+
+// Hierarchy is one cgroup hierarchy of a host that has several.
+type Hierarchy struct {
+	// Name is that of its directory below /sys/fs/cgroup.
+	Name string
+	// Type is cgroup or cgroup2, Options what its mount says of controllers.
+	Type, Options string
 }
