@@ -165,7 +165,7 @@ func write(b shimapi.Bootstrap, req *spec.Request, dir, id string) error {
 			return fault.Wrap(fault.Seccomp, "decode filter", err)
 		}
 	}
-	p, err := bundle.Export(t.config, t.skeleton)
+	p, err := bundle.Export(t.config, t.skeleton, host.Kinds(t.config))
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/inside"
 	"github.com/capsule-run/capsule/spec"
@@ -53,7 +55,7 @@ func (c *console) diffBundles(ctx *cli.Context) (int, error) {
 		text.WriteString(d.Pointer + "\n")
 		for mark, v := range []any{d.A, d.B} {
 			if v != nil {
-				text.WriteString("  " + "-+"[mark:mark+1] + " " + brief(jsonText(v), 4096) + "\n")
+				text.WriteString("  " + "-+"[mark:mark+1] + " " + brief(jsonText(v), 300) + "\n")
 			}
 		}
 	}
@@ -113,7 +115,7 @@ func (c *console) compareBundle(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	runtime, err := exec.LookPath(name)
+	program, err := exec.LookPath(name)
 	if err != nil {
 		return 0, fault.New(fault.Unsupported, "find runtime", name+" is not installed").WithHint("Install it, or name another with --with.")
 	}
@@ -125,7 +127,7 @@ func (c *console) compareBundle(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	k, err := compareWith(ctx.Context, b, base, dir, runtime)
+	k, err := compareWith(ctx.Context, b, base, dir, program)
 	if err != nil {
 		return 0, err
 	}
@@ -143,7 +145,7 @@ func (c *console) compareBundle(ctx *cli.Context) (int, error) {
 
 // compareWith runs the bundle twice under each runtime: as it is, and with a
 // command that looks around.
-func compareWith(ctx context.Context, b bundler, base *spec.Request, dir, runtime string) (k *comparison, err error) {
+func compareWith(ctx context.Context, b bundler, base *spec.Request, dir, program string) (k *comparison, err error) {
 	probe, err := temporary()
 	if err != nil {
 		return nil, err
@@ -152,12 +154,12 @@ func compareWith(ctx context.Context, b bundler, base *spec.Request, dir, runtim
 	if err := b.ProbeBundle(ctx, dir, probe); err != nil {
 		return nil, err
 	}
-	k = &comparison{Bundle: dir, Runtime: runtime, Differences: []inside.Difference{}}
+	k = &comparison{Bundle: dir, Runtime: program, Differences: []inside.Difference{}}
 	ours, err := runHere(ctx, b, base, dir)
 	if err != nil {
 		return nil, err
 	}
-	theirs, err := runThere(ctx, runtime, dir)
+	theirs, err := runThere(ctx, program, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -169,14 +171,15 @@ func compareWith(ctx context.Context, b bundler, base *spec.Request, dir, runtim
 	if ours, err = runHere(ctx, b, base, probe); err != nil {
 		return nil, err
 	}
-	if theirs, err = runThere(ctx, runtime, probe); err != nil {
+	if theirs, err = runThere(ctx, program, probe); err != nil {
 		return nil, err
 	}
 	var views [2]inside.View
 	for i, r := range []*trialRun{ours, theirs} {
 		if err := json.Unmarshal([]byte(r.stdout), &views[i]); err != nil {
-			return nil, fault.New(fault.StateUnreadable, "look into the sandbox of "+[]string{"capsule", filepath.Base(runtime)}[i],
-				"exit "+r.exit+": "+brief(strings.TrimSpace(r.stderr), 300))
+			return nil, fault.New(fault.Unsupported, "look into the sandbox of "+[]string{"capsule", filepath.Base(program)}[i],
+				"exit "+r.exit+": "+brief(strings.TrimSpace(r.stderr), 300)).
+				WithHint("Run the bundle there by itself to see more.")
 		}
 	}
 	k.Differences = append(k.Differences, inside.Compare(&views[0], &views[1])...)
@@ -213,7 +216,7 @@ func runHere(ctx context.Context, b bundler, base *spec.Request, dir string) (*t
 
 // runThere runs a bundle under another runtime, with a state directory of its own,
 // and leaves nothing of it.
-func runThere(ctx context.Context, runtime, dir string) (r *trialRun, err error) {
+func runThere(ctx context.Context, program, dir string) (r *trialRun, err error) {
 	state, err := temporary()
 	if err != nil {
 		return nil, err
@@ -223,24 +226,56 @@ func runThere(ctx context.Context, runtime, dir string) (r *trialRun, err error)
 	limited, cancel := context.WithTimeout(ctx, compareTime)
 	defer cancel()
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(limited, runtime, "--root", state, "run", "--bundle", dir, id)
+	cmd := exec.CommandContext(limited, program, "--root", state, "run", "--bundle", dir, id)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	// What holds the pipes after the runtime is dead is killed by delete.
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Cancel = func() error {
-		_ = exec.CommandContext(ctx, runtime, "--root", state, "kill", id, "KILL").Run() // it may have ended
+		_ = exec.CommandContext(ctx, program, "--root", state, "kill", id, "KILL").Run() // it may have ended
 		return cmd.Process.Kill()
 	}
-	runErr := cmd.Run()
-	_ = exec.CommandContext(ctx, runtime, "--root", state, "delete", "--force", id).Run() // run has deleted what ended well
+	runErr := start(cmd, filepath.Base(program) == "crun")
+	if runErr == nil {
+		runErr = cmd.Wait()
+	}
+	_ = exec.CommandContext(ctx, program, "--root", state, "delete", "--force", id).Run() // run has deleted what ended well
 	var exit *exec.ExitError
 	switch {
 	case limited.Err() != nil:
-		return nil, fault.New(fault.Timeout, "run it under "+filepath.Base(runtime), "not done after "+compareTime.String())
+		return nil, fault.New(fault.Timeout, "run it under "+filepath.Base(program), "not done after "+compareTime.String())
 	case runErr != nil && !errors.As(runErr, &exit):
-		return nil, fault.Wrap(fault.IO, "start "+runtime, runErr)
+		return nil, fault.Wrap(fault.IO, "start "+program, runErr)
 	}
 	return &trialRun{fmt.Sprint(cmd.ProcessState.ExitCode()), out.String(), errs.String()}, nil
+}
+
+// unified is the v2 tree of a host that has v1 as well.
+const unified = "/sys/fs/cgroup/unified"
+
+// start starts a runtime. crun refuses a hybrid host whose v2 tree has controllers, so
+// there it gets a mount namespace that does not show that tree. The thread that has
+// made it serves nothing else again.
+func start(cmd *exec.Cmd, hides bool) error {
+	controllers, err := os.ReadFile(unified + "/cgroup.controllers")
+	if !hides || err != nil || len(bytes.TrimSpace(controllers)) == 0 {
+		return cmd.Start()
+	}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = unix.Unmount(unified, 0)
+		}
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
 }
 
 func (k *comparison) text() string {

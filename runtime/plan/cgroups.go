@@ -22,11 +22,8 @@ func (c *compiler) cgroups(dest string, m specs.Mount, o options) error {
 	c.dirs[dest] = true
 	for _, h := range c.facts.Hierarchies {
 		one := o
-		one.data = nil
-		if h.Options != "" {
-			one.data = []string{h.Options}
-		}
-		if err := c.mountFS(dest+"/"+h.Name, specs.Mount{Type: h.Type, Source: "cgroup"}, one); err != nil {
+		one.data = []string{h.Options}
+		if err := c.mountFS(dest+"/"+h.Name, specs.Mount{Type: "cgroup", Source: "cgroup"}, one); err != nil {
 			return err
 		}
 	}

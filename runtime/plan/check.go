@@ -26,7 +26,7 @@ func check(s *specs.Spec, f Facts) error {
 	p, l := s.Process, s.Linux
 	refuse(len(p.Args) == 0, "process.args", "is empty")
 	refuse(!path.IsAbs(p.Cwd), "process.cwd", "is not absolute")
-	refuse(p.Terminal, "process.terminal", later)
+	refuse(p.Terminal, "process.terminal", later+"; set it to false")
 	refuse(p.CommandLine != "", "process.commandLine", later)
 	refuse(p.ApparmorProfile != "", "process.apparmorProfile", later)
 	refuse(p.SelinuxLabel != "", "process.selinuxLabel", later)

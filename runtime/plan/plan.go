@@ -96,17 +96,17 @@ type Facts struct {
 	// RootUIDMap and RootGIDMap, when not empty, make the root an idmapped mount: ids
 	// on disk become those of the host. Only with a root on disk, and not rootless.
 	RootUIDMap, RootGIDMap []IDMap
-	// Hierarchies are the cgroup v1 hierarchies of the host, and its v2 hierarchy
-	// where it has both, which a mount of type cgroup shows. Empty: v2 alone.
+	// Hierarchies are the cgroup v1 hierarchies of the host, which a mount of type
+	// cgroup shows. Empty: it shows v2.
 	Hierarchies []Hierarchy
 	// LastCap is the highest capability of the kernel. 0: 40.
 	LastCap int
 }
 
-// Hierarchy is one cgroup hierarchy of a host that has several.
+// Hierarchy is one cgroup v1 hierarchy.
 type Hierarchy struct {
 	// Name is that of its directory below /sys/fs/cgroup.
 	Name string
-	// Type is cgroup or cgroup2, Options what its mount says of controllers.
-	Type, Options string
+	// Options are its mount options that say of which controllers it is.
+	Options string
 }

@@ -25,8 +25,9 @@ type Portable struct {
 }
 
 // Export makes a portable bundle of one that Build made (docs/decisions/0009). The
-// skeleton stands in the annotation unless it is given. s is not changed.
-func Export(s *specs.Spec, skeleton *plan.Skeleton) (*Portable, error) {
+// skeleton stands in the annotation unless it is given; kinds are those of the bind
+// sources. s is not changed.
+func Export(s *specs.Spec, skeleton *plan.Skeleton, kinds map[string]plan.Kind) (*Portable, error) {
 	c := *s
 	if skeleton == nil {
 		skeleton = new(plan.Skeleton)
@@ -55,7 +56,11 @@ func Export(s *specs.Spec, skeleton *plan.Skeleton) (*Portable, error) {
 	}
 	c.Mounts = slices.Clone(s.Mounts)
 	for i := range c.Mounts {
-		p.portableMount(&c.Mounts[i])
+		m := &c.Mounts[i]
+		p.portableMount(m)
+		if IsBind(m) && kinds[m.Source] == plan.KindFile {
+			m.Options = single(m.Options)
+		}
 	}
 	return p, nil
 }
@@ -73,6 +78,20 @@ func (p *Portable) portableMount(m *specs.Mount) {
 	m.UIDMappings, m.GIDMappings = nil, nil
 	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "idmap" || o == "ridmap" })
 	p.Notes = append(p.Notes, m.Destination+" is not idmapped here: its files show as nobody's, and only what everybody may read can be read.")
+}
+
+// single gives the options of a single file, below which nothing can be mounted:
+// crun takes a recursive option to mean a directory.
+func single(options []string) []string {
+	all := make([]string, len(options))
+	for i, o := range options {
+		all[i] = o
+		switch o {
+		case "rbind", "rro", "rrw", "rnosuid", "rnodev", "rnoexec":
+			all[i] = o[1:]
+		}
+	}
+	return all
 }
 
 // Write makes the bundle in dir, which must not exist or be empty: config.json, the

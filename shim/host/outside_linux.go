@@ -124,7 +124,9 @@ func readonlyBind(m *specs.Mount) bool {
 		!slices.Contains(m.Options, "rw") && !slices.Contains(m.Options, "rrw")
 }
 
-// hierarchies lists what is mounted below /sys/fs/cgroup when that is not v2 itself.
+// hierarchies lists the v1 hierarchies below /sys/fs/cgroup when that is not v2
+// itself. Where there are both, a mount of type cgroup shows those of v1 alone, as
+// under runc and crun.
 func hierarchies() []plan.Hierarchy {
 	const top = "/sys/fs/cgroup"
 	var st unix.Statfs_t
@@ -140,18 +142,14 @@ func hierarchies() []plan.Hierarchy {
 		// proc_pid_mountinfo(5): the file system's type, source and options follow a dash.
 		head, tail, ok := strings.Cut(strings.TrimSpace(line), " - ")
 		left, right := strings.Fields(head), strings.Fields(tail)
-		if !ok || len(left) < 5 || len(right) < 3 || right[0] != "cgroup" && right[0] != "cgroup2" {
+		if !ok || len(left) < 5 || len(right) < 3 || right[0] != "cgroup" {
 			continue
 		}
 		name, below := strings.CutPrefix(left[4], top+"/")
 		if !below || strings.Contains(name, "/") {
 			continue
 		}
-		h := plan.Hierarchy{Name: name, Type: right[0]}
-		if h.Type == "cgroup" {
-			h.Options = controllersOf(right[2])
-		}
-		all = append(all, h)
+		all = append(all, plan.Hierarchy{Name: name, Options: controllersOf(right[2])})
 	}
 	return all
 }
