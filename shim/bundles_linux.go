@@ -11,7 +11,6 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/inside"
@@ -113,24 +112,21 @@ func validate(b shimapi.Bootstrap, dir string, base *spec.Request) *shimapi.Bund
 	if compileErr == nil {
 		report.Walls, report.Steps = append(report.Walls, p.Walls...), len(p.Setup)+len(p.Payload)+len(p.Init)
 	}
-	addProblems(report, bundle.Pointed(grantable(b, f.config)))
+	addProblems(report, bundle.Pointed(f.grantable(b)))
 	report.Valid = len(report.Problems) == 0
 	return report
 }
 
-// grantable tells which limits of the bundle this host cannot set.
-func grantable(b shimapi.Bootstrap, s *specs.Spec) error {
-	h, err := cgroup.Detect()
-	if err != nil {
-		return err
-	}
-	g, err := h.Create(cgroupName(b.StateDir, b.ExecutionID), s.Linux.Resources, func(string) bool { return false })
-	if err != nil {
+// grantable makes the control group, and takes it away again.
+func (f *foreign) grantable(b shimapi.Bootstrap) error {
+	e := newExecution(b)
+	e.req, e.boundless = f.request, boundless(f.config)
+	if err := e.control(f.config); err != nil || e.group == nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 	defer cancel()
-	return g.Remove(ctx)
+	return e.group.Remove(ctx)
 }
 
 // addProblems adds every fault of err once.
@@ -203,9 +199,17 @@ func probe(dir, to string) ([]byte, error) {
 			m.Source = path.Join(dir, m.Source)
 		}
 	}
+	masked := []string{}
+	if s.Linux != nil {
+		masked = append(masked, s.Linux.MaskedPaths...)
+	}
+	document, err := encoded(masked)
+	if err != nil {
+		return nil, err
+	}
 	s.Process.Args = []string{probePath, inside.Argument}
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: probePath, Type: "bind", Source: self, Options: []string{"bind", "ro", "nosuid", "nodev"}})
-	return []byte("{}"), bundle.Write(to, s)
+	return document, bundle.Write(to, s)
 }
 
 // probePath is where this program is in the sandbox that it looks at.

@@ -98,10 +98,16 @@ func (s *Supervisor) WriteBundle(ctx context.Context, req *spec.Request, dir, id
 }
 
 // ProbeBundle makes in to, an empty directory, a bundle that prints how the sandbox of the
-// one in dir looks inside.
-func (s *Supervisor) ProbeBundle(ctx context.Context, dir, to string) error {
-	_, err := s.bundleCall(ctx, nil, &shimv1.BundleRequest{Action: shimapi.BundleProbe, Dir: dir, Other: to})
-	return err
+// one in dir looks inside, and gives the paths that it masks.
+func (s *Supervisor) ProbeBundle(ctx context.Context, dir, to string) (masked []string, err error) {
+	document, err := s.bundleCall(ctx, nil, &shimv1.BundleRequest{Action: shimapi.BundleProbe, Dir: dir, Other: to})
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(document, &masked); err != nil {
+		return nil, fault.Wrap(fault.StateUnreadable, "read masked paths", err)
+	}
+	return masked, nil
 }
 
 // bundleCall asks a shim, which runs nothing.

@@ -57,29 +57,46 @@ type bundler interface {
 	ValidateBundle(ctx context.Context, dir string, base *spec.Request) (*shimapi.BundleReport, error)
 	DiffBundles(ctx context.Context, a, b string) ([]byte, error)
 	WriteBundle(ctx context.Context, req *spec.Request, dir, id string) error
-	ProbeBundle(ctx context.Context, dir, to string) error
+	ProbeBundle(ctx context.Context, dir, to string) (masked []string, err error)
 }
 
 func (c *console) bundleCommand(code *int) *cli.Command {
-	sub := func(name, usageLine, args string, flags []cli.Flag, action func(*cli.Context) (int, error)) *cli.Command {
-		return &cli.Command{Name: name, Usage: usageLine, ArgsUsage: args, Flags: flags,
+	sub := func(name, usageLine, args string, table []option, action func(*cli.Context, *bundleCall) (int, error)) *cli.Command {
+		table = append(table, option{name: "help", short: 'h', group: groupFlags, usage: "print this text"})
+		flags := make([]cli.Flag, len(table))
+		for i := range table {
+			flags[i] = &table[i]
+		}
+		return &cli.Command{Name: name, Usage: usageLine, ArgsUsage: args, Flags: flags, SkipFlagParsing: true, HideHelp: true,
 			HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
-			Action: func(ctx *cli.Context) (err error) {
-				*code, err = action(ctx)
+			Action: func(ctx *cli.Context) error {
+				k, err := parseBundle(name, table, ctx.Args().Slice())
+				switch {
+				case err != nil:
+					return err
+				case k.help:
+					*code = c.print(bundleHelp)
+					return nil
+				}
+				*code, err = action(ctx, k)
 				return err
 			}}
 	}
-	run := sub("run", "run a bundle", "[flags] DIR", nil, func(ctx *cli.Context) (int, error) { return c.runBundle(ctx.Args().Slice()), nil })
-	run.SkipFlagParsing, run.HideHelp = true, true
+	output := option{name: "output", short: 'o', value: "FORMAT", group: groupFlags, usage: "human or json"}
+	run := sub("run", "run a bundle", "[flags] DIR", nil, nil)
+	run.Action = func(ctx *cli.Context) error {
+		*code = c.runBundle(ctx.Args().Slice())
+		return nil
+	}
 	commands := []*cli.Command{
 		sub("create", "make a bundle of a request", "REQUEST DIR", nil, c.createBundle),
 		sub("export", "make a bundle of an execution", "ID DIR", nil, c.exportBundle),
-		sub("validate", "tell what is wrong with a bundle", "DIR", []cli.Flag{outputFlag()}, c.validateBundle),
+		sub("validate", "tell what is wrong with a bundle", "DIR", []option{output}, c.validateBundle),
 		sub("explain", "print the launch plan of a bundle", "DIR", nil, c.explainBundle),
 		run,
-		sub("diff", "compare two bundles", "A B", []cli.Flag{outputFlag()}, c.diffBundles),
+		sub("diff", "compare two bundles", "A B", []option{output}, c.diffBundles),
 		sub("compare", "run a bundle here and under another runtime", "DIR --with RUNTIME",
-			[]cli.Flag{outputFlag(), &cli.StringFlag{Name: "with", Usage: "runc, crun, or the path of another OCI runtime"}}, c.compareBundle),
+			[]option{output, {name: "with", value: "RUNTIME", group: groupFlags, usage: "runc, crun, or the path of another OCI runtime"}}, c.compareBundle),
 	}
 	bundle := &cli.Command{
 		Name: "bundle", Usage: "make, judge, run and compare OCI bundles", ArgsUsage: "create|export|validate|explain|run|diff|compare",
@@ -93,6 +110,50 @@ func (c *console) bundleCommand(code *int) *cli.Command {
 		return nil
 	}
 	return bundle
+}
+
+// bundleCall is what the arguments of a bundle verb other than run say. Flags may
+// follow the directories.
+type bundleCall struct {
+	name       string
+	args       []string
+	json, help bool
+	with       string
+}
+
+func parseBundle(name string, table []option, args []string) (*bundleCall, error) {
+	k := &bundleCall{name: name}
+	var names []string
+	for i := range table {
+		names = append(names, table[i].name)
+	}
+	p := parser{args: args, table: table, hint: func(given string) string {
+		if best := nearest(given, names); len(given) > 1 && best != "" {
+			return "Did you mean --" + best + "?"
+		}
+		return "See capsulectl bundle --help."
+	}}
+	p.take = func(o *option, value string) error {
+		switch o.name {
+		case "output":
+			var i invocation
+			err := modeOutput(&i, value)
+			k.json = i.jsonOutput
+			return err
+		case "with":
+			k.with = value
+			return nil
+		}
+		return parseSwitch(&k.help, value)
+	}
+	for {
+		for p.flag() {
+		}
+		if len(p.args) == 0 {
+			return k, p.faults.Err()
+		}
+		k.args, p.args = append(k.args, p.args[0]), p.args[1:]
+	}
 }
 
 // bundler is the supervisor in this process, and what requests begin with here.
@@ -112,26 +173,26 @@ func (c *console) bundler() (bundler, *invocation, error) {
 	return b, inv, nil
 }
 
-// directories are the arguments of a verb, as paths.
-func directories(ctx *cli.Context, n int, message string) ([]string, error) {
-	if ctx.NArg() != n {
-		return nil, usage("bundle "+ctx.Command.Name, message)
+// directories are the arguments, as paths.
+func (k *bundleCall) directories(n int, message string) ([]string, error) {
+	if len(k.args) != n {
+		return nil, usage("bundle "+k.name, message)
 	}
 	all := make([]string, n)
 	for i := range all {
 		var err error
-		if all[i], err = hostPath(ctx.Args().Get(i)); err != nil {
+		if all[i], err = hostPath(k.args[i]); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
 }
 
-func (c *console) createBundle(ctx *cli.Context) (int, error) {
-	if ctx.NArg() != 2 {
+func (c *console) createBundle(ctx *cli.Context, k *bundleCall) (int, error) {
+	if len(k.args) != 2 {
 		return 0, usage("bundle create", "give the file of a request, or - for stdin, and a directory")
 	}
-	dir, err := hostPath(ctx.Args().Get(1))
+	dir, err := hostPath(k.args[1])
 	if err != nil {
 		return 0, err
 	}
@@ -139,7 +200,7 @@ func (c *console) createBundle(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	data, err := c.requestDocument(ctx.Args().First())
+	data, err := c.requestDocument(k.args[0])
 	if err != nil {
 		return 0, err
 	}
@@ -150,11 +211,11 @@ func (c *console) createBundle(ctx *cli.Context) (int, error) {
 	return 0, b.WriteBundle(ctx.Context, req, dir, "")
 }
 
-func (c *console) exportBundle(ctx *cli.Context) (int, error) {
-	if ctx.NArg() != 2 {
+func (c *console) exportBundle(ctx *cli.Context, k *bundleCall) (int, error) {
+	if len(k.args) != 2 {
 		return 0, usage("bundle export", "give the id of an execution and a directory")
 	}
-	dir, err := hostPath(ctx.Args().Get(1))
+	dir, err := hostPath(k.args[1])
 	if err != nil {
 		return 0, err
 	}
@@ -168,7 +229,7 @@ func (c *console) exportBundle(ctx *cli.Context) (int, error) {
 	}
 	defer l.close()
 	s := &session{console: c, call: new(call), link: l}
-	id, err := s.resolve(ctx.Context, ctx.Args().First())
+	id, err := s.resolve(ctx.Context, k.args[0])
 	if err != nil {
 		return 0, err
 	}
@@ -182,12 +243,8 @@ func (c *console) exportBundle(ctx *cli.Context) (int, error) {
 	return 0, b.WriteBundle(ctx.Context, d.Request, dir, id)
 }
 
-func (c *console) validateBundle(ctx *cli.Context) (int, error) {
-	dirs, err := directories(ctx, 1, "give the directory of the bundle")
-	if err != nil {
-		return 0, err
-	}
-	asJSON, err := jsonWanted(ctx)
+func (c *console) validateBundle(ctx *cli.Context, k *bundleCall) (int, error) {
+	dirs, err := k.directories(1, "give the directory of the bundle")
 	if err != nil {
 		return 0, err
 	}
@@ -204,7 +261,7 @@ func (c *console) validateBundle(ctx *cli.Context) (int, error) {
 		return 0, err
 	}
 	text, code := reportText(r), 1
-	if asJSON {
+	if k.json {
 		if text, err = indented(r); err != nil {
 			return 0, err
 		}
@@ -235,8 +292,8 @@ func reportText(r *shimapi.BundleReport) string {
 	return b.String()
 }
 
-func (c *console) explainBundle(ctx *cli.Context) (int, error) {
-	dirs, err := directories(ctx, 1, "give the directory of the bundle")
+func (c *console) explainBundle(ctx *cli.Context, k *bundleCall) (int, error) {
+	dirs, err := k.directories(1, "give the directory of the bundle")
 	if err != nil {
 		return 0, err
 	}

@@ -29,12 +29,8 @@ type difference struct {
 	B       any    `json:"b"`
 }
 
-func (c *console) diffBundles(ctx *cli.Context) (int, error) {
-	dirs, err := directories(ctx, 2, "give the directories of two bundles")
-	if err != nil {
-		return 0, err
-	}
-	asJSON, err := jsonWanted(ctx)
+func (c *console) diffBundles(ctx *cli.Context, k *bundleCall) (int, error) {
+	dirs, err := k.directories(2, "give the directories of two bundles")
 	if err != nil {
 		return 0, err
 	}
@@ -61,7 +57,7 @@ func (c *console) diffBundles(ctx *cli.Context) (int, error) {
 	}
 	human := text.String()
 	switch {
-	case asJSON:
+	case k.json:
 		if human, err = indented(list); err != nil {
 			return 0, err
 		}
@@ -91,29 +87,15 @@ type comparison struct {
 // compareTime bounds a run under another runtime, which keeps no deadline.
 const compareTime = 60 * time.Second
 
-func (c *console) compareBundle(ctx *cli.Context) (int, error) {
-	args, name := ctx.Args().Slice(), ctx.String("with")
-	// Flags may follow the directory, where cli does not look for them.
-	for i, a := range args {
-		if value, ok := strings.CutPrefix(a, "--with="); ok {
-			name, args = value, append(args[:i:i], args[i+1:]...)
-			break
-		}
-		if a == "--with" && i+1 < len(args) {
-			name, args = args[i+1], append(args[:i:i], args[i+2:]...)
-			break
-		}
-	}
-	if len(args) != 1 || name == "" {
-		return 0, usage("bundle compare", "give the directory of a bundle and a runtime: bundle compare DIR --with runc")
-	}
-	asJSON, err := jsonWanted(ctx)
+func (c *console) compareBundle(ctx *cli.Context, k *bundleCall) (int, error) {
+	const form = "give the directory of a bundle and a runtime: bundle compare DIR --with runc"
+	dirs, err := k.directories(1, form)
 	if err != nil {
 		return 0, err
 	}
-	dir, err := hostPath(args[0])
-	if err != nil {
-		return 0, err
+	name := k.with
+	if name == "" {
+		return 0, usage("bundle compare", form)
 	}
 	program, err := exec.LookPath(name)
 	if err != nil {
@@ -127,17 +109,17 @@ func (c *console) compareBundle(ctx *cli.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	k, err := compareWith(ctx.Context, b, base, dir, program)
+	found, err := compareWith(ctx.Context, b, base, dirs[0], program)
 	if err != nil {
 		return 0, err
 	}
-	text, code := k.text(), 1
-	if asJSON {
-		if text, err = indented(k); err != nil {
+	text, code := found.text(), 1
+	if k.json {
+		if text, err = indented(found); err != nil {
 			return 0, err
 		}
 	}
-	if k.Same {
+	if found.Same {
 		code = 0
 	}
 	return max(c.print(text), code), nil
@@ -151,7 +133,8 @@ func compareWith(ctx context.Context, b bundler, base *spec.Request, dir, progra
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(probe)) }()
-	if err := b.ProbeBundle(ctx, dir, probe); err != nil {
+	masked, err := b.ProbeBundle(ctx, dir, probe)
+	if err != nil {
 		return nil, err
 	}
 	k = &comparison{Bundle: dir, Runtime: program, Differences: []inside.Difference{}}
@@ -182,7 +165,7 @@ func compareWith(ctx context.Context, b bundler, base *spec.Request, dir, progra
 				WithHint("Run the bundle there by itself to see more.")
 		}
 	}
-	k.Differences = append(k.Differences, inside.Compare(&views[0], &views[1])...)
+	k.Differences = append(k.Differences, inside.Compare(&views[0], &views[1], masked)...)
 	k.Same = true
 	for _, d := range k.Differences {
 		k.Same = k.Same && d.Stricter

@@ -20,8 +20,8 @@ type Difference struct {
 }
 
 // Compare lists what differs between the sandbox that capsule made of a bundle and
-// that of another runtime.
-func Compare(ours, theirs *View) []Difference {
+// that of another runtime. covered are the paths that the bundle masks.
+func Compare(ours, theirs *View, covered []string) []Difference {
 	var all []Difference
 	for _, part := range []struct {
 		what         string
@@ -31,7 +31,9 @@ func Compare(ours, theirs *View) []Difference {
 		{"ids", ours.IDs, theirs.IDs, nil},
 		{"capabilities", ours.Capabilities, theirs.Capabilities, judgeCapability},
 		{"limits", ours.Limits, theirs.Limits, nil},
-		{"mounts", ours.Mounts, theirs.Mounts, judgeMount},
+		{"mounts", ours.Mounts, theirs.Mounts, func(key, ours, theirs string) (same, stricter bool) {
+			return judgeMount(key, ours, theirs, slices.Contains(covered, key))
+		}},
 		{"place", ours.Place, theirs.Place, judgePlace},
 		{"cgroup", ours.Cgroup, theirs.Cgroup, nil},
 	} {
@@ -71,7 +73,7 @@ func judgeCapability(key, ours, theirs string) (same, stricter bool) {
 // devices are the default ones, which a runtime makes or binds as it can.
 var devices = [...]string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/console"}
 
-func judgeMount(key, ours, theirs string) (same, stricter bool) {
+func judgeMount(key, ours, theirs string, covered bool) (same, stricter bool) {
 	if slices.Contains(devices[:], key) {
 		return true, false
 	}
@@ -84,7 +86,7 @@ func judgeMount(key, ours, theirs string) (same, stricter bool) {
 	if !okA || !okB {
 		return false, false
 	}
-	if kernels && covering(kindA) && covering(kindB) {
+	if covered && covering(kindA) && covering(kindB) {
 		return true, false // both cover it, with whatever they have
 	}
 	a, b := strings.Split(optionsA, ","), strings.Split(optionsB, ",")

@@ -1132,7 +1132,7 @@ func (x *BundleRequest) GetExecutionId() string {
 type BundleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// JSON: of load an ExecutionRequest, of validate a shimapi.BundleReport, of diff a list of
-	// bundle.Difference.
+	// bundle.Difference, of probe the masked paths.
 	Document []byte `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`
 	// The error of an ExecutionResponse, JSON, when there is no document.
 	Error         []byte `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
