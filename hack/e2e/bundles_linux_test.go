@@ -388,7 +388,7 @@ func TestBundleRefusals(t *testing.T) {
 		{"/linux/sysctl", "linux.sysctl", `{"net.ipv4.ip_forward":"1"}`},
 		{"/linux/devices", "linux.devices", `[{"path":"/dev/fuse","type":"c","major":10,"minor":229}]`},
 		{"/linux/cgroupsPath", "linux.cgroupsPath", `"/elsewhere"`},
-		{"/linux/resources/memory/swappiness", "linux.resources.memory", `{"limit":100000000,"swappiness":5}`},
+		{"/linux/resources/memory/swappiness", "linux.resources.memory", `{"limit":268435456,"swappiness":5}`},
 		{"/linux/resources/cpu/burst", "linux.resources.cpu", `{"burst":5}`},
 		{"/linux/resources/devices/0", "linux.resources.devices", `[{"allow":true,"access":"rwm"}]`},
 		{"/linux/namespaces/0/path", "linux.namespaces", `[{"type":"network","path":"/proc/1/ns/net"}]`},
@@ -448,7 +448,7 @@ func TestBundleRefusals(t *testing.T) {
 func TestBundleExport(t *testing.T) {
 	c := begin(t)
 	id := c.newID()
-	if o := c.finish(c.program("run", "-d", "--embedded", "--execution-id", id, "-m", "100M", "--", "sh", "-c", "hostname; exit 3")); o.code != 0 {
+	if o := c.finish(c.program("run", "-d", "--embedded", "--execution-id", id, "--", "sh", "-c", "hostname; exit 3")); o.code != 0 {
 		t.Fatalf("exit %d, %s", o.code, o.stderr)
 	}
 	if o := c.finish(c.program("wait", "--embedded", id)); o.code != 3 {
@@ -472,7 +472,7 @@ func TestBundleExport(t *testing.T) {
 	if o.text() != "capsule\n" {
 		t.Errorf("stdout %q", o.text())
 	}
-	same := c.created(object{"command": sh("hostname; exit 3"), "resources": object{"memory_bytes": 100 << 20}})
+	same := c.created(object{"command": sh("hostname; exit 3")})
 	if o := c.finish(c.program("bundle", "diff", dir, same)); o.code > 1 || strings.Contains(o.out, "memory") || strings.Contains(o.out, "/process") {
 		t.Errorf("exit %d, %s%s", o.code, o.out, o.stderr)
 	}
