@@ -29,12 +29,21 @@ import (
 func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
 	if e.spare != nil {
-		if done, err := e.adopt(req, streamStdin); done || err != nil {
-			return err
+		if e.foreign == nil {
+			if done, err := e.adopt(req, streamStdin); done || err != nil {
+				return err
+			}
 		}
 		e.giveUpSpare()
 	}
-	t, err := translate(e.boot, req, nil)
+	var t *translation
+	var err error
+	if e.foreign != nil {
+		t, err = e.foreign.translate(e.boot)
+		e.boundless = boundless(e.foreign.config)
+	} else {
+		t, err = translate(e.boot, req, nil)
+	}
 	e.slot, e.warnings, e.facts = t.slot, t.warnings, factsOf{t.degraded, t.io}
 	if err != nil {
 		return err
@@ -57,6 +66,11 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	failpoint.Here("shim.create.cgroup")
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
+	}
+	if t.root != "" {
+		if err := host.MountPoints(t.config, t.root, host.Kinds(t.config)); err != nil {
+			return bundle.Pointed(err)
+		}
 	}
 	e.filter, e.watched = t.filter, t.watched
 	e.clock.mark("plan")
@@ -104,6 +118,12 @@ type translation struct {
 	degraded []string
 	io       host.IO
 	masked   []string // blocked programs, hidden inside
+
+	// Of a bundle from outside.
+	outside     bool
+	root        string // on disk; empty: it comes out of an annotation
+	rootMap     []plan.IDMap
+	hierarchies []plan.Hierarchy
 }
 
 // translate turns a request into an OCI configuration and its filter, for the
@@ -180,16 +200,20 @@ func refuseUnbuilt(req *spec.Request) error {
 
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
-	kinds := host.Kinds(t.config)
+	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
 	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin, Landlock: t.landlock}
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin, Landlock: t.landlock,
+		RootUIDMap: t.rootMap, RootGIDMap: t.rootMap, Hierarchies: t.hierarchies}
 	t.listen(&facts)
 	p, err := plan.Compile(t.config, facts)
 	if err == nil {
 		breachPlan(p)
+	}
+	if t.outside {
+		err = bundle.Pointed(err)
 	}
 	return p, err
 }
@@ -295,6 +319,9 @@ func (e *execution) mayLack(limit string) bool {
 		if name == limit {
 			return true
 		}
+	}
+	if slices.Contains(e.boundless, limit) {
+		return true
 	}
 	return !e.req.Asked(limit)
 }

@@ -24,6 +24,10 @@ func (c *compiler) payload() error {
 	c.field = "process"
 	// A new session: no controlling terminal into which keys could be pushed.
 	c.do(OpSetsid, "")
+	if c.caps.any() {
+		c.field = "process.capabilities"
+		c.do(OpPrctl, "", flag(prSetKeepcaps, "PR_SET_KEEPCAPS"), imm(1), imm(0), imm(0), imm(0)) // execve clears it
+	}
 	c.identity()
 	c.field = "process.cwd"
 	cwd := c.spec.Process.Cwd
@@ -33,7 +37,11 @@ func (c *compiler) payload() error {
 	c.into(RegFile, OpOpenat2, cwd, imm(atFDCWD), str(cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
 	c.do(OpFchdir, cwd, reg(RegFile))
 	c.closeReg(RegFile)
-	c.dropAll()
+	if c.caps.any() {
+		c.take(c.caps)
+	} else {
+		c.dropAll()
+	}
 	c.wall("no_new_privs")
 	c.restrict()
 	if c.facts.FilterFirst {

@@ -110,6 +110,20 @@ type Facts struct {
 	Skeleton *Skeleton
 	// NoInit makes the command process 1.
 	NoInit bool
+	// RootUIDMap and RootGIDMap, when not empty, make the root an idmapped mount: ids
+	// on disk become those of the host. Only with a root on disk, and not rootless.
+	RootUIDMap, RootGIDMap []IDMap
+	// Hierarchies are the cgroup v1 hierarchies of the host, which a mount of type
+	// cgroup shows. Empty: it shows v2.
+	Hierarchies []Hierarchy
 	// LastCap is the highest capability of the kernel. 0: 40.
 	LastCap int
+}
+
+// Hierarchy is one cgroup v1 hierarchy.
+type Hierarchy struct {
+	// Name is that of its directory below /sys/fs/cgroup.
+	Name string
+	// Options are its mount options that say of which controllers it is.
+	Options string
 }
