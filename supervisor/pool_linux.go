@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -126,12 +127,13 @@ func (p *pool) prepare(ctx context.Context) error {
 	r := &ready{age: p.age}
 	p.mu.Unlock()
 	begun := time.Now()
-	if err := p.start(ctx, r); err != nil {
-		r.end()
-		return err
-	}
+	err := p.start(ctx, r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err != nil {
+		p.dismiss(r)
+		return err
+	}
 	if p.ended || r.age != p.age {
 		p.dismiss(r)
 		return nil
@@ -252,8 +254,15 @@ func (p *pool) drop(n int) {
 	}
 }
 
-// dismiss ends a shim that nobody takes.
-func (p *pool) dismiss(r *ready) { p.ending.Go(r.end) }
+// dismiss ends a shim that nobody takes, and removes what it left if it was killed.
+func (p *pool) dismiss(r *ready) {
+	p.ending.Go(func() {
+		r.end()
+		if _, err := os.Lstat(r.dir.Bundle()); err == nil {
+			p.s.sweepOne(filepath.Base(string(r.dir)))()
+		}
+	})
+}
 
 // end dismisses all. It returns when they are gone.
 func (p *pool) end() {
