@@ -198,11 +198,22 @@ func (s *server) listen(srv *ttrpc.Server) {
 	_ = srv.Serve(context.Background(), l) // ends with the process
 }
 
+// offerDelay is how long a command runs before others find its shim: one that is
+// quicker needs neither socket nor record, which cost as much as it does.
+const offerDelay = 4 * time.Millisecond
+
 // offer makes what others find in the directory. A nil listener: there was
 // nothing to offer.
 func (s *server) offer() (net.Listener, error) {
 	select {
 	case <-s.e.running:
+	case <-s.e.gone:
+		return nil, nil
+	}
+	quick := time.NewTimer(offerDelay)
+	defer quick.Stop()
+	select {
+	case <-quick.C:
 	case <-s.e.gone:
 		return nil, nil
 	}

@@ -111,7 +111,7 @@ func dieAt(t *testing.T, bin, state, name string, pool bool) {
 	defer cancel()
 	id := uuid.NewString()
 	shim := filepath.Join(bin, "capsule-shim")
-	driver := exec.CommandContext(ctx, filepath.Join(bin, "driver"), state, shim, id, "sh", "-c", "echo done; exit 5")
+	driver := exec.CommandContext(ctx, filepath.Join(bin, "driver"), state, shim, id, "sh", "-c", "sleep 0.05; echo done; exit 5")
 	driver.Env = []string{"PATH=" + os.Getenv("PATH"), "CAPSULE_FAILPOINT=" + name}
 	if pool {
 		driver.Env = append(driver.Env, "CAPSULE_DRIVER_POOL=1")
