@@ -74,14 +74,14 @@ type Store struct {
 	queue   sync.Mutex
 	pending []*operation
 	writer  sync.Mutex
-	// shares is what is kept of each owner; nil: not counted yet. Guarded by writer.
-	shares map[uint32]share
 	// large is held by the one that stages a large output.
 	large sync.Mutex
 
-	// state guards totals.
+	// state guards totals and shares, which are written with writer held too.
 	state  sync.Mutex
 	totals totals
+	// shares is what is kept of each owner; nil: not counted yet.
+	shares map[uint32]share
 }
 
 // Open opens the history at path, or begins one; the directory is made with
