@@ -65,6 +65,7 @@ type Store struct {
 	db      *guard.DB
 	lock    *lockFile
 	limits  atomic.Pointer[Limits]
+	ending  atomic.Bool
 	// compactLeast is the constant of that name, less in tests.
 	compactLeast int64
 	// remember is how many ids of removed executions are remembered.

@@ -40,7 +40,7 @@ func (s *Store) expireOwners(l Limits) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	removed, _, err = s.removeAll(ids)
+	removed, _, err = s.removeAll(ids, true)
 	return removed, err
 }
 
