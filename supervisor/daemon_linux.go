@@ -103,6 +103,10 @@ func (s *Supervisor) Close() error {
 	return d.past.Close()
 }
 
+// EndSoon keeps Housekeep and Compact, where they run, from taking longer than a
+// stop may: the next daemon goes on where they end.
+func (s *Supervisor) EndSoon() { s.daemon.past.EndSoon() }
+
 // Leave stops following executions, which go on. When it returns nothing more
 // happens: who reads the events then has all of this process's.
 func (s *Supervisor) Leave() {

@@ -199,7 +199,9 @@ func (c *caller) Info(context.Context) (*api.Info, error) {
 	}
 	// Another process may hold the history; then its size is not known.
 	_ = c.s.history(func(h *history.Store) error {
-		i.History, i.HistoryBytes = h.Totals()
+		if i.History, i.HistoryBytes = h.Totals(); !c.seesAll() {
+			i.History, i.HistoryBytes = h.TotalsOf(c.uid)
+		}
 		return nil
 	})
 	if d := c.s.daemon; d != nil {

@@ -122,7 +122,8 @@ func (s *Supervisor) roomForOne() error {
 	if n <= most {
 		return nil
 	}
-	f := fault.New(fault.TooManyExecutions, "check security.max_concurrent_executions", strconv.Itoa(n-1)+" run, and at most "+strconv.Itoa(most)+" may")
+	f := fault.New(fault.TooManyExecutions, "check security.max_concurrent_executions", strconv.Itoa(n-1)+" run, and at most "+strconv.Itoa(most)+" may").
+		WithHint("Retry when one of them has ended.")
 	f.Details = map[string]any{"rule": "security.max_concurrent_executions", "retry_after_ms": 1000}
 	return f
 }

@@ -24,6 +24,7 @@ func (c *console) detach(ctx context.Context, inv *invocation, o *order, rep *re
 	start.StreamStdin = inv.stdin
 	if start.ID == "" {
 		start.ID = newUUID() // makes Start repeatable when the connection is lost
+		inv.id = start.ID    // of a refusal too
 	}
 	var started *api.Started
 	err = l.persist(ctx, func(s api.Supervisor) (err error) {

@@ -26,6 +26,7 @@ func (r *remote) Start(ctx context.Context, o *order, st supervisor.Streams) (ex
 	if start.ID == "" {
 		// The answer to Start may be lost together with the connection.
 		start.ID = newUUID()
+		o.id = start.ID
 	}
 	start.KillOnDisconnect, start.StreamStdin = true, st.Stdin != nil
 	created := time.Now()

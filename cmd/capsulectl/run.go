@@ -133,6 +133,9 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 	x, err := eng.Start(ctx, o, streams)
 	if err != nil {
 		rep.caller = signals.received()
+		if o.id != "" {
+			inv.id = o.id // by which the daemon knows what it refused
+		}
 		return rep.refuse(err)
 	}
 	signals.started(x)

@@ -238,6 +238,9 @@ func (d *daemon) close() error {
 			errs = append(errs, err)
 		}
 	}
+	if d.sup != nil {
+		d.sup.EndSoon() // housekeeping is among the work
+	}
 	d.work.Wait()
 	if d.sup != nil {
 		d.sup.Leave() // a result that was given has its event after this

@@ -134,10 +134,21 @@ func (d Dir) NewLog() string { return string(d) + "/shim.log.new" }
 func WriteFile(path string, data []byte) error {
 	temporary := path + ".new"
 	if err := os.WriteFile(temporary, data, 0o600); err != nil {
-		return fault.Wrap(fault.IO, "write", err).WithPath(path)
+		return fault.Wrap(fault.IO, "write", plain(err)).WithPath(path)
 	}
 	if err := os.Rename(temporary, path); err != nil {
-		return fault.Wrap(fault.IO, "rename", err).WithPath(path)
+		return fault.Wrap(fault.IO, "rename", plain(err)).WithPath(path)
 	}
 	return nil
+}
+
+// plain is an error of package os without the paths, which the fault has.
+func plain(err error) error {
+	switch e := err.(type) {
+	case *os.PathError:
+		return e.Err
+	case *os.LinkError:
+		return e.Err
+	}
+	return err
 }

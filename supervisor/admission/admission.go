@@ -274,13 +274,18 @@ func (q *Queue) neverFits(memory int64) *fault.Fault {
 
 func (q *Queue) full() *fault.Fault {
 	f := fault.New(fault.TooManyExecutions, "admit execution",
-		strconv.Itoa(q.running)+" run and "+strconv.Itoa(q.queued)+" wait")
+		strconv.Itoa(q.running)+" run and "+strconv.Itoa(q.queued)+" wait").WithHint(q.hint())
 	f.Details = map[string]any{
 		"retry_after_ms": q.retryAfter().Milliseconds(),
 		"running":        q.running, "queued": q.queued,
 		"max_concurrent": q.limits.MaxConcurrent, "max_queued": q.limits.MaxQueued, "memory_budget_bytes": q.limits.MemoryBudget,
 	}
 	return f
+}
+
+// hint is what people are told of retryAfter.
+func (q *Queue) hint() string {
+	return "Retry in " + q.retryAfter().Round(100*time.Millisecond).String() + "."
 }
 
 // retryAfter is how long it takes on average until a place is free: the time

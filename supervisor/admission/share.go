@@ -44,7 +44,7 @@ func (q *Queue) beyond(owner uint32, memory int64, b Bounds) *fault.Fault {
 	default:
 		return nil
 	}
-	f := fault.New(fault.TooManyExecutions, "check "+rule, message)
+	f := fault.New(fault.TooManyExecutions, "check "+rule, message).WithHint(q.hint())
 	f.Details = map[string]any{"retry_after_ms": q.retryAfter().Milliseconds(), "rule": rule, "max_executions": b.Executions, "max_memory_bytes": b.MemoryBytes}
 	return f
 }

@@ -316,7 +316,22 @@ func (l *loader) entry(list []key, dotted, name string, value any) {
 	if prefix == "security." || prefix == "limits." {
 		known = append(known, "users")
 	}
-	l.refuse(dotted, "unknown key", spec.SuggestName(name, known))
+	l.refuse(dotted, "unknown key", suggest(name, known))
+}
+
+// suggest is the hint for a name that a section does not know: one of its own
+// that is near, or the section that has it.
+func suggest(name string, known []string) string {
+	near := spec.SuggestName(name, known)
+	if strings.HasPrefix(near, "Did you mean") {
+		return near
+	}
+	for _, k := range keys() {
+		if strings.HasSuffix(k.Name, "."+name) {
+			return "Did you mean `" + k.Name + "`?"
+		}
+	}
+	return near
 }
 
 // users takes in the sections of single uids.

@@ -184,6 +184,15 @@ func TestEveryKeyIsSetAndStrict(t *testing.T) {
 	}
 }
 
+// TestKeyOfAnotherSection: a key in the wrong section is pointed to where it is.
+func TestKeyOfAnotherSection(t *testing.T) {
+	_, err := Load([]string{write(t, "c.toml", "[limits]\nmax_queued = 2\n")}, noEnv)
+	var list fault.List
+	if !errors.As(err, &list) || len(list) != 1 || !strings.Contains(list[0].Hint, ".max_queued`") {
+		t.Errorf("%v", err)
+	}
+}
+
 // withUser has what the keys of single users point into.
 func withUser() *Config {
 	c := Default()

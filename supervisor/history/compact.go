@@ -36,7 +36,7 @@ func (s *Store) Compact() (*Compacted, error) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	size, free, err := s.space()
-	if err != nil || free < s.compactLeast || free < size-free {
+	if err != nil || s.ending.Load() || free < s.compactLeast || free < size-free {
 		return nil, err
 	}
 	if err := room(s.path, size-free); err != nil {

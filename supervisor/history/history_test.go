@@ -343,6 +343,19 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// TestEndSoon: housekeeping that would take long leaves the rest to the next.
+func TestEndSoon(t *testing.T) {
+	s := open(t, file(t), history.Options{Limits: history.Limits{Count: 1, OutputBytes: 1}})
+	put(t, s, 0, 1, 2, 3)
+	s.EndSoon()
+	if removed, err := s.Retain(epoch); err != nil || len(removed) != 0 {
+		t.Error(removed, err)
+	}
+	for n := range 4 {
+		same(t, s, entry(n))
+	}
+}
+
 func TestRetain(t *testing.T) {
 	one := func() int64 {
 		s := open(t, file(t), history.Options{})

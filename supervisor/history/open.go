@@ -65,6 +65,7 @@ type Store struct {
 	db      *guard.DB
 	lock    *lockFile
 	limits  atomic.Pointer[Limits]
+	ending  atomic.Bool
 	// compactLeast is the constant of that name, less in tests.
 	compactLeast int64
 	// remember is how many ids of removed executions are remembered.
@@ -74,14 +75,14 @@ type Store struct {
 	queue   sync.Mutex
 	pending []*operation
 	writer  sync.Mutex
-	// shares is what is kept of each owner; nil: not counted yet. Guarded by writer.
-	shares map[uint32]share
 	// large is held by the one that stages a large output.
 	large sync.Mutex
 
-	// state guards totals.
+	// state guards totals and shares, which are written with writer held too.
 	state  sync.Mutex
 	totals totals
+	// shares is what is kept of each owner; nil: not counted yet.
+	shares map[uint32]share
 }
 
 // Open opens the history at path, or begins one; the directory is made with

@@ -1,8 +1,6 @@
 package history
 
 import (
-	"maps"
-
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
@@ -42,7 +40,7 @@ func (s *Store) expireOwners(l Limits) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	removed, _, err = s.removeAll(ids)
+	removed, _, err = s.removeAll(ids, true)
 	return removed, err
 }
 
@@ -51,16 +49,14 @@ func (s *Store) expireOwners(l Limits) (removed []string, err error) {
 func (s *Store) beyond(o Owners) (ids []uuid.UUID, err error) {
 	s.writer.Lock() // what is counted does not change meanwhile
 	defer s.writer.Unlock()
-	those := &sieve{}
-	if s.shares != nil {
-		for uid, have := range s.shares {
-			if o.binds(uid) && have.exceeds(o) {
-				those.any = append(those.any, ownerPart(uid))
-			}
+	those, over := &sieve{}, []uint32{}
+	for uid, have := range s.shares {
+		if o.binds(uid) && have.exceeds(o) {
+			over, those.any = append(over, uid), append(those.any, ownerPart(uid))
 		}
-		if len(those.any) == 0 {
-			return nil, nil
-		}
+	}
+	if s.shares != nil && len(over) == 0 {
+		return nil, nil
 	}
 	var counted map[uint32]share
 	err = s.db.View(func(tx *bbolt.Tx) error {
@@ -70,12 +66,32 @@ func (s *Store) beyond(o Owners) (ids []uuid.UUID, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.state.Lock()
+	defer s.state.Unlock()
 	if s.shares == nil {
 		s.shares = counted
 	}
-	// A record that was damaged since it was counted still was.
-	maps.Copy(s.shares, counted)
+	for _, uid := range over { // without what was damaged since it was counted
+		s.shares[uid] = counted[uid]
+	}
 	return ids, nil
+}
+
+// TotalsOf are Totals of one owner. Until housekeeping has counted the shares of
+// owners, which it does when they are bounded, the records are read.
+func (s *Store) TotalsOf(owner uint32) (count int, bytes int64) {
+	s.state.Lock()
+	have, counted := s.shares[owner], s.shares != nil
+	s.state.Unlock()
+	if !counted {
+		// What cannot be read is not counted; a list tells why.
+		_ = s.db.View(func(tx *bbolt.Tx) error {
+			_, counted := ownersBeyond(tx, Owners{}, &sieve{all: [][]byte{ownerPart(owner)}})
+			have = counted[owner]
+			return nil
+		})
+	}
+	return have.count, have.bytes
 }
 
 // ownersBeyond chooses what is beyond the bounds, counting from the newest, and

@@ -40,6 +40,9 @@ func TestOwnersBounds(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if count, _ := s.TotalsOf(5); count != len(bound) {
+				t.Errorf("of 5 there are %d", count)
+			}
 			removed, err := s.Retain(epoch)
 			slices.Sort(removed)
 			want := slices.Sorted(slices.Values(bound[:len(bound)-c.keep]))
@@ -83,6 +86,9 @@ func TestOwnersAreCounted(t *testing.T) {
 			t.Fatalf("believed %v\ncounted  %v", believed, counted)
 		}
 		for uid, have := range counted {
+			if count, bytes := s.TotalsOf(uid); int64(count) != have[0] || bytes != have[1] {
+				t.Fatalf("of %d there are %d, %d, not %v", uid, count, bytes, have)
+			}
 			if uid != 0 && have[0] > 1 && (have[0] > 30 || have[1] > 200_000) {
 				t.Fatalf("%d has %v", uid, have)
 			}

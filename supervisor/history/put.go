@@ -100,8 +100,8 @@ func (s *Store) transact(operations []*operation) error {
 	})
 	if err == nil {
 		s.state.Lock()
+		defer s.state.Unlock()
 		s.totals = c.totals
-		s.state.Unlock()
 		for owner, by := range c.owners {
 			if s.shares != nil {
 				have := s.shares[owner]

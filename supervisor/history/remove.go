@@ -105,9 +105,11 @@ func (c *change) note(id uuid.UUID) error {
 	return nil
 }
 
-// removeAll removes ids in bounded transactions, and returns those that were there.
-func (s *Store) removeAll(ids []uuid.UUID) (removed []string, freed int64, err error) {
-	for len(ids) > 0 && err == nil {
+// removeAll removes ids in bounded transactions, and returns those that were
+// there. Between two of these it ends when the store is to, if it may: those
+// that are left are found again.
+func (s *Store) removeAll(ids []uuid.UUID, mayEnd bool) (removed []string, freed int64, err error) {
+	for len(ids) > 0 && err == nil && !(mayEnd && s.ending.Load()) {
 		batch := ids[:min(len(ids), removeBatch)]
 		ids = ids[len(batch):]
 		var done []string
@@ -163,7 +165,7 @@ func (s *Store) Prune(o *api.PruneOptions, owner func(uint32) bool) (removed []s
 	if err != nil {
 		return nil, 0, err
 	}
-	return s.removeAll(ids)
+	return s.removeAll(ids, false)
 }
 
 // ended is when an execution ended; one that never ran has only its creation.

@@ -7,6 +7,10 @@ import (
 	"go.etcd.io/bbolt"
 )
 
+// EndSoon is called before Close by who cannot wait for a long Retain: it ends
+// after what it is writing, and Compact does nothing. The next process goes on.
+func (s *Store) EndSoon() { s.ending.Store(true) }
+
 // Retain applies the limits, oldest first by creation, and returns the ids that
 // it removed, also those before an error. The newest record stays, with its
 // output, however large it is: somebody may still be waiting for it.
@@ -38,7 +42,7 @@ func (s *Store) expire(l Limits, now time.Time) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	removed, _, err = s.removeAll(ids)
+	removed, _, err = s.removeAll(ids, true)
 	return removed, err
 }
 

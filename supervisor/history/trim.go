@@ -24,7 +24,7 @@ func (s *Store) trim() error {
 		all = s.outgrown(tx)
 		return nil
 	})
-	for err == nil && len(all) > 0 {
+	for err == nil && len(all) > 0 && !s.ending.Load() {
 		n, size := 0, 0
 		for n < len(all) && n < removeBatch && (n == 0 || size+all[n].rest <= stageBytes) {
 			size += all[n].rest
