@@ -40,10 +40,17 @@ type execution struct {
 	ready    *launch.Prepared
 	stdio    stdio
 	slot     *os.File
-	filter   []byte // as compiled; nil: none
+	spare    *spare          // prepared before there was a request, until it is taken or given up; nil: none
+	waiting  *launch.Sandbox // taken from spare, until it runs
+	host     *cgroup.Host
+	givenUp  chan error // the end of a spare that was not taken; nil: there was none
+	filter   []byte     // as compiled; nil: none
 	warnings []string
 	bundled  chan error // the bundle on disk; nil: none was begun
 	without  []string   // what a Trial leaves out; nil for every execution of a caller
+	foreign  *foreign   // the bundle from outside that is run; nil: req makes it
+	// boundless are the limits that a bundle from outside leaves out.
+	boundless []string
 
 	// Written before running is closed.
 	sandbox *launch.Sandbox
@@ -61,7 +68,8 @@ type execution struct {
 
 	clock phases
 
-	denied denials.Record // what the filter refused
+	denied  denials.Record    // what the filter refused
+	watched *denials.Observed // nil: no call is watched
 
 	timeline timeline
 

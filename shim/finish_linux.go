@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -83,6 +84,9 @@ func (e *execution) verdictResponse() *spec.Response {
 	}
 	o.killedCall, o.killedHard = e.denied.Killed()
 	r.Denials = e.denied.List()
+	if e.sandbox != nil {
+		r.Syscalls = e.watched.List()
+	}
 	v := judge(e.req, o)
 	if o.statsErr != nil {
 		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())
@@ -153,11 +157,11 @@ func (e *execution) enforcement() *spec.Enforcement {
 	walls := map[string]spec.State{}
 	for _, name := range spec.WallNames() {
 		switch {
-		case slices.Contains(e.facts.degraded, name):
+		case slices.Contains(e.facts.degraded, name), slices.Contains(e.plan.Partial, name):
 			walls[name] = spec.Degraded
 		case slices.Contains(e.plan.Walls, name):
 			walls[name] = spec.Enforced
-		case name == spec.WallIDMap && !e.hasBinds():
+		case name == spec.WallIDMap && !e.hasBinds(), name == spec.WallIDMap && e.foreign != nil && !e.idmapped():
 			// Nothing to map.
 		case name == spec.WallIDMap:
 			walls[name] = spec.Enforced
@@ -166,6 +170,11 @@ func (e *execution) enforcement() *spec.Enforcement {
 		}
 	}
 	return &spec.Enforcement{Walls: walls, Limits: e.limits(), CgroupVersion: string(e.version), PolicyHash: e.policyHash()}
+}
+
+// idmapped tells whether a tree of a bundle from outside is mounted with its ids mapped.
+func (e *execution) idmapped() bool {
+	return slices.ContainsFunc(e.plan.Sources, func(s plan.Source) bool { return len(s.UIDMap) > 0 })
 }
 
 func (e *execution) hasBinds() bool {
@@ -182,6 +191,8 @@ func (e *execution) limits() map[string]spec.State {
 		limits[name] = spec.Absent
 		if e.group != nil && e.group.Confirmed[name] {
 			limits[name] = spec.Enforced
+		} else if slices.Contains(e.boundless, name) {
+			e.warnOnce("the bundle has no limit for " + name)
 		} else {
 			e.warnOnce("limit " + name + " is not enforced on this host")
 		}
@@ -193,6 +204,9 @@ func (e *execution) limits() map[string]spec.State {
 		} else {
 			e.warnOnce("limit " + spec.LimitIO + " is not enforced on this host")
 		}
+	}
+	if slices.Contains(e.boundless, spec.LimitDisk) {
+		delete(limits, spec.LimitDisk) // the sizes of its tmpfs are the bundle's
 	}
 	if e.req.Resources.CPUTimeMS != nil {
 		limits[spec.LimitCPUTime] = spec.Enforced

@@ -40,11 +40,15 @@ const teardownTime = 10 * time.Second
 // start clones the sandbox, waits until the command runs and leaves the rest
 // to monitor.
 func (e *execution) start() error {
-	sb, err := e.ready.Start()
+	phase := "clone"
+	if e.waiting != nil {
+		phase = "release"
+	}
+	sb, err := e.launch()
 	if err != nil {
 		return err
 	}
-	e.clock.mark("clone")
+	e.clock.mark(phase)
 	failpoint.Here("shim.start.cloned")
 	e.stdio.closePayloadEnds()
 	at, err := e.awaitCommand(sb)
@@ -57,6 +61,14 @@ func (e *execution) start() error {
 	e.sandbox, e.started = sb, at
 	e.tellListener()
 	return nil
+}
+
+// launch lets the sandbox begin that is ready, or clones it.
+func (e *execution) launch() (*launch.Sandbox, error) {
+	if e.waiting != nil {
+		return e.release()
+	}
+	return e.ready.Start()
 }
 
 // awaitCommand waits until the command runs, for as long as somebody wants it
@@ -312,15 +324,20 @@ func (e *execution) teardown() {
 		_, err := e.sandbox.Reap()
 		errs = append(errs, err)
 	}
+	if e.waiting != nil {
+		e.waiting.Abandon() // its execution failed before it began
+	}
 	if e.ready != nil {
 		e.ready.Close()
+	}
+	errs = append(errs, e.spare.discard())
+	if e.givenUp != nil {
+		errs = append(errs, <-e.givenUp)
 	}
 	failpoint.Here("shim.end.reaped")
 	e.stdio.close()
 	if e.group != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
-		defer cancel()
-		errs = append(errs, e.group.Kill(), e.group.Remove(ctx))
+		errs = append(errs, endGroup(e.group))
 	}
 	if e.slot != nil {
 		_ = e.slot.Close() // the lock ends with it
@@ -328,4 +345,11 @@ func (e *execution) teardown() {
 	if e.left = errors.Join(errs...); e.left != nil {
 		logLine("clean up: " + e.left.Error())
 	}
+}
+
+// endGroup ends what is in a group and removes it.
+func endGroup(g *cgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+	defer cancel()
+	return errors.Join(g.Kill(), g.Remove(ctx))
 }

@@ -27,7 +27,11 @@ import (
 // there was one.
 func Main() error {
 	boot, err := receive()
-	if err == io.EOF {
+	var ready *spare
+	if err == nil && boot.Template {
+		boot, ready, err = await(boot)
+	}
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	if err != nil {
@@ -35,6 +39,7 @@ func Main() error {
 	}
 	failpoint.Here("shim.begun")
 	e := newExecution(boot)
+	e.spare = ready
 	// From here on the execution has begun: if this process dies it is lost.
 	if err := os.Rename(e.dir.NewLog(), e.dir.Log()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Wrap(fault.IO, "begin", err).WithPath(e.dir.Log())

@@ -3,6 +3,7 @@ package shim
 import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 
+	"bytes"
 	"context"
 	"os"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/capsule-run/capsule/shim/bundle"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -73,8 +73,29 @@ func (s *service) prepare(r *shimv1.CreateRequest) error {
 	if err != nil {
 		return err
 	}
+	if r.Bundle != "" {
+		if err := s.load(r.Bundle, req); err != nil {
+			return err
+		}
+	}
 	s.e.clock.mark("decode")
 	return s.e.create(req, r.StreamStdin)
+}
+
+// load takes a bundle to be run. Policy has judged what it asked for before.
+func (s *service) load(dir string, req *spec.Request) error {
+	f, err := loadBundle(dir, req)
+	if err != nil {
+		return err
+	}
+	if f.request.Resources.CPUQuota == nil && req.Resources.CPUQuota != nil {
+		f.capCPU(*req.Resources.CPUQuota)
+	}
+	if !bytes.Equal(f.request.Encode(), req.Encode()) {
+		return fault.New(fault.InvalidBundle, "load bundle", "it was changed while it was read").WithPath(dir)
+	}
+	s.e.foreign = f
+	return nil
 }
 
 // runWhenStarted waits for Start; a failed creation runs at once, to its verdict.
@@ -139,8 +160,15 @@ func (s *service) Kill(ctx context.Context, r *shimv1.KillRequest) (*shimv1.Kill
 }
 
 // State implements shimv1.ShimService.
-func (s *service) State(context.Context, *shimv1.StateRequest) (*shimv1.StateResponse, error) {
-	r := &shimv1.StateResponse{State: s.e.state(), ExecutionId: s.e.boot.ExecutionID}
+func (s *service) State(_ context.Context, asked *shimv1.StateRequest) (*shimv1.StateResponse, error) {
+	r := &shimv1.StateResponse{State: s.e.state(), ExecutionId: s.e.boot.ExecutionID, Created: s.e.created.UnixNano()}
+	if asked.Request && isClosed(s.e.prepared) && s.e.req != nil {
+		req := *s.e.req
+		req.Stdin = nil
+		if data := req.Encode(); len(data) <= inlineMax {
+			r.Request = data
+		}
+	}
 	if r.State == "running" && s.e.sandbox != nil {
 		r.Pid = int32(s.e.sandbox.Pid)
 	}
@@ -188,11 +216,15 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 	var t *translation
 	dir := r.Bundle
 	if dir != "" {
-		config, err := bundle.Load(dir)
+		f, err := loadBundle(dir, spec.Default())
 		if err != nil {
 			return "", err
 		}
-		if t, err = outside(b, config); err != nil {
+		t, err = f.translate(b)
+		if t.slot != nil {
+			defer t.slot.Close() // nothing runs under these ids
+		}
+		if err != nil {
 			return "", err
 		}
 	} else {
@@ -200,7 +232,7 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		t, err = translate(b, req)
+		t, err = translate(b, req, nil)
 		if t.slot != nil {
 			defer t.slot.Close() // nothing runs under these ids
 		}

@@ -81,7 +81,7 @@ func kindOf(ref any) string {
 		return "string or object"
 	case *[]string:
 		return "array of strings"
-	case *[]BindMount, *[]Denial, *[]Point:
+	case *[]BindMount, *[]Denial, *[]Point, *[]SyscallUse:
 		return "array of objects"
 	case *map[string]string, *map[string]State:
 		return "object of strings"

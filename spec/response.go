@@ -58,7 +58,9 @@ type Response struct {
 	// Enforcement is what the kernel confirmed. Nil when no sandbox was built.
 	Enforcement *Enforcement `json:"enforcement,omitempty"`
 	Denials     []Denial     `json:"denials,omitempty"`
-	Timestamps  Timestamps   `json:"timestamps"`
+	// Syscalls are what an execution with the seccomp profile audit called.
+	Syscalls   []SyscallUse `json:"syscalls,omitempty"`
+	Timestamps Timestamps   `json:"timestamps"`
 	// Warnings name defaults that this host could not enforce, and tell that
 	// output is no longer kept.
 	Warnings []string `json:"warnings,omitempty"`
@@ -178,6 +180,23 @@ type Denial struct {
 	Name   string `json:"name"`
 	Count  int64  `json:"count"`
 	Detail string `json:"detail,omitempty"`
+}
+
+// SyscallUse is a system call that the command, or one of its descendants, made
+// under the profile audit.
+type SyscallUse struct {
+	Name  string `json:"name"`
+	Count int64  `json:"count"`
+	// Arguments are the different values that decided what a shipped profile
+	// answers, as "2&0x400040=0x40,3&0xc00=0x0": argument 2 under a mask, and
+	// argument 3 under another. Empty: no value decides.
+	Arguments []string `json:"arguments,omitempty"`
+	// Partial tells that there were more values than are kept.
+	Partial bool `json:"partial"`
+	// Processes are the names of up to four processes that made it.
+	Processes []string `json:"processes,omitempty"`
+	// RefusedBy are shipped profiles that would have refused some of the calls.
+	RefusedBy []string `json:"refused_by,omitempty"`
 }
 
 // Timestamps are UTC with nanoseconds; null where the moment was not reached.

@@ -107,6 +107,8 @@ func emptyOwner(o *object) any {
 		return new(Enforcement)
 	case &denialObject:
 		return new(Denial)
+	case &syscallObject:
+		return new(SyscallUse)
 	case &timestampsObject:
 		return new(Timestamps)
 	case &pressureObject:
@@ -182,7 +184,7 @@ func (f *field) schemaCollection(ref any, closed bool) members {
 	switch ref.(type) {
 	case *[]string:
 		return array(f.schemaText(false, false))
-	case *[]BindMount, *[]Denial, *[]Point:
+	case *[]BindMount, *[]Denial, *[]Point, *[]SyscallUse:
 		return array(schemaObject(f.object, closed))
 	case *map[string]string:
 		return append(dictionary(f.schemaText(false, false)),

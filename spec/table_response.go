@@ -31,6 +31,8 @@ var responseObject = object{title: "ExecutionResponse", fields: []field{
 		doc: "What the kernel confirmed. Present when a sandbox was built."},
 	{name: "denials", at: func(o any) any { return &o.(*Response).Denials }, omit: true, object: &denialObject,
 		doc: "What was refused inside."},
+	{name: "syscalls", at: func(o any) any { return &o.(*Response).Syscalls }, omit: true, object: &syscallObject,
+		doc: "What was called. Only with the seccomp profile `audit`."},
 	{name: "timestamps", at: func(o any) any { return &o.(*Response).Timestamps }, required: true, object: &timestampsObject,
 		doc: "RFC 3339, UTC, nanoseconds."},
 	{name: "warnings", at: func(o any) any { return &o.(*Response).Warnings }, omit: true,
@@ -114,6 +116,16 @@ var denialObject = object{title: "denials[]", fields: []field{
 	{name: "name", at: func(o any) any { return &o.(*Denial).Name }, required: true, doc: "Name of the system call, the path or the address."},
 	{name: "count", at: func(o any) any { return &o.(*Denial).Count }, required: true, min: 1, doc: "How often."},
 	{name: "detail", at: func(o any) any { return &o.(*Denial).Detail }, omit: true, doc: "More about it."},
+}}
+
+var syscallObject = object{title: "syscalls[]", fields: []field{
+	{name: "name", at: func(o any) any { return &o.(*SyscallUse).Name }, required: true, doc: "Name of the system call."},
+	{name: "count", at: func(o any) any { return &o.(*SyscallUse).Count }, required: true, doc: "How often it was seen. 0 for what starts and ends the command and is not watched."},
+	{name: "arguments", at: func(o any) any { return &o.(*SyscallUse).Arguments }, omit: true,
+		doc: "The different values that decide what a shipped profile answers: `2&0x400040=0x40,3&0xc00=0x0` is argument 2 under a mask, and argument 3 under another."},
+	{name: "partial", at: func(o any) any { return &o.(*SyscallUse).Partial }, required: true, doc: "There were more different values than are kept."},
+	{name: "processes", at: func(o any) any { return &o.(*SyscallUse).Processes }, omit: true, doc: "Names of up to four processes that made it."},
+	{name: "refused_by", at: func(o any) any { return &o.(*SyscallUse).RefusedBy }, omit: true, doc: "Shipped profiles that would have refused some of the calls."},
 }}
 
 var timestampsObject = object{title: "timestamps", fields: []field{

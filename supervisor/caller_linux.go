@@ -51,6 +51,9 @@ func (c *caller) Wait(ctx context.Context, id string) (*spec.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.foreground {
+		return c.waitForeground(ctx, e)
+	}
 	if m := c.s.minder(id); m != nil {
 		select {
 		case <-m.done:
@@ -152,10 +155,19 @@ func (c *caller) Prune(_ context.Context, o *api.PruneOptions) (*api.Pruned, err
 	if err := c.s.collectAll(); err != nil {
 		return nil, err
 	}
-	var pruned *api.Pruned
+	var removed []string
+	var freed int64
 	err := c.s.history(func(h *history.Store) (err error) {
-		pruned, err = h.Prune(o, c.owns)
+		removed, freed, err = h.Prune(o, c.owns)
+		if c.s.daemon == nil {
+			// A daemon does it when it keeps house. That the disk has no room for it
+			// does not undo what was removed.
+			_, _ = h.Compact()
+		}
 		return err
 	})
-	return pruned, err
+	for _, id := range removed {
+		c.s.emit(api.EventRemoved, id, map[string]string{"by": "prune"})
+	}
+	return &api.Pruned{Removed: len(removed), Bytes: freed}, err
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type DaemonOptions struct {
 	Admission admission.Limits
 	// Retention bounds the history; the zero value keeps everything.
 	Retention history.Limits
+	// Pool bounds the sandboxes that are prepared ahead; the zero value: there are none.
+	Pool PoolLimits
 	// Log is told what happens; nil: nobody is.
 	Log *slog.Logger
 	// Version is what Info shows.
@@ -45,6 +48,7 @@ type daemon struct {
 	events  *events.Log
 	log     *slog.Logger
 	started time.Time
+	pool    *pool
 
 	mu      sync.Mutex
 	minders map[string]*minder // by id; guarded by mu
@@ -77,9 +81,13 @@ func NewDaemon(o DaemonOptions) (*Supervisor, error) {
 	}
 	d.past = h
 	s.daemon = d
+	d.pool = newPool(s, o.Pool)
 	s.emit(api.EventStarting, "", map[string]string{"version": o.Version})
 	if damaged := h.Damaged(); damaged != "" {
 		s.emit(api.EventUnreadable, "", map[string]string{"record": "history", "set_aside": damaged})
+	}
+	if h.Cut() {
+		s.emit(api.EventUnreadable, "", map[string]string{"record": "history", "error": historyCut})
 	}
 	return s, nil
 }
@@ -112,6 +120,7 @@ func (s *Supervisor) Leave() {
 	s.emit(api.EventStopping, "", nil)
 	d.stop()
 	d.minding.Wait()
+	<-d.pool.done
 }
 
 // emit tells followers and the log of an event.
@@ -136,11 +145,11 @@ func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
 }
 
 // mind follows an execution until it is in the history. lock is nil when its
-// shim runs already.
-func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket) *minder {
+// shim runs already; r is the shim that is ready for it, or nil.
+func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket, r *ready) *minder {
 	slim := *rec
 	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
-	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, started: make(chan struct{}),
+	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, ready: r, started: make(chan struct{}),
 		done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
 	if lock == nil {
 		close(m.started)
@@ -194,6 +203,16 @@ func (s *Supervisor) Housekeep() (owned []string, err error) {
 		s.emit(api.EventRemoved, id, map[string]string{"by": "retention"})
 	}
 	return r.Owned, errors.Join(err, retainErr)
+}
+
+// Compact gives the disk back what the history does not need any more, when that
+// is much. capsuled calls it after Housekeep.
+func (s *Supervisor) Compact() error {
+	done, err := s.daemon.past.Compact()
+	if done != nil {
+		s.emit(api.EventCompacted, "", map[string]string{"before_bytes": strconv.FormatInt(done.Before, 10), "after_bytes": strconv.FormatInt(done.After, 10)})
+	}
+	return err
 }
 
 // Drain refuses new executions and waits until those that run have ended.

@@ -24,6 +24,9 @@ type entry struct {
 	dir     layout.Dir // empty: it is in the history
 	memory  int64
 	pids    int64
+	// foreground: nothing is recorded of it but what its shim tells, request.
+	foreground bool
+	request    *spec.Request
 	// damaged is why the record cannot be read.
 	damaged error
 }
@@ -39,6 +42,9 @@ func (s *Supervisor) find(id string) (*entry, error) {
 		return nil, notFound(id)
 	}
 	e, err := s.inState(id)
+	if errors.Is(err, os.ErrNotExist) {
+		e, err = s.foreground(id)
+	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return e, err
 	}

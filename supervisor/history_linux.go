@@ -33,8 +33,20 @@ func (s *Supervisor) openHistory() (*history.Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fault.Wrap(fault.IO, "make history", err).WithPath(path).WithHint("Set CAPSULE_STATE to a directory that this user can write.")
 	}
-	return history.Open(path, history.Options{Lock: historyPatience, Limits: s.retention})
+	h, err := history.Open(path, history.Options{Lock: historyPatience, Limits: s.retention})
+	if err == nil && s.warn != nil {
+		if damaged := h.Damaged(); damaged != "" {
+			s.warn("the history was damaged and is set aside as " + damaged + "; a new one is begun")
+		}
+		if h.Cut() {
+			s.warn("the history was damaged: " + historyCut)
+		}
+	}
+	return h, err
 }
+
+// historyCut is what is told of a history that was cut and has lost nothing.
+const historyCut = "the file was cut short where it holds nothing; it is whole again"
 
 // outputGone is the warning in a response whose output the history has dropped.
 const outputGone = "output is no longer kept"

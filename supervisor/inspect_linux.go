@@ -50,6 +50,9 @@ func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
 // request is the resolved request of an execution; nil when it is not kept.
 func (s *Supervisor) request(e *entry) (*spec.Request, error) {
 	var data []byte
+	if e.foreground {
+		return e.request, nil
+	}
 	if e.dir != "" {
 		data, _ = requestOf(e.dir) // a damaged one is told when the execution is collected
 	} else {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -95,7 +96,11 @@ func (c *caller) ended(f *api.Filter, page *api.Page, token string, n int) error
 	rest.Page, rest.PageSize, rest.All = token, n, true
 	var more *api.Page
 	err := c.s.history(func(h *history.Store) (err error) {
-		more, err = h.List(&rest, c.owns)
+		if c.seesAll() {
+			more, err = h.List(&rest, nil)
+		} else {
+			more, err = h.ListOf(&rest, c.uid)
+		}
 		return err
 	})
 	if err != nil {
@@ -121,24 +126,14 @@ func wantsEnded(f *api.Filter) bool {
 	return slices.ContainsFunc(f.Statuses, func(s string) bool { return !(&api.Summary{Status: s}).Live() })
 }
 
-// living are the executions of the state directory that pass a filter, newest first.
+// living are the executions of the state directory that pass a filter, newest
+// first, those in the foreground of another process among them.
 func (c *caller) living(f *api.Filter) ([]api.Summary, error) {
-	entries, err := os.ReadDir(c.s.state.Executions())
+	found, others, err := c.recorded(f)
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, "read executions", err)
+		return nil, err
 	}
-	var found []api.Summary
-	for _, entry := range entries {
-		id := entry.Name()
-		if _, err := executionID(id); err != nil || !strings.HasPrefix(id, f.IDPrefix) {
-			continue
-		}
-		e, err := c.s.inState(id)
-		if err != nil || !c.owns(e.summary.Owner) || !passes(&e.summary, f) {
-			continue // it has left, or is a foreground execution
-		}
-		found = append(found, e.summary)
-	}
+	found = append(found, c.inForeground(others, f)...)
 	slices.SortFunc(found, func(a, b api.Summary) int {
 		if d := b.Created.Compare(a.Created); d != 0 {
 			return d
@@ -146,6 +141,29 @@ func (c *caller) living(f *api.Filter) ([]api.Summary, error) {
 		return strings.Compare(b.ID, a.ID)
 	})
 	return found, nil
+}
+
+// recorded are the recorded executions of the state directory that pass a filter,
+// in no order, and the ids of those that have no record.
+func (c *caller) recorded(f *api.Filter) (found []api.Summary, others []string, err error) {
+	entries, err := os.ReadDir(c.s.state.Executions())
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.IO, "read executions", err)
+	}
+	for _, entry := range entries {
+		id := entry.Name()
+		if _, err := executionID(id); err != nil || !strings.HasPrefix(id, f.IDPrefix) {
+			continue
+		}
+		e, err := c.s.inState(id)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			others = append(others, id)
+		case err == nil && c.owns(e.summary.Owner) && passes(&e.summary, f):
+			found = append(found, e.summary)
+		}
+	}
+	return found, others, nil
 }
 
 func passes(s *api.Summary, f *api.Filter) bool {

@@ -69,8 +69,7 @@ func makeLocked(dir layout.Dir) (*os.File, error) {
 	for range 100 {
 		if err := os.Mkdir(string(dir), 0o700); err != nil {
 			if os.IsExist(err) {
-				return nil, fault.New(fault.InvalidValue, "make execution", "an execution with this id exists").WithField("/execution_id").
-					WithHint("Leave the id out, or choose another.")
+				return nil, errTaken()
 			}
 			return nil, fault.Wrap(fault.IO, "make execution directory", err)
 		}
@@ -91,6 +90,11 @@ func makeLocked(dir layout.Dir) (*os.File, error) {
 		f.Close() // it was swept while we waited for the lock
 	}
 	return nil, fault.New(fault.IO, "make execution directory", "it disappeared a hundred times")
+}
+
+func errTaken() error {
+	return fault.New(fault.InvalidValue, "make execution", "an execution with this id exists").WithField("/execution_id").
+		WithHint("Leave the id out, or choose another.")
 }
 
 func linked(info os.FileInfo) bool {

@@ -34,6 +34,9 @@ type Options struct {
 	// CgroupBeside makes the cgroups of sandboxes beside the own one, also where
 	// that is delegated: see runtime/cgroup.Beside.
 	CgroupBeside bool
+	// Warn is told of damage that was met and survived; nil: nobody is. A daemon
+	// tells it by events.
+	Warn func(message string)
 }
 
 // Supervisor is safe for concurrent use.
@@ -41,6 +44,7 @@ type Supervisor struct {
 	state     layout.State
 	shim      string
 	beside    bool
+	warn      func(string)
 	policy    atomic.Pointer[policy.Policy] // nil: the built-in one
 	retention history.Limits
 	daemon    *daemon    // nil: nobody stays to mind executions
@@ -68,7 +72,7 @@ func New(o Options) (*Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{state: state, shim: shim, beside: o.CgroupBeside}
+	s := &Supervisor{state: state, shim: shim, beside: o.CgroupBeside, warn: o.Warn}
 	s.policy.Store(o.Policy)
 	return s, s.prepare()
 }

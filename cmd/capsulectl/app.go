@@ -121,53 +121,6 @@ func (c *console) schemaCommand(code *int) *cli.Command {
 	}
 }
 
-func (c *console) bundleCommand(code *int) *cli.Command {
-	explain := &cli.Command{
-		Name: "explain", Usage: "print the launch plan of an OCI bundle", ArgsUsage: "DIR",
-		HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
-		Action: func(ctx *cli.Context) error {
-			if ctx.NArg() != 1 {
-				return usage("bundle explain", "give the directory of the bundle")
-			}
-			return c.explainBundle(ctx, code)
-		},
-	}
-	bundle := &cli.Command{
-		Name: "bundle", Usage: "look at OCI bundles", ArgsUsage: "explain DIR",
-		HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
-		Subcommands: []*cli.Command{explain},
-	}
-	bundle.Action = func(ctx *cli.Context) error {
-		if ctx.NArg() > 0 {
-			return unknownVerb(ctx.Args().First(), bundle.Subcommands)
-		}
-		*code = c.print(bundleHelp)
-		return nil
-	}
-	return bundle
-}
-
-func (c *console) explainBundle(ctx *cli.Context, code *int) error {
-	dir, err := hostPath(ctx.Args().First())
-	if err != nil {
-		return err
-	}
-	rules, err := c.rules("")
-	if err != nil {
-		return err
-	}
-	eng, err := c.open(rules)
-	if err != nil {
-		return err
-	}
-	text, err := eng.ExplainBundle(ctx.Context, dir)
-	if err != nil {
-		return err
-	}
-	*code = c.print(text)
-	return nil
-}
-
 // helpCommand replaces the one of cli, whose errors have no codes.
 func (c *console) helpCommand(code *int, app *cli.App) *cli.Command {
 	return &cli.Command{

@@ -91,7 +91,7 @@ var options = [...]option{
 	{name: "hostname", value: "NAME", group: groupIsolation, pointer: "/isolation/hostname", apply: applyHostname,
 		usage: "host name inside the sandbox (default capsule)"},
 	{name: "seccomp", value: "NAME|FILE.json", group: groupIsolation, pointer: "/isolation/seccomp", apply: applySeccomp,
-		usage: "system call filter: default, strict, network, unconfined, or a file"},
+		usage: "system call filter: default, strict, network, audit, unconfined, or a file"},
 	{name: "no-init", group: groupIsolation, pointer: "/isolation/init", apply: applyNoInit,
 		usage: "make the command pid 1 itself, without a reaping init"},
 	{name: "allow-degraded", value: "NAME", group: groupIsolation, pointer: "/isolation/allow_degraded", apply: applyAllowDegraded,

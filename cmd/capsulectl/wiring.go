@@ -27,12 +27,15 @@ func openEmbedded(rules *policy.Policy) (engine, error) {
 // outlive capsulectl.
 func openCore(rules *policy.Policy) (api.Supervisor, func() error, error) {
 	quiet()
-	s, err := supervisor.New(supervisor.Options{Policy: rules})
+	s, err := supervisor.New(supervisor.Options{Policy: rules, Warn: warn})
 	if err != nil {
 		return nil, nil, err
 	}
 	return s.As(uint32(os.Geteuid())), s.Close, nil
 }
+
+// warn tells of damage that was met and survived. Without stderr nobody is told.
+func warn(message string) { _, _ = os.Stderr.WriteString("capsulectl: warning: " + message + "\n") }
 
 // dialDaemon connects to the daemon behind a socket.
 func dialDaemon(ctx context.Context, address string) (api.Supervisor, func() error, error) {

@@ -39,14 +39,16 @@ func (h *harness) damageHistory() error {
 		if !h.resurrect(true) {
 			return nil // told already
 		}
-		reported := h.eventSince(mark, api.EventUnreadable, "history")
-		if reported {
+		if h.eventSince(mark, api.EventUnreadable, "record=history") {
 			told++
+		} else {
+			h.findings.add("damaged history, %s: it is not told", c.name)
 		}
 		// The end of the file may be unused, and then nothing is missing.
-		h.examineHistory(c, past, reported)
+		lost := h.eventSince(mark, api.EventUnreadable, "set_aside=")
+		h.examineHistory(c, past, lost)
 		// The files that were set aside are as large as the history was.
-		if err := h.forgetDamaged(reported); err != nil {
+		if err := h.forgetDamaged(lost); err != nil {
 			return err
 		}
 	}
@@ -73,7 +75,7 @@ func (h *harness) pastAndPresent(n int) (runs [2]*run, err error) {
 	return runs, err
 }
 
-func (h *harness) examineHistory(c cut, runs [2]*run, reported bool) {
+func (h *harness) examineHistory(c cut, runs [2]*run, lost bool) {
 	l := &link{address: h.house.address}
 	defer l.close()
 	for i, r := range runs {
@@ -84,7 +86,7 @@ func (h *harness) examineHistory(c cut, runs [2]*run, reported bool) {
 			return err
 		})
 		cancel()
-		if i == 0 && reported && (isFault(err, fault.NotFound) || isFault(err, fault.StateUnreadable)) {
+		if i == 0 && lost && (isFault(err, fault.NotFound) || isFault(err, fault.StateUnreadable)) {
 			continue // lost with the file, and told so
 		}
 		if err == nil {
@@ -98,7 +100,7 @@ func (h *harness) examineHistory(c cut, runs [2]*run, reported bool) {
 
 // forgetDamaged removes what was set aside, which is whatever lies beside the
 // history under a longer name.
-func (h *harness) forgetDamaged(reported bool) error {
+func (h *harness) forgetDamaged(lost bool) error {
 	entries, err := os.ReadDir(string(h.house.state))
 	if err != nil {
 		return err
@@ -112,8 +114,8 @@ func (h *harness) forgetDamaged(reported bool) error {
 			}
 		}
 	}
-	if reported != (aside > 0) {
-		return fmt.Errorf("%d damaged histories were set aside; reported: %v", aside, reported)
+	if lost != (aside > 0) {
+		return fmt.Errorf("%d damaged histories were set aside; told: %v", aside, lost)
 	}
 	return nil
 }

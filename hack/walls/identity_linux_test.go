@@ -107,7 +107,7 @@ func TestSetuidFile(t *testing.T) {
 	}
 	try("behind all walls", b, "1000 1000 1000 ", bare)
 	try("without nosuid", b.with(suid), "1000 1000 1000 ", bare)
-	unfiltered := b.with(noFilter{}, withNewPrivileges)
+	unfiltered := b.with(noFilter{}, withoutLandlock, withNewPrivileges)
 	try("without no_new_privs", unfiltered, "1000 1000 1000 ", "Inh=0 Prm=0 Eff=0 Bnd=0 Amb=0 NoNewPrivs=0")
 	try("without either", unfiltered.with(suid), "1000 0 0 ", "Inh=0 Prm=0 Eff=0 Bnd=0 Amb=0 NoNewPrivs=0")
 	try("with capabilities too", unfiltered.with(suid, withCapabilities), "1000 0 0 ", "Inh=0 Prm=1")

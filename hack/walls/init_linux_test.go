@@ -43,7 +43,7 @@ var (
 
 // TestInitIsOutOfReach: the command can read and change nothing of process 1,
 // which holds the status channel. As root its ids and its dumpable flag each
-// forbid it; rootless the flag alone.
+// forbid it; rootless the flag alone. Landlock, where there is one, does too.
 func TestInitIsOutOfReach(t *testing.T) {
 	b := box{}.with(asUser("0"))
 	nothing := map[string]string{"init-files": ""}
@@ -53,20 +53,20 @@ func TestInitIsOutOfReach(t *testing.T) {
 	if !rootless() {
 		b.with(dumpable).expect(t, "dumpable", nothing)
 	}
-	if got := b.with(sameIDs, dumpable).attack(t, "init-files")["init-files"]; got == "" {
-		t.Error("with the same ids and dumpable nothing is reached: the attack does not work")
+	if got := b.with(sameIDs, dumpable, withoutLandlock).attack(t, "init-files")["init-files"]; got == "" {
+		t.Error("with the same ids, dumpable and no Landlock nothing is reached: the attack does not work")
 	} else {
 		t.Logf("without the walls the command reaches %s of process 1", got)
 	}
-	traced := b.with(noFilter{}, sameIDs, dumpable)
+	traced := b.with(noFilter{}, sameIDs, dumpable, withoutLandlock)
 	traced.expect(t, "without the walls", map[string]string{"ptrace-init": "ok", "pidfd-init": "ok or EBADF"})
-	b.with(noFilter{}, sameIDs).expect(t, "without the filter", map[string]string{"ptrace-init": "EPERM", "pidfd-init": "EPERM"})
+	b.with(noFilter{}, sameIDs, withoutLandlock).expect(t, "without the filter", map[string]string{"ptrace-init": "EPERM", "pidfd-init": "EPERM"})
 }
 
 // TestInitIsNeverInReach holds process 1 after each step in which it becomes
 // what it will be, while the command already runs and reaches for it.
 func TestInitIsNeverInReach(t *testing.T) {
-	b := box{}.with(asUser("0"), sameIDs)
+	b := box{}.with(asUser("0"), sameIDs, withoutLandlock)
 	if got := reachForInit(t, b); got != "" {
 		t.Errorf("with the same ids: %s", got)
 	}

@@ -101,7 +101,7 @@ func TestNetwork(t *testing.T) {
 	if !strings.HasSuffix(got["loopback"], "up=true") || got[toTCP] != "ECONNREFUSED" || got[toAbstract] != "ECONNREFUSED" {
 		t.Errorf("behind all walls: %v", got)
 	}
-	box{}.with(sharedNetwork).expect(t, "without the wall", map[string]string{toTCP: "ok", toAbstract: "ok"})
+	box{}.with(sharedNetwork, withoutLandlock).expect(t, "without the wall", map[string]string{toTCP: "ok", toAbstract: "ok"})
 	down := box{}.with(dropping(func(s *plan.Step) bool { return s.Path == "lo" })).attack(t, "loopback", toTCP)
 	if !strings.HasSuffix(down["loopback"], "up=false") || down[toTCP] != "ENETUNREACH" {
 		t.Errorf("without loopback: %v", down)
@@ -117,7 +117,7 @@ func TestTwoSandboxes(t *testing.T) {
 		"exists:/dev/shm/" + name: "ENOENT", "exists:/tmp/" + name: "ENOENT", "processes": "1"}
 	pair(t, box{}, makes, func() { box{}.expect(t, "behind all walls", finds) })
 	finds["abstract:"+name], finds["sysv:"+key], finds["mqueue:"+name] = "ok", "ok", "ok"
-	shared := box{}.with(sharedIPC...).with(sharedNetwork)
+	shared := box{}.with(sharedIPC...).with(sharedNetwork, withoutLandlock)
 	defer forget(t, key, name)
 	pair(t, shared, makes, func() { shared.expect(t, "with ipc and network of the host", finds) })
 }

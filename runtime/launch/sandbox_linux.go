@@ -26,6 +26,7 @@ type Sandbox struct {
 	status  int
 	// listener of the filter's notifications, until TakeListener. Not positive: none.
 	listener int
+	late     *late      // of a sandbox that waits for its command
 	mu       sync.Mutex // guards the descriptors against their closing
 }
 
@@ -192,6 +193,8 @@ func (s *Sandbox) closeAll() {
 	if s.payload == s.pidfd {
 		s.payload = -1 // one descriptor by two names is closed once
 	}
+	s.late.close()
+	s.late = nil
 	for _, fd := range []*int{&s.status, &s.payload, &s.pidfd} {
 		if *fd >= 0 {
 			unix.Close(*fd)
@@ -268,7 +271,8 @@ func monotonic() time.Duration {
 // stepFault names the step that failed.
 func (s *Sandbox) stepFault(r report) error {
 	errno := syscall.Errno(r.value)
-	steps := map[uint32][]plan.Step{phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload, phaseInit: s.plan.Init}[r.phase]
+	steps := map[uint32][]plan.Step{phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload,
+		phaseHold: holdSteps, phaseCommand: s.plan.Command, phaseInit: s.plan.Init}[r.phase]
 	if int(r.step) >= len(steps) {
 		return fault.Wrap(fault.Namespace, "start the command's process", errno)
 	}
@@ -340,6 +344,8 @@ func stepCode(s plan.Step) fault.Code {
 		}
 	case plan.OpPrctl, plan.OpCapset:
 		return fault.Capabilities
+	case plan.OpLandlockCreateRuleset, plan.OpLandlockAddRule, plan.OpLandlockRestrictSelf:
+		return fault.Unsupported
 	case plan.OpSeccomp:
 		return fault.Seccomp
 	case plan.OpSocket, plan.OpIoctl:

@@ -34,6 +34,11 @@ func (b *builder) systemDirectories() {
 	b.skeleton.Files = b.etcFiles()
 	for _, e := range b.host.Etc {
 		b.show(e, e.Path, nil)
+		if e.Kind != Symlink {
+			// Configuration holds no programs.
+			m := &b.mounts[len(b.mounts)-1]
+			m.Options = append(m.Options, "rnoexec")
+		}
 	}
 	b.skeleton.Symlinks = append(b.skeleton.Symlinks, plan.Symlink{Path: "/var/run", Target: "/run"})
 }

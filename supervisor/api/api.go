@@ -204,6 +204,8 @@ const (
 	EventConfigured = "configuration.loaded"
 	// EventMisconfigured: a new configuration is wrong; the old one holds.
 	EventMisconfigured = "configuration.refused"
+	// EventCompacted: the file of the history is smaller now.
+	EventCompacted = "history.compacted"
 	// EventThreshold: an execution has used so much of a limit.
 	EventThreshold = "execution.threshold"
 )

@@ -98,8 +98,9 @@ func (m *Monitoring) Timeline() int64 {
 
 // Pool is about sandboxes that are prepared ahead.
 type Pool struct {
-	// Size is how many; this build has none.
-	Size int64
+	// Size is how many there may be; IdleSeconds is how long nobody may ask for one
+	// until their number falls.
+	Size, IdleSeconds int64
 }
 
 // State is where capsule keeps what, and for how long.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 )
 
 // The layout of bbolt's file, version 2: two meta pages, then a tree of branch
@@ -22,59 +21,60 @@ const (
 	flagFreelist = 0x10
 
 	pageHeader = 16
+	metaBytes  = 64
 	element    = 16
 	// maxDepth is far above what 2^48 pages need.
 	maxDepth = 40
-	// wholePages is how long a page may be to be read whole. Longer ones hold
-	// chunks of output, of which only the element headers and keys are read.
-	wholePages = 8
 )
 
 // checker walks all pages of a file. bbolt itself follows what it finds: a
 // cycle keeps it busy for ever and a wrong length panics, also in goroutines
 // where nobody can recover. Hence this walk before bbolt sees the file.
 type checker struct {
-	file     io.ReaderAt
+	file     []byte
 	pageSize uint64
 	pages    uint64
 	seen     []uint64 // one bit a page
 }
 
 // check returns nil when every page that bbolt can reach is sound. Values are
-// not looked at: they have checksums of their own.
-func check(file io.ReaderAt, size int64) error {
+// not looked at: they have checksums of their own, and pages that hold nothing
+// else are not touched. cut tells whether the file ends within a page, which
+// bbolt leaves no file with: what it held there, if anything, is gone.
+func check(file []byte) (cut bool, err error) {
 	c := &checker{file: file}
-	root, freelist, err := c.meta(size)
+	root, freelist, err := c.meta()
 	if err != nil {
-		return err
+		return false, err
 	}
-	if c.pages < 4 || c.pages > uint64(size)/c.pageSize {
-		return fmt.Errorf("%d pages of %d bytes do not fit into %d bytes", c.pages, c.pageSize, size)
+	size := uint64(len(file))
+	if c.pages < 4 || c.pages > size/c.pageSize {
+		return false, fmt.Errorf("%d pages of %d bytes do not fit into %d bytes", c.pages, c.pageSize, size)
 	}
 	c.seen = make([]uint64, c.pages/64+1)
 	c.seen[0] = 3
 	if err := c.tree(root, 0, nil, nil); err != nil {
-		return err
+		return false, err
 	}
-	return c.freelist(freelist)
+	return size%c.pageSize != 0, c.freelist(freelist)
 }
 
 // meta finds the newest meta page that is whole, as bbolt does.
-func (c *checker) meta(size int64) (root, freelist uint64, err error) {
+func (c *checker) meta() (root, freelist uint64, err error) {
 	var newest uint64
 	found := false
-	for _, pageSize := range []int64{0, 4096, 8192, 16384, 32768, 65536} {
+	for _, pageSize := range []uint64{0, 4096, 8192, 16384, 32768, 65536} {
 		// The first meta page is at 0; the second one where the page size says.
-		m := make([]byte, 64)
-		if n, _ := c.file.ReadAt(m, pageSize+pageHeader); n < len(m) {
+		if uint64(len(c.file)) < pageSize+pageHeader+metaBytes {
 			continue
 		}
+		m := c.file[pageSize+pageHeader:][:metaBytes]
 		n := binary.NativeEndian
 		h := fnv.New64a()
 		_, _ = h.Write(m[:56]) // a hash does not fail
 		ps := uint64(n.Uint32(m[8:]))
 		if n.Uint32(m) != boltMagic || n.Uint32(m[4:]) != boltVersion || n.Uint64(m[56:]) != h.Sum64() ||
-			pageSize != 0 && uint64(pageSize) != ps || ps < 1024 || ps > 65536 || ps&(ps-1) != 0 {
+			pageSize != 0 && pageSize != ps || ps < 1024 || ps > 65536 || ps&(ps-1) != 0 {
 			continue
 		}
 		if tx := n.Uint64(m[48:]); !found || tx > newest {
@@ -83,44 +83,29 @@ func (c *checker) meta(size int64) (root, freelist uint64, err error) {
 		}
 	}
 	if !found {
-		return 0, 0, fmt.Errorf("neither meta page is whole in %d bytes", size)
+		return 0, 0, fmt.Errorf("neither meta page is whole in %d bytes", len(c.file))
 	}
 	return root, freelist, nil
 }
 
-// page reads the header of page id, marks the page and returns as much of it as
-// is needed: all, or with overflow above wholePages the element headers.
-func (c *checker) page(id uint64) (data []byte, length uint64, err error) {
+// page checks the header of page id, marks the page and returns it with those
+// that it overflows into.
+func (c *checker) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= c.pages {
-		return nil, 0, fmt.Errorf("there is no page %d", id)
+		return nil, fmt.Errorf("there is no page %d", id)
 	}
-	var header [pageHeader]byte
-	at := int64(id * c.pageSize)
-	if _, err := c.file.ReadAt(header[:], at); err != nil {
-		return nil, 0, fmt.Errorf("page %d: %w", id, err)
-	}
+	header := c.file[id*c.pageSize:][:pageHeader]
 	overflow := uint64(binary.NativeEndian.Uint32(header[12:]))
-	if binary.NativeEndian.Uint64(header[:]) != id || overflow >= c.pages-id {
-		return nil, 0, fmt.Errorf("page %d has a wrong header", id)
+	if binary.NativeEndian.Uint64(header) != id || overflow >= c.pages-id {
+		return nil, fmt.Errorf("page %d has a wrong header", id)
 	}
 	for p := id; p <= id+overflow; p++ {
 		if c.seen[p/64]&(1<<(p%64)) != 0 {
-			return nil, 0, fmt.Errorf("page %d is used twice", p)
+			return nil, fmt.Errorf("page %d is used twice", p)
 		}
 		c.seen[p/64] |= 1 << (p % 64)
 	}
-	length = (overflow + 1) * c.pageSize
-	need := length
-	count := uint64(binary.NativeEndian.Uint16(header[10:]))
-	flags := binary.NativeEndian.Uint16(header[8:])
-	if overflow > wholePages && flags == flagLeaf {
-		need = min(length, pageHeader+count*element)
-	}
-	data = make([]byte, need)
-	if _, err := c.file.ReadAt(data, at); err != nil {
-		return nil, 0, fmt.Errorf("page %d: %w", id, err)
-	}
-	return data, length, nil
+	return c.file[id*c.pageSize:][:(overflow+1)*c.pageSize], nil
 }
 
 // tree checks the page and all below it. Its first key is low, as the element
@@ -131,18 +116,18 @@ func (c *checker) tree(id uint64, depth int, low, high []byte) error {
 	if depth > maxDepth {
 		return errors.New("the tree is too deep")
 	}
-	data, length, err := c.page(id)
+	data, err := c.page(id)
 	if err != nil {
 		return err
 	}
-	if err := c.node(data, uint64(id)*c.pageSize, length, depth, low, high); err != nil {
+	if err := c.node(data, depth, low, high); err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	return nil
 }
 
-// node checks one page of length bytes at base, of which data is the beginning.
-func (c *checker) node(data []byte, base, length uint64, depth int, low, high []byte) error {
+// node checks one page.
+func (c *checker) node(data []byte, depth int, low, high []byte) error {
 	flags, count := binary.NativeEndian.Uint16(data[8:]), int(binary.NativeEndian.Uint16(data[10:]))
 	if flags != flagBranch && flags != flagLeaf {
 		return fmt.Errorf("it is of no known kind (%#x)", flags)
@@ -151,21 +136,20 @@ func (c *checker) node(data []byte, base, length uint64, depth int, low, high []
 		return fmt.Errorf("it cannot have %d elements", count)
 	}
 	var before []byte
-	keys, children := make([][]byte, count), make([]uint64, 0, count)
+	var keys [][]byte
+	var children []uint64
 	for i := range count {
 		at := uint64(pageHeader + i*element)
-		e := data[at : at+element]
-		if flags == flagBranch {
-			children = append(children, binary.NativeEndian.Uint64(e[8:]))
-		}
-		k, err := c.element(flags, data, base, length, at, depth)
+		k, err := c.element(flags, data, at, depth)
 		if err != nil {
 			return fmt.Errorf("element %d: %w", i, err)
 		}
 		if i > 0 && bytes.Compare(before, k) >= 0 || i == 0 && low != nil && !bytes.Equal(k, low) || high != nil && bytes.Compare(k, high) >= 0 {
 			return fmt.Errorf("element %d is out of order", i)
 		}
-		keys[i], before = k, k
+		if before = k; flags == flagBranch {
+			keys, children = append(keys, k), append(children, binary.NativeEndian.Uint64(data[at+8:]))
+		}
 	}
 	for i, child := range children {
 		upper := high
@@ -180,7 +164,7 @@ func (c *checker) node(data []byte, base, length uint64, depth int, low, high []
 }
 
 // element checks one element and the bucket that it may be, and returns its key.
-func (c *checker) element(flags uint16, data []byte, base, length, at uint64, depth int) ([]byte, error) {
+func (c *checker) element(flags uint16, data []byte, at uint64, depth int) ([]byte, error) {
 	e := data[at : at+element]
 	n := binary.NativeEndian
 	var kind, pos, ksize, vsize uint64
@@ -189,20 +173,17 @@ func (c *checker) element(flags uint16, data []byte, base, length, at uint64, de
 	} else {
 		kind, pos, ksize, vsize = uint64(n.Uint32(e)), uint64(n.Uint32(e[4:])), uint64(n.Uint32(e[8:])), uint64(n.Uint32(e[12:]))
 	}
-	if kind > 1 || ksize > 32768 || at+pos+ksize+vsize > length || pos < element {
+	if kind > 1 || ksize > 32768 || at+pos+ksize+vsize > uint64(len(data)) || pos < element {
 		return nil, errors.New("it is longer than its page")
 	}
-	k, err := c.bytes(data, base, at+pos, ksize)
-	if err != nil || kind == 0 {
-		return k, err
+	k := data[at+pos:][:ksize]
+	if kind == 0 {
+		return k, nil
 	}
 	if vsize < 16 || vsize > c.pageSize {
 		return nil, errors.New("it is no bucket")
 	}
-	v, err := c.bytes(data, base, at+pos+ksize, vsize)
-	if err != nil {
-		return nil, err
-	}
+	v := data[at+pos+ksize:][:vsize]
 	if root := n.Uint64(v); root != 0 {
 		return k, c.tree(root, depth+1, nil, nil)
 	}
@@ -214,17 +195,7 @@ func (c *checker) element(flags uint16, data []byte, base, length, at uint64, de
 	if depth > maxDepth {
 		return nil, errors.New("the tree is too deep")
 	}
-	return k, c.node(inline, 0, uint64(len(inline)), depth+1, nil, nil)
-}
-
-// bytes are n bytes at an offset of the page, read from the file when data ends before.
-func (c *checker) bytes(data []byte, base, at, n uint64) ([]byte, error) {
-	if at+n <= uint64(len(data)) {
-		return data[at : at+n], nil
-	}
-	b := make([]byte, n)
-	_, err := c.file.ReadAt(b, int64(base+at))
-	return b, err
+	return k, c.node(inline, depth+1, nil, nil)
 }
 
 // freelist checks that no page is free and in use.
@@ -232,7 +203,7 @@ func (c *checker) freelist(id uint64) error {
 	if id == noFreelist {
 		return nil
 	}
-	data, _, err := c.page(id)
+	data, err := c.page(id)
 	if err != nil {
 		return err
 	}

@@ -187,6 +187,71 @@ func TestTruncatedFiles(t *testing.T) {
 	}
 }
 
+// TestCutEnd cuts bytes off the end that the file does not use: it is told, and
+// nothing is lost.
+func TestCutEnd(t *testing.T) {
+	sound := image(t, 40)
+	for _, n := range []int{1, 2, 4095} {
+		path := filepath.Join(t.TempDir(), "history.db")
+		if err := os.WriteFile(path, sound[:len(sound)-n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := history.Open(path, history.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Cut() || s.Damaged() != "" {
+			t.Errorf("%d bytes: cut is %v, set aside as %q", n, s.Cut(), s.Damaged())
+		}
+		same(t, s, entry(1))
+		put(t, s, 50)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, path, history.Options{})
+		if s.Cut() {
+			t.Errorf("%d bytes: it is told again", n)
+		}
+		same(t, s, entry(1))
+		same(t, s, entry(50))
+	}
+}
+
+// TestDamageAfterClose changes a file that was closed in order, at once and
+// without a change of its length: that it was sound then is not believed now.
+func TestDamageAfterClose(t *testing.T) {
+	path := file(t)
+	for range 20 {
+		s, err := history.Open(path, history.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, 1)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, 8192), 0); err != nil { // both meta pages
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = history.Open(path, history.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if s.Damaged() == "" {
+			t.Error("it was not set aside")
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestFlippedBytes changes some bytes anywhere, and one by one those of the first
 // pages, which have the structure of everything else.
 func TestFlippedBytes(t *testing.T) {

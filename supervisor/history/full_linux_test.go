@@ -163,3 +163,34 @@ func TestCutWhileOpen(t *testing.T) {
 	}
 	put(t, s, 1)
 }
+
+// TestCompactWithoutSpace refuses a copy for which the disk has no room, and
+// leaves the history as it is.
+func TestCompactWithoutSpace(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	dir := t.TempDir()
+	mount(t, dir, 0, "size=40m")
+	path := filepath.Join(dir, "history.db")
+	s, first := emptied(t, path, 200)
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done, err := s.Compact()
+	f := fault.From(err, "")
+	if done != nil || f == nil || f.Code != fault.IO || f.Hint == "" || f.Path != path {
+		t.Errorf("%+v, %+v", done, f)
+	}
+	if _, err := os.Lstat(path + ".compact"); !errors.Is(err, os.ErrNotExist) {
+		t.Error("half a copy is left:", err)
+	}
+	for n := first; n < 200; n++ {
+		same(t, s, bulky(n))
+	}
+	put(t, s, 5000)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

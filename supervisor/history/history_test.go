@@ -326,13 +326,13 @@ func TestPrune(t *testing.T) {
 			s := open(t, file(t), history.Options{})
 			put(t, s, 0, 1, 2, 3, 4, 5)
 			_, before := s.Totals()
-			pruned, err := s.Prune(c.options, c.owner)
+			removed, freed, err := s.Prune(c.options, c.owner)
 			if err != nil {
 				t.Fatal(err)
 			}
 			count, after := s.Totals()
-			if pruned.Removed != 6-len(c.left) || pruned.Bytes != before-after || count != len(c.left) {
-				t.Errorf("%+v, totals %d, %d", pruned, count, after)
+			if len(removed) != 6-len(c.left) || freed != before-after || count != len(c.left) {
+				t.Errorf("%v, %d, totals %d, %d", removed, freed, count, after)
 			}
 			for n := range 6 {
 				if s.Has(id(n)) != slices.Contains(c.left, n) {

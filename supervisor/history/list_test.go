@@ -1,7 +1,9 @@
 package history_test
 
 import (
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,5 +140,62 @@ func TestSameInstant(t *testing.T) {
 	}
 	if !slices.Equal(seen, want) {
 		t.Errorf("have %v\nwant %v", seen, want)
+	}
+}
+
+// TestListAsChosen compares lists with what the filter says of each record, for
+// names and values that JSON writes in another way, or that look like a field.
+func TestListAsChosen(t *testing.T) {
+	s := open(t, file(t), history.Options{})
+	words := []string{"", "a", "<b>&", `"`, `\`, "\xff", "\u2028", `","status":"error","x":"`, `"owner_uid":7,`, "status", "owner_uid", "7", "success"}
+	random := rand.New(rand.NewPCG(7, 8))
+	word := func() string { return words[random.IntN(len(words))] }
+	var all []api.Summary
+	for n := range 200 {
+		e := entry(n)
+		e.Summary.Owner = uint32(random.IntN(3)) * 7
+		e.Summary.Command = []string{word(), word()}
+		e.Summary.Labels = map[string]string{"k": word()}
+		for range random.IntN(3) {
+			e.Summary.Labels[word()] = word()
+		}
+		if err := s.Put(e); err != nil {
+			t.Fatal(err)
+		}
+		// As it is kept: JSON has no word for some bytes.
+		r, err := s.Get(id(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r.Summary)
+	}
+	slices.Reverse(all)
+	for range 500 {
+		f := &api.Filter{All: true, PageSize: 1000}
+		if random.IntN(2) == 0 {
+			f.Statuses = []string{[]string{"success", "error", "killed", `er","`}[random.IntN(4)], "success"}[:1+random.IntN(2)]
+		}
+		if random.IntN(2) == 0 {
+			f.Labels = map[string]string{word(): word()}
+		}
+		if random.IntN(3) == 0 {
+			f.IDPrefix = id(random.IntN(200))[:random.IntN(37)]
+		}
+		owner := uint32(random.IntN(4)) * 7
+		var want []string
+		for _, e := range all {
+			chosen := e.Owner == owner && strings.HasPrefix(e.ID, f.IDPrefix) && (f.Statuses == nil || slices.Contains(f.Statuses, e.Status))
+			for k, v := range f.Labels {
+				have, ok := e.Labels[k]
+				chosen = chosen && ok && (v == "" || v == have)
+			}
+			if chosen {
+				want = append(want, e.ID)
+			}
+		}
+		page, err := s.ListOf(f, owner)
+		if err != nil || !slices.Equal(ids(page), want) {
+			t.Fatalf("%+v of %d: %v\nhave %v\nwant %v", f, owner, err, ids(page), want)
+		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/history/guard"
 )
 
@@ -62,9 +61,12 @@ type Options struct {
 type Store struct {
 	path    string
 	damaged string
+	cut     bool
 	db      *guard.DB
-	lock    *os.File
+	lock    *lockFile
 	limits  atomic.Pointer[Limits]
+	// compactLeast is the constant of that name, less in tests.
+	compactLeast int64
 	// remember is how many ids of removed executions are remembered.
 	remember uint64
 
@@ -72,6 +74,8 @@ type Store struct {
 	queue   sync.Mutex
 	pending []*operation
 	writer  sync.Mutex
+	// shares is what is kept of each owner; nil: not counted yet. Guarded by writer.
+	shares map[uint32]share
 	// large is held by the one that stages a large output.
 	large sync.Mutex
 
@@ -85,7 +89,7 @@ type Store struct {
 // format is renamed, and a new one begun: see Damaged. Errors: IO with a hint
 // when another supervisor has it open, or it cannot be read, made or written.
 func Open(path string, o Options) (*Store, error) {
-	s := &Store{path: path, remember: rememberedIDs}
+	s := &Store{path: path, compactLeast: compactLeast, remember: rememberedIDs}
 	s.SetLimits(o.Limits)
 	if err := s.open(o.Lock); err != nil {
 		if s.lock != nil {
@@ -104,13 +108,11 @@ func (s *Store) open(patience time.Duration) error {
 	if s.lock, err = lock(s.path, patience); err != nil {
 		return err
 	}
-	switch problem, err := inspect(s.path); {
-	case err != nil:
+	if err := s.dropCopy(); err != nil {
 		return err
-	case problem != nil:
-		if err := s.setAside(); err != nil {
-			return err
-		}
+	}
+	if err := s.examine(); err != nil {
+		return err
 	}
 	err = s.begin()
 	// The pages are sound, but it is another program's, or of another version.
@@ -121,25 +123,6 @@ func (s *Store) open(patience time.Duration) error {
 		return s.begin()
 	}
 	return err
-}
-
-// inspect says what is wrong with the file at path; nil: nothing, or there is none.
-func inspect(path string) (problem, err error) {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fault.New(fault.IO, "open history", "it is not a regular file").WithPath(path).WithHint("Remove it.")
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	return check(f, info.Size()), nil
 }
 
 // setAside renames the file for somebody to look at.
@@ -173,7 +156,7 @@ func (s *Store) begin() error {
 			err = syncDir(filepath.Dir(s.path))
 		}
 		if err == nil {
-			err = s.db.Update(func(tx *bbolt.Tx) error { return s.prepare(tx, fresh) })
+			err = s.prepare(fresh)
 		}
 	}
 	if err != nil {
@@ -185,39 +168,74 @@ func (s *Store) begin() error {
 	return err
 }
 
+// errUnprepared is that an existing file wants a change before it is used.
+var errUnprepared = errors.New("something is to be written first")
+
 // prepare makes or checks the buckets, drops what a crash left half written,
-// and reads the totals.
-func (s *Store) prepare(tx *bbolt.Tx, fresh bool) error {
-	names := []string{bucketMeta, bucketRecords, bucketIDs, bucketBodies, bucketStaging, bucketRemoved, bucketOrder}
-	for _, name := range names {
-		switch b := tx.Bucket([]byte(name)); {
-		case b == nil && !fresh:
-			return fmt.Errorf("%w: it has no bucket %s", errFormat, name)
-		case b == nil:
-			if _, err := tx.CreateBucket([]byte(name)); err != nil {
-				return err
-			}
-		}
-	}
-	meta := tx.Bucket([]byte(bucketMeta))
+// and reads the totals. A file that was closed in order is only read.
+func (s *Store) prepare(fresh bool) error {
 	if fresh {
-		if err := meta.Put([]byte(keyVersion), seal([]byte(keyVersion), []byte(formatVersion))); err != nil {
+		return s.db.Update(func(tx *bbolt.Tx) error { return create(tx) })
+	}
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		if err := checkFormat(tx); err != nil {
 			return err
 		}
-		return putTotals(tx, totals{})
-	}
-	if v, err := unseal([]byte(keyVersion), meta.Get([]byte(keyVersion))); err != nil || string(v) != formatVersion {
-		return fmt.Errorf("%w: version %q", errFormat, v)
-	}
-	if err := dropStaged(tx); err != nil {
+		if k, _ := tx.Bucket([]byte(bucketStaging)).Cursor().First(); k != nil || !s.readTotals(tx) {
+			return errUnprepared
+		}
+		return nil
+	})
+	if !errors.Is(err, errUnprepared) {
 		return err
 	}
-	return s.loadTotals(tx)
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if err := dropStaged(tx); err != nil {
+			return err
+		}
+		return s.loadTotals(tx)
+	})
+}
+
+// buckets are those of this package.
+func buckets() []string {
+	return []string{bucketMeta, bucketRecords, bucketIDs, bucketBodies, bucketStaging, bucketRemoved, bucketOrder}
+}
+
+// create makes the buckets of a new file.
+func create(tx *bbolt.Tx) error {
+	for _, name := range buckets() {
+		if _, err := tx.CreateBucket([]byte(name)); err != nil {
+			return err
+		}
+	}
+	if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(keyVersion), seal([]byte(keyVersion), []byte(formatVersion))); err != nil {
+		return err
+	}
+	return putTotals(tx, totals{})
+}
+
+// checkFormat is errFormat unless the file is of this package and version.
+func checkFormat(tx *bbolt.Tx) error {
+	for _, name := range buckets() {
+		if tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: it has no bucket %s", errFormat, name)
+		}
+	}
+	if v, err := unseal([]byte(keyVersion), tx.Bucket([]byte(bucketMeta)).Get([]byte(keyVersion))); err != nil || string(v) != formatVersion {
+		return fmt.Errorf("%w: version %q", errFormat, v)
+	}
+	return nil
 }
 
 // Damaged is the name under which a damaged file was set aside by Open; empty:
 // it was sound.
 func (s *Store) Damaged() string { return s.damaged }
+
+// Cut tells whether Open met a file that ended within a page, none of whose
+// used pages is missing: somebody cut it, and met no more than unused space. It
+// is in use, and whole again.
+func (s *Store) Cut() bool { return s.cut }
 
 // DB is the open database, for other packages' buckets. It must not be closed.
 func (s *Store) DB() *guard.DB { return s.db }
@@ -228,10 +246,25 @@ func (s *Store) Close() error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	err := s.db.Close()
+	if err == nil && !s.db.Met() {
+		s.vouch()
+	}
 	if closeErr := s.lock.Close(); err == nil {
 		err = closeErr
 	}
 	return guard.Fault(err, s.path)
+}
+
+// vouch saves the next Open the check, if nobody touches the closed file before.
+// Kernels stamp a write with a time that some milliseconds share: with one of our
+// own, any later write changes it.
+func (s *Store) vouch() {
+	if err := os.Chtimes(s.path, time.Time{}, time.Now()); err != nil {
+		return // a check too many does no harm
+	}
+	if info, err := os.Lstat(s.path); err == nil {
+		s.lock.set(soundness(info))
+	}
 }
 
 // closeDB closes what is open of the database.

@@ -1,10 +1,13 @@
 package history_test
 
 import (
+	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/history"
 )
 
@@ -47,5 +50,42 @@ func TestOwnersBounds(t *testing.T) {
 				t.Errorf("%d are left", count)
 			}
 		})
+	}
+}
+
+// TestOwnersAreCounted: what is believed of the owners is what the records say,
+// whatever came and went since they were counted.
+func TestOwnersAreCounted(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "history.db"), history.Options{})
+	s.SetLimits(history.Limits{OutputBytes: 60_000, Owners: history.Owners{Count: 30, Bytes: 200_000}})
+	random := rand.New(rand.NewPCG(5, 6))
+	next := 0
+	for range 60 {
+		for range random.IntN(20) {
+			e := entry(next)
+			next++
+			e.Summary.Owner = uint32(random.IntN(4))
+			e.Stdout = make([]byte, random.IntN(9000))
+			if err := s.Put(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range random.IntN(5) {
+			if err := s.Remove(id(random.IntN(next + 1))); err != nil && code(err) != fault.NotFound {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Retain(epoch); err != nil {
+			t.Fatal(err)
+		}
+		believed, counted := history.Shares(s)
+		if !maps.Equal(believed, counted) {
+			t.Fatalf("believed %v\ncounted  %v", believed, counted)
+		}
+		for uid, have := range counted {
+			if uid != 0 && have[0] > 1 && (have[0] > 30 || have[1] > 200_000) {
+				t.Fatalf("%d has %v", uid, have)
+			}
+		}
 	}
 }

@@ -21,6 +21,14 @@ type change struct {
 	*bbolt.Tx
 	totals
 	remember uint64
+	// owners is by how much the shares of owners change.
+	owners map[uint32]share
+}
+
+// charge changes the share of an owner.
+func (c *change) charge(owner uint32, count int, bytes int64) {
+	have := c.owners[owner]
+	c.owners[owner] = share{have.count + count, have.bytes + bytes}
 }
 
 func (c *change) bucket(name string) *bbolt.Bucket { return c.Bucket([]byte(name)) }
@@ -76,7 +84,7 @@ func (s *Store) run(operations []*operation) {
 
 // transact runs operations in one transaction: all of them, or none.
 func (s *Store) transact(operations []*operation) error {
-	c := change{totals: s.sums(), remember: s.remember}
+	c := change{totals: s.sums(), remember: s.remember, owners: map[uint32]share{}}
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		c.Tx = tx
 		before := c.totals
@@ -94,6 +102,12 @@ func (s *Store) transact(operations []*operation) error {
 		s.state.Lock()
 		s.totals = c.totals
 		s.state.Unlock()
+		for owner, by := range c.owners {
+			if s.shares != nil {
+				have := s.shares[owner]
+				s.shares[owner] = share{have.count + by.count, have.bytes + by.bytes}
+			}
+		}
 	}
 	return err
 }
@@ -194,6 +208,7 @@ func (c *change) put(id uuid.UUID, e *Entry) error {
 	c.count++
 	c.bytes += int64(len(k)+len(value)) + body
 	c.output += output
+	c.charge(e.Summary.Owner, 1, int64(len(k)+len(value))+body)
 	return c.bucket(bucketIDs).Put(id[:], seal(id[:], k[:8]))
 }
 

@@ -37,7 +37,7 @@ func (s *Store) Remove(id string) error {
 
 // remove takes all traces of id out of the buckets but that it was there.
 func (c *change) remove(id uuid.UUID) (removed bool, freed int64, err error) {
-	k, _, err := locate(c.Tx, id)
+	k, h, err := locate(c.Tx, id)
 	records := c.bucket(bucketRecords)
 	if err != nil && records.Get(k[:]) == nil {
 		// The index does not lead to it; whoever removes it saw it in a list.
@@ -52,6 +52,9 @@ func (c *change) remove(id uuid.UUID) (removed bool, freed int64, err error) {
 		c.count--
 		c.bytes -= freed
 		c.output -= output
+		if h != nil {
+			c.charge(h.Summary.Owner, -1, -freed)
+		}
 	} else if errors.Is(err, &fault.Fault{Code: fault.NotFound}) {
 		return false, 0, nil
 	}
@@ -129,15 +132,19 @@ func (s *Store) removeAll(ids []uuid.UUID) (removed []string, freed int64, err e
 }
 
 // Prune forgets the executions that o chooses, nil: all, of the owners that
-// owner accepts, nil: of all. Damaged records go when everything goes. What was
-// removed before an error is counted.
-func (s *Store) Prune(o *api.PruneOptions, owner func(uint32) bool) (*api.Pruned, error) {
+// owner accepts, nil: of all. Damaged records go when everything goes. It returns
+// their ids and the bytes that they took, also of those before an error.
+func (s *Store) Prune(o *api.PruneOptions, owner func(uint32) bool) (removed []string, freed int64, err error) {
 	if o == nil {
 		o = &api.PruneOptions{}
 	}
 	var ids []uuid.UUID
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	those := newSieve(nil, o.Labels, nil)
+	err = s.db.View(func(tx *bbolt.Tx) error {
 		return walkDown(tx, nil, func(k, v []byte) bool {
+			if !those.passes(v) {
+				return true
+			}
 			_, id, ok := parseKey(k)
 			h, err := decodeHead(k, v)
 			switch {
@@ -154,10 +161,9 @@ func (s *Store) Prune(o *api.PruneOptions, owner func(uint32) bool) (*api.Pruned
 		})
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	removed, freed, err := s.removeAll(ids)
-	return &api.Pruned{Removed: len(removed), Bytes: freed}, err
+	return s.removeAll(ids)
 }
 
 // ended is when an execution ended; one that never ran has only its creation.

@@ -41,17 +41,24 @@ func putTotals(tx *bbolt.Tx, t totals) error {
 	return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyTotals), seal([]byte(keyTotals), b))
 }
 
-// loadTotals reads the totals, or counts again when they are damaged or of
-// another length.
-func (s *Store) loadTotals(tx *bbolt.Tx) error {
+// readTotals reads the totals; false: they are damaged or of another length.
+func (s *Store) readTotals(tx *bbolt.Tx) bool {
 	b, err := unseal([]byte(keyTotals), tx.Bucket([]byte(bucketMeta)).Get([]byte(keyTotals)))
-	if err == nil && len(b) == totalsBytes {
-		number := func(at int) int64 { return int64(binary.BigEndian.Uint64(b[at:])) }
-		s.totals = totals{int(number(0)), number(8), number(16)}
+	if err != nil || len(b) != totalsBytes {
+		return false
+	}
+	number := func(at int) int64 { return int64(binary.BigEndian.Uint64(b[at:])) }
+	s.totals = totals{int(number(0)), number(8), number(16)}
+	return true
+}
+
+// loadTotals reads the totals, or counts again.
+func (s *Store) loadTotals(tx *bbolt.Tx) error {
+	if s.readTotals(tx) {
 		return nil
 	}
 	s.totals = totals{}
-	err = tx.Bucket([]byte(bucketRecords)).ForEach(func(k, v []byte) error {
+	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(k, v []byte) error {
 		_, id, _ := parseKey(k)
 		body, output := bodySize(tx, id[:])
 		s.totals.count++

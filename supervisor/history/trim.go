@@ -88,8 +88,10 @@ func (c *change) dropOutput(k key) error {
 		}
 	}
 	length := len(value)
-	if h, err := decodeHead(k[:], value); err == nil {
+	h, damaged := decodeHead(k[:], value)
+	if damaged == nil {
 		h.Stdout, h.Stderr, h.Dropped = 0, 0, true
+		var err error
 		if value, err = encodeHead(k, h); err != nil {
 			return err
 		}
@@ -99,6 +101,9 @@ func (c *change) dropOutput(k key) error {
 	}
 	after, _ := bodySize(c.Tx, id)
 	c.bytes += after - before + int64(len(value)-length)
+	if damaged == nil {
+		c.charge(h.Summary.Owner, 0, after-before+int64(len(value)-length))
+	}
 	c.output -= output
 	return nil
 }

@@ -24,6 +24,9 @@ var ErrPanicked = errors.New("the database cannot be read")
 // DB is a database that is only used through View and Update. Both may be
 // called concurrently.
 type DB struct {
+	path    string
+	options *bbolt.Options
+	// bolt is replaced by Compact, with writer and starting held.
 	bolt *bbolt.DB
 	// writer and starting stand before the locks of bbolt, which a panic may
 	// leave locked: who waits for these finds out.
@@ -31,24 +34,35 @@ type DB struct {
 	starting sync.Mutex
 	// stuck is set once bbolt may hold a lock for ever; all is refused then.
 	stuck atomic.Pointer[fault.Fault]
+	// met is set once a page made no sense.
+	met atomic.Bool
 }
 
 // Open opens the database at path as bbolt.Open does. Errors: StateUnreadable
 // with ErrPanicked, IO.
 func Open(path string, o *bbolt.Options) (*DB, error) {
-	d := &DB{}
-	err := attempt(path, func() (err error) {
-		d.bolt, err = bbolt.Open(path, 0o600, o)
-		return err
-	})
-	if err != nil {
+	d := &DB{path: path, options: o}
+	var err error
+	if d.bolt, err = d.open(path); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
+// open opens the file at path, which need not be the one of d.
+func (d *DB) open(path string) (bolt *bbolt.DB, err error) {
+	err = d.attempt(func() (err error) {
+		bolt, err = bbolt.Open(path, 0o600, d.options)
+		return err
+	})
+	return bolt, err
+}
+
+// Met tells whether a transaction met a damaged page.
+func (d *DB) Met() bool { return d.met.Load() }
+
 // Path is the file.
-func (d *DB) Path() string { return d.bolt.Path() }
+func (d *DB) Path() string { return d.path }
 
 // Close waits for the transactions and closes the file. A database that is stuck
 // stays open.
@@ -58,7 +72,7 @@ func (d *DB) Close() error {
 	if f := d.stuck.Load(); f != nil {
 		return f
 	}
-	return attempt(d.Path(), d.bolt.Close)
+	return d.attempt(d.bolt.Close)
 }
 
 // View runs f in a read transaction. Values that f sees are valid inside it
@@ -69,7 +83,7 @@ func (d *DB) View(f func(*bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return d.rollback(tx, attempt(d.Path(), func() error { return f(tx) }))
+	return d.rollback(tx, d.attempt(func() error { return f(tx) }))
 }
 
 // Update runs f in a write transaction and returns when it is on the disk.
@@ -81,10 +95,10 @@ func (d *DB) Update(f func(*bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	if err := attempt(d.Path(), func() error { return f(tx) }); err != nil {
+	if err := d.attempt(func() error { return f(tx) }); err != nil {
 		return d.rollback(tx, err)
 	}
-	err = attempt(d.Path(), tx.Commit)
+	err = d.attempt(tx.Commit)
 	if errors.Is(err, ErrPanicked) {
 		// What it knows of free pages may be half of the truth.
 		d.stuck.CompareAndSwap(nil, fault.From(err, fault.StateUnreadable))
@@ -100,7 +114,7 @@ func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
 	if f := d.stuck.Load(); f != nil {
 		return nil, f
 	}
-	err = attempt(d.Path(), func() error {
+	err = d.attempt(func() error {
 		tx, err = d.bolt.Begin(writable)
 		return err
 	})
@@ -112,7 +126,7 @@ func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
 
 // rollback ends tx and returns err, or what went wrong with the end.
 func (d *DB) rollback(tx *bbolt.Tx, err error) error {
-	ended := attempt(d.Path(), tx.Rollback)
+	ended := d.attempt(tx.Rollback)
 	if errors.Is(ended, ErrPanicked) {
 		d.stuck.CompareAndSwap(nil, fault.From(ended, fault.StateUnreadable))
 	}
@@ -122,20 +136,21 @@ func (d *DB) rollback(tx *bbolt.Tx, err error) error {
 	return err
 }
 
-// attempt runs f, which works on the database at path, with panics and memory
-// faults turned into StateUnreadable.
-func attempt(path string, f func() error) (err error) {
+// attempt runs f, which works on the database, with panics and memory faults
+// turned into StateUnreadable.
+func (d *DB) attempt(f func() error) (err error) {
 	// A setting of this goroutine: a page beyond the end of the file is a panic
 	// instead of the end of the process.
 	before := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(before)
 		if p := recover(); p != nil {
-			err = fault.Wrap(fault.StateUnreadable, "read database", fmt.Errorf("%w: %v", ErrPanicked, p)).WithPath(path).
+			d.met.Store(true)
+			err = fault.Wrap(fault.StateUnreadable, "read database", fmt.Errorf("%w: %v", ErrPanicked, p)).WithPath(d.path).
 				WithHint("Restart the supervisor: it sets a damaged database aside and begins a new one.")
 		}
 	}()
-	return Fault(f(), path)
+	return Fault(f(), d.path)
 }
 
 // Fault gives an error of the database at path a code and a remedy. Faults
