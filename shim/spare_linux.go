@@ -267,6 +267,10 @@ func (e *execution) relimit(s *spare, r *specs.LinuxResources) (bool, error) {
 	if s.group.Whole() && reflect.DeepEqual(r, s.limits) {
 		return true, nil
 	}
+	// Several bounds go by the name of io, each of which the group may have too much.
+	if s.limits.BlockIO != nil && !reflect.DeepEqual(r.BlockIO, s.limits.BlockIO) {
+		return false, nil
+	}
 	fits, err := s.host.Limit(s.group, r, e.mayLack)
 	return fits, inRequest(err)
 }

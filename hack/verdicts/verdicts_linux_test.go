@@ -162,8 +162,11 @@ func TestAsUnprivilegedUser(t *testing.T) {
 	if os.Geteuid() != 0 || os.Getenv(marker) != "" || slow() > 1 {
 		return // machines for tests are started once for each user
 	}
-	dir := filepath.Join(scratch(), "unprivileged")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(scratch(), "unprivileged-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	// The checkout may be out of that user's reach.
