@@ -39,6 +39,9 @@ func breachConfig(s *specs.Spec) {
 			s.Mounts[i].UIDMappings, s.Mounts[i].GIDMappings = nil, nil
 		}
 		withoutOption(s, "idmap", "ridmap")
+	case breach.Of("hidden_init"), breach.Of("init_ids"), breach.Of("init_dumpable"):
+		// The others stand behind the first, where nobody would see them.
+		withoutOption(s, "hidepid=")
 	case breach.Of("environment"):
 		s.Process.Env = append(s.Process.Env, os.Environ()...)
 	case breach.Of("memory_limit"):

@@ -216,6 +216,13 @@ func TestEmptyMeansNothing(t *testing.T) {
 	}
 }
 
+// hidden tells whether /proc hides process 1. It does, unless the walls behind
+// that are tried one by one, which nobody could see else.
+func hidden() bool {
+	missing := os.Getenv("CAPSULE_ESCAPE_BREACH")
+	return missing != "init_ids" && missing != "init_dumpable"
+}
+
 // TestInitOutOfReach: pid 1 and its verdict (seen in the ancestor).
 func TestInitOutOfReach(t *testing.T) {
 	begin(t)
@@ -225,12 +232,14 @@ func TestInitOutOfReach(t *testing.T) {
 	if host.Landlock() >= plan.LandlockWhole {
 		signals = "EPERM"
 	}
-	refusals := map[string]string{"init-files": "", "links": "", "identity:1": byUser("65535 65535 65535 65535 65535 65535 65535 65535", "*"), "processes": "1",
-		"owner:/proc/1/mem": "65534:65534", "signal:1": signals, "term-init": signals, "kill-init": signals, "stop-init": signals, "ptrace-init": "EPERM", "readv-init": "EPERM", "writev-init": "EPERM", "pidfd-init": "step 1 EPERM or EPERM", "kill-all": "ESRCH or EPERM or ok"}
-	for _, user := range []string{"1000:1000", "0:0"} {
+	refusals := map[string]string{"init-files": "", "links": "", "identity:1": "ENOENT", "processes": "", "owner:/proc/1/mem": "ENOENT", "signal:1": signals, "term-init": signals, "kill-init": signals, "stop-init": signals, "ptrace-init": "EPERM", "readv-init": "EPERM", "writev-init": "EPERM", "pidfd-init": "step 1 EPERM or EPERM", "kill-all": "ESRCH or EPERM or ok"}
+	if !hidden() {
+		refusals["identity:1"], refusals["processes"], refusals["owner:/proc/1/mem"] = "65535 65535 65535 65535 65535 65535 65535 65535", "1", "65534:65534"
 		if rootless() {
 			delete(refusals, "identity:1")
 		}
+	}
+	for _, user := range []string{"1000:1000", "0:0"} {
 		expect(t, refusals, isolation("user", user))
 		expect(t, map[string]string{"ptrace-init": "EPERM", "readv-init": "EPERM", "writev-init": "EPERM", "pidfd-init": "EPERM"}, isolation("user", user), unfiltered)
 	}

@@ -70,6 +70,14 @@ var filter = sync.OnceValues(func() ([]byte, error) {
 // the slot is released with the test.
 func (b box) compile(t testing.TB, arguments ...string) *plan.Plan {
 	t.Helper()
+	p, err := b.tryCompile(t, arguments...)
+	must(t, err)
+	return p
+}
+
+// tryCompile is compile for configurations that may be refused.
+func (b box) tryCompile(t testing.TB, arguments ...string) (*plan.Plan, error) {
+	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
 	r := spec.Default()
@@ -105,11 +113,13 @@ func (b box) compile(t testing.TB, arguments ...string) *plan.Plan {
 	}
 	p, err := plan.Compile(config, plan.Facts{Rootless: facts.Host.Rootless, BundleDir: dir, Kinds: host.Kinds(config),
 		Filter: program, Skeleton: skeleton, NoInit: !r.Isolation.Init, Landlock: host.Landlock()})
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	for _, change := range b.plan {
 		change(p)
 	}
-	return p
+	return p, nil
 }
 
 // running is a sandbox that was started.

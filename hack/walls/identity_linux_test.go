@@ -40,9 +40,9 @@ func TestIdentity(t *testing.T) {
 	t.Setenv("CAPSULE_WALLS_SECRET", "of the host")
 	box{}.expect(t, "behind all walls", map[string]string{
 		"ids": user1000(t), "caps": bare, "env": minimum, "session": "true /workspace ok", "hostname": "capsule",
-		"limits": "core 0 0 nofile 1024 ok", "tty": "ENXIO", "processes": "1", "exes": attackerPath, "init-files": "",
+		"limits": "core 0 0 nofile 1024 ok", "tty": "ENXIO", "processes": "", "exes": attackerPath, "init-files": "",
 	})
-	box{}.with(asUser("0")).expect(t, "as user 0", map[string]string{"caps": bare, "init-files": "", "processes": "1"})
+	box{}.with(asUser("0")).expect(t, "as user 0", map[string]string{"caps": bare, "init-files": "", "processes": ""})
 	box{}.with(droppingOp(plan.OpSetsid, "")).expect(t, "without a session of its own", map[string]string{"session": "false /workspace ok"})
 	if got := (box{}).with(droppingOp(plan.OpPrlimit, "")).attack(t, "limits")["limits"]; got == "core 0 0 nofile 1024 ok" {
 		t.Error("taking the limits away goes unnoticed")

@@ -6,7 +6,10 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/hack/walls/attack"
 	"github.com/capsule-run/capsule/runtime/plan"
@@ -41,14 +44,22 @@ var (
 	}
 )
 
+// shown lets /proc show processes that may not be traced.
+func shown(s *specs.Spec) {
+	m := mountAt(s, "/proc")
+	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return strings.HasPrefix(o, "hidepid=") })
+}
+
 // TestInitIsOutOfReach: the command can read and change nothing of process 1,
 // which holds the status channel. As root its ids and its dumpable flag each
-// forbid it; rootless the flag alone. Landlock, where there is one, does too.
+// forbid it; rootless the flag alone. Landlock, where there is one, does too, and
+// /proc does not show process 1 at all.
 func TestInitIsOutOfReach(t *testing.T) {
-	b := box{}.with(asUser("0"))
+	box{}.expect(t, "hidden", map[string]string{"exists:/proc/1": "ENOENT", "init-files": ""})
+	b := box{}.with(asUser("0"), shown)
 	nothing := map[string]string{"init-files": ""}
-	box{}.expect(t, "behind all walls", nothing)
-	b.expect(t, "behind all walls, as user 0", nothing)
+	box{}.with(shown).expect(t, "behind the other walls", map[string]string{"exists:/proc/1": "ok", "init-files": ""})
+	b.expect(t, "as user 0", nothing)
 	b.with(sameIDs).expect(t, "with the same ids", nothing)
 	if !rootless() {
 		b.with(dumpable).expect(t, "dumpable", nothing)
@@ -66,7 +77,7 @@ func TestInitIsOutOfReach(t *testing.T) {
 // TestInitIsNeverInReach holds process 1 after each step in which it becomes
 // what it will be, while the command already runs and reaches for it.
 func TestInitIsNeverInReach(t *testing.T) {
-	b := box{}.with(asUser("0"), sameIDs, withoutLandlock)
+	b := box{}.with(asUser("0"), sameIDs, shown, withoutLandlock)
 	if got := reachForInit(t, b); got != "" {
 		t.Errorf("with the same ids: %s", got)
 	}

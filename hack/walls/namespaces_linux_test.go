@@ -71,7 +71,8 @@ func TestHostname(t *testing.T) {
 }
 
 func TestHostProcesses(t *testing.T) {
-	box{}.expect(t, "behind all walls", map[string]string{"processes": "1"})
+	box{}.expect(t, "behind all walls", map[string]string{"processes": ""})
+	box{}.with(shown).expect(t, "with a /proc that hides nothing", map[string]string{"processes": "1"})
 	got := box{}.with(sharedPIDs...).attack(t, "processes")["processes"]
 	if !slices.Contains(strings.Fields(got), itoa(os.Getpid())) {
 		t.Errorf("without the wall we are not seen: %s", got)
@@ -114,7 +115,7 @@ func TestTwoSandboxes(t *testing.T) {
 	name := "walls-" + itoa(os.Getpid())
 	makes := []string{"abstract:!" + name, "sysv:!" + key, "mqueue:!" + name, "create:/dev/shm/" + name, "create:/tmp/" + name, "wait"}
 	finds := map[string]string{"abstract:" + name: "ECONNREFUSED", "sysv:" + key: "ENOENT", "mqueue:" + name: "ENOENT",
-		"exists:/dev/shm/" + name: "ENOENT", "exists:/tmp/" + name: "ENOENT", "processes": "1"}
+		"exists:/dev/shm/" + name: "ENOENT", "exists:/tmp/" + name: "ENOENT", "processes": ""}
 	pair(t, box{}, makes, func() { box{}.expect(t, "behind all walls", finds) })
 	finds["abstract:"+name], finds["sysv:"+key], finds["mqueue:"+name] = "ok", "ok", "ok"
 	shared := box{}.with(sharedIPC...).with(sharedNetwork, withoutLandlock)
