@@ -27,6 +27,7 @@ Verbs:
   bundle       explain what an OCI bundle would do
   config       print, show or check the configuration
   doctor       find out what this host can do, and mend it
+  bench        measure what a sandbox costs on this host
   seccomp      read the system call filters: list, show, explain, diff
   completion   print a completion script for bash, zsh or fish
   version      print the version
