@@ -23,12 +23,22 @@ type daemon struct {
 
 func (d *daemon) pid() int { return d.cmd.Process.Pid }
 
-// startDaemon starts a capsuled with the given configuration.
+// startDaemon starts a capsuled with the given configuration, until the end.
 func (f *field) startDaemon(ctx context.Context, name, configuration string) (*daemon, error) {
 	dir := filepath.Join(f.dir, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
+	d, err := f.startDaemonAt(ctx, dir, configuration)
+	if err == nil {
+		f.undo = append(f.undo, d.stop)
+	}
+	return d, err
+}
+
+// startDaemonAt starts a capsuled in a directory that may have its state already.
+// The caller stops it.
+func (f *field) startDaemonAt(ctx context.Context, dir, configuration string) (*daemon, error) {
 	file := filepath.Join(dir, "config.toml")
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		return nil, err
@@ -46,15 +56,14 @@ func (f *field) startDaemon(ctx context.Context, name, configuration string) (*d
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
 	}
-	f.undo = append(f.undo, d.stop)
-	for range 1000 {
+	for range 12_000 {
 		if c, err := client.Dial(ctx, d.address); err == nil {
 			return d, c.Close()
 		}
 		time.Sleep(10 * time.Millisecond) // until it serves
 	}
 	text, _ := os.ReadFile(log.Name()) // for the message alone
-	return nil, fmt.Errorf("capsuled does not answer: %s", text)
+	return nil, errors.Join(fmt.Errorf("capsuled does not answer: %s", text), d.stop())
 }
 
 // stop ends the daemon. It is an error when it leaves an execution.

@@ -52,6 +52,11 @@ func newField(ctx context.Context, s settings) (f *field, err error) {
 	if err := f.compile(); err != nil {
 		return f, err
 	}
+	if s.curves != "" {
+		// One daemon with the standard configuration, and no peers.
+		f.daemon, err = f.startDaemon(ctx, "standard", "")
+		return f, err
+	}
 	own, err := f.own(ctx)
 	if err != nil {
 		return f, err

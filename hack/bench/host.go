@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -47,6 +48,12 @@ func describeHost() host {
 		h.Cgroup = "hybrid (controllers on v1)"
 	}
 	return h
+}
+
+// text begins a report.
+func (h *host) text() string {
+	return fmt.Sprintf("Measured %s: Linux %s, %d CPUs (%s), %d MiB, cgroup %s, as %s, %s.\nLoad average (1 and 5 minutes) %s before and %s after.\n",
+		h.Date, h.Kernel, h.CPUs, h.Model, h.MemoryMiB, h.Cgroup, h.User, h.Go, h.LoadBefore, h.LoadAfter)
 }
 
 func cpuModel() string {

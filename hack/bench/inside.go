@@ -44,6 +44,7 @@ int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   if (!strcmp(what, "wait")) for (;;) pause();
   if (!strcmp(what, "write")) {
+    memset(block, 'x', sizeof block);
     long left = atol(argv[2]);
     while (left > 0) {
       long n = write(1, block, left < (long)sizeof block ? left : (long)sizeof block);

@@ -8,6 +8,11 @@
 //
 //	go run ./hack/bench [-n 200] [-bin bin] [-sections latency,throughput,memory,output,overhead]
 //	                    [-only name,name] [-seconds 1] [-live 100] [-docs docs] [-json]
+//
+// With -scaling it measures instead how cost grows with the number of live
+// sandboxes, finished records, binds, bytes of output and clients:
+//
+//	go run ./hack/bench -scaling live,records,binds,bytes,clients [-bin bin] [-docs docs]
 package main
 
 import (
@@ -38,6 +43,7 @@ type settings struct {
 	seconds  float64
 	live     int
 	docs     string
+	curves   string
 	asJSON   bool
 }
 
@@ -55,6 +61,8 @@ type results struct {
 	Peers      []peerNote                  `json:"peers"`
 }
 
+const allCurves = "live,records,binds,bytes,clients"
+
 const allSections = "latency,throughput,memory,output,overhead"
 
 func main() {
@@ -66,6 +74,7 @@ func main() {
 	flag.Float64Var(&s.seconds, "seconds", 1, "time for each way and number of clients in the throughput section")
 	flag.IntVar(&s.live, "live", 100, "sandboxes that live at once in the memory section")
 	flag.StringVar(&s.docs, "docs", "", "directory of documents: write the report into its performance.md and performance.svg")
+	flag.StringVar(&s.curves, "scaling", "", "measure how cost grows instead: any of "+allCurves+"; -docs writes scaling.md then")
 	flag.BoolVar(&s.asJSON, "json", false, "print JSON instead of the report")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -98,6 +107,9 @@ func run(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	if s.curves != "" {
+		return scaling(ctx, s, f)
+	}
 	r, err := measure(ctx, s, f)
 	if err != nil {
 		return err

@@ -56,7 +56,7 @@ func (f *field) memory(ctx context.Context, live int) (*memory, error) {
 	}
 	before := available()
 	start := time.Now()
-	ids, err := f.startWaiting(ctx, c, live)
+	ids, err := f.startWaiting(ctx, c, live, live)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +93,9 @@ func (f *field) memory(ctx context.Context, live int) (*memory, error) {
 	return m, err
 }
 
-// startWaiting starts executions that wait for ever and returns when all run.
-func (f *field) startWaiting(ctx context.Context, c *client.Client, n int) ([]string, error) {
+// startWaiting starts n executions that wait for ever and returns when so many
+// run in all.
+func (f *field) startWaiting(ctx context.Context, c *client.Client, n, all int) ([]string, error) {
 	request := f.request(func(r *spec.Request) {
 		r.TimeoutMS = time.Hour.Milliseconds()
 		r.Resources.MemoryBytes = 16 << 20
@@ -117,7 +118,7 @@ func (f *field) startWaiting(ctx context.Context, c *client.Client, n int) ([]st
 			}
 			running += len(page.Executions)
 		}
-		if running == n {
+		if running == all {
 			return ids, nil
 		}
 		select {

@@ -36,9 +36,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseco
 // markdown is the report.
 func (r *results) markdown() string {
 	var b strings.Builder
-	h := r.Host
-	fmt.Fprintf(&b, "Measured %s: Linux %s, %d CPUs (%s), %d MiB, cgroup %s, as %s, %s.\n", h.Date, h.Kernel, h.CPUs, h.Model, h.MemoryMiB, h.Cgroup, h.User, h.Go)
-	fmt.Fprintf(&b, "Load average (1 and 5 minutes) %s before and %s after.\n", h.LoadBefore, h.LoadAfter)
+	b.WriteString(r.Host.text())
 	r.latencyText(&b)
 	r.phaseText(&b)
 	r.throughputText(&b)

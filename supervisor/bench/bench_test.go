@@ -112,15 +112,15 @@ func TestCommand(t *testing.T) {
 
 func TestSpentOfADaemon(t *testing.T) {
 	// This process stands for a daemon: its time is counted twice then.
-	one, err := spent(0)
+	one, err := Spent(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	both, err := spent(os.Getpid())
+	both, err := Spent(os.Getpid())
 	if err != nil || both < one {
 		t.Errorf("%v after %v, %v", both, one, err)
 	}
-	if _, err := spent(1 << 30); err == nil {
+	if _, err := Spent(1 << 30); err == nil {
 		t.Error("no error for a process that is not there")
 	}
 }

@@ -97,7 +97,7 @@ func rate(ctx context.Context, w *Way, n int, long time.Duration) (r Rate, err e
 		clients[i] = c
 	}
 	earlier := children()
-	before, err := spent(w.Daemon)
+	before, err := Spent(w.Daemon)
 	if err != nil {
 		return r, err
 	}
@@ -127,7 +127,7 @@ func rate(ctx context.Context, w *Way, n int, long time.Duration) (r Rate, err e
 		return r, failed
 	}
 	reap(earlier)
-	after, err := spent(w.Daemon)
+	after, err := Spent(w.Daemon)
 	if err != nil {
 		return r, err
 	}
@@ -136,9 +136,9 @@ func rate(ctx context.Context, w *Way, n int, long time.Duration) (r Rate, err e
 	return Rate{Clients: n, PerSecond: float64(len(took)) / elapsed.Seconds(), CPU: (after - before) / time.Duration(len(took)), P50: l.P50, P99: l.P99}, nil
 }
 
-// spent is the processor time of this process, of its children that it has
-// waited for, and of a daemon with its own.
-func spent(daemon int) (time.Duration, error) {
+// Spent is the processor time of this process, of its children that it has
+// waited for, and of a daemon with its own; 0: of none.
+func Spent(daemon int) (time.Duration, error) {
 	var sum time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
 		var u syscall.Rusage
