@@ -28,6 +28,7 @@ Verbs:
   config       print, show or check the configuration
   doctor       find out what this host can do, and mend it
   seccomp      read and make system call filters: list, explain, generate ...
+  bench        measure what a sandbox costs on this host
   completion   print a completion script for bash, zsh or fish
   version      print the version
   help         print this text, or the help of a verb
