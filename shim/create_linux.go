@@ -28,10 +28,15 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
 	var t *translation
 	var err error
-	if e.foreign != nil {
+	switch {
+	case req.Isolation.Backend == spec.BackendProcess:
+		if t, err = e.createBare(req); err != nil {
+			return err
+		}
+	case e.foreign != nil:
 		t, err = e.foreign.translate(e.boot)
 		e.boundless = boundless(e.foreign.config)
-	} else {
+	default:
 		t, err = translate(e.boot, req)
 	}
 	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
@@ -49,8 +54,10 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
 		return fault.Wrap(fault.IO, "make bundle", err)
 	}
-	if err := e.control(t.config); err != nil {
-		return err
+	if !t.bare {
+		if err := e.control(t.config); err != nil {
+			return err
+		}
 	}
 	e.clock.mark("cgroup")
 	failpoint.Here("shim.create.cgroup")
@@ -101,6 +108,8 @@ type translation struct {
 	degraded []string
 	masked   []string // blocked programs, hidden inside
 
+	bare bool // no sandbox: the process backend
+
 	// Of a bundle from outside.
 	outside     bool
 	root        string // on disk; empty: it comes out of an annotation
@@ -112,9 +121,6 @@ type translation struct {
 // of host ids is the caller's to close, also in failure.
 func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) {
 	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
-	if err := refuseUnbuilt(req); err != nil {
-		return t, err
-	}
 	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + cgroupName(boot.StateDir, boot.ExecutionID), StateDir: string(boot.StateDir), Policy: boot.Policy})
 	if err != nil {
 		return t, err
@@ -156,17 +162,11 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	return t, nil
 }
 
-// refuseUnbuilt names what the contract has and this program does not do yet.
-func refuseUnbuilt(req *spec.Request) error {
-	if req.Isolation.Backend != spec.BackendNamespace {
-		return fault.New(fault.Unsupported, "choose backend", "backend "+string(req.Isolation.Backend)+" is not available in this build").
-			WithField("/isolation/backend").WithHint("Use the namespace backend.")
-	}
-	return nil
-}
-
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
+	if t.bare {
+		return plan.Process(t.config)
+	}
 	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
