@@ -148,6 +148,9 @@ func addProblems(r *shimapi.BundleReport, err error) {
 
 // write makes a portable bundle of a request.
 func write(b shimapi.Bootstrap, req *spec.Request, dir, id string) error {
+	if req.Isolation.Backend == spec.BackendProcess {
+		return fault.New(fault.Unsupported, "write bundle", "the process backend has no sandbox that a bundle could describe").WithField("/isolation/backend")
+	}
 	t, err := translate(b, req, nil)
 	if t.slot != nil {
 		defer t.slot.Close() // nothing runs under these ids

@@ -29,7 +29,7 @@ import (
 func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
 	if e.spare != nil {
-		if e.foreign == nil {
+		if e.foreign == nil && req.Isolation.Backend == spec.BackendNamespace {
 			if done, err := e.adopt(req, streamStdin); done || err != nil {
 				return err
 			}
@@ -38,10 +38,15 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	}
 	var t *translation
 	var err error
-	if e.foreign != nil {
+	switch {
+	case req.Isolation.Backend == spec.BackendProcess:
+		if t, err = e.createBare(req); err != nil {
+			return err
+		}
+	case e.foreign != nil:
 		t, err = e.foreign.translate(e.boot)
 		e.boundless = boundless(e.foreign.config)
-	} else {
+	default:
 		t, err = translate(e.boot, req, nil)
 	}
 	e.slot, e.warnings, e.facts = t.slot, t.warnings, factsOf{t.degraded, t.io}
@@ -59,8 +64,10 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
 		return fault.Wrap(fault.IO, "make bundle", err)
 	}
-	if err := e.control(t.config); err != nil {
-		return err
+	if !t.bare {
+		if err := e.control(t.config); err != nil {
+			return err
+		}
 	}
 	e.clock.mark("cgroup")
 	failpoint.Here("shim.create.cgroup")
@@ -119,6 +126,8 @@ type translation struct {
 	io       host.IO
 	masked   []string // blocked programs, hidden inside
 
+	bare bool // no sandbox: the process backend
+
 	// Of a bundle from outside.
 	outside     bool
 	root        string // on disk; empty: it comes out of an annotation
@@ -131,9 +140,6 @@ type translation struct {
 // close, also in failure.
 func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*translation, error) {
 	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
-	if err := refuseUnbuilt(req); err != nil {
-		return t, err
-	}
 	group := ""
 	if ready != nil {
 		group = ready.name
@@ -189,17 +195,11 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	return t, nil
 }
 
-// refuseUnbuilt names what the contract has and this program does not do yet.
-func refuseUnbuilt(req *spec.Request) error {
-	if req.Isolation.Backend != spec.BackendNamespace {
-		return fault.New(fault.Unsupported, "choose backend", "backend "+string(req.Isolation.Backend)+" is not available in this build").
-			WithField("/isolation/backend").WithHint("Use the namespace backend.")
-	}
-	return nil
-}
-
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
+	if t.bare {
+		return plan.Process(t.config)
+	}
 	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host

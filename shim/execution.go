@@ -48,6 +48,7 @@ type execution struct {
 	warnings []string
 	bundled  chan error // the bundle on disk; nil: none was begun
 	without  []string   // what a Trial leaves out; nil for every execution of a caller
+	bare     *bare      // the command runs without a sandbox; nil: in one
 	foreign  *foreign   // the bundle from outside that is run; nil: req makes it
 	// boundless are the limits that a bundle from outside leaves out.
 	boundless []string

@@ -11,6 +11,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/process"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -154,6 +155,11 @@ func (e *execution) addMeasures(r *spec.Response, o observation) {
 // enforcement says what the kernel confirmed: every step of the plan succeeded,
 // so its walls stand; limits were read back from the cgroup.
 func (e *execution) enforcement() *spec.Enforcement {
+	if e.bare != nil {
+		held := process.Enforcement(e.req)
+		held.PolicyHash = e.policyHash()
+		return held
+	}
 	walls := map[string]spec.State{}
 	for _, name := range spec.WallNames() {
 		switch {

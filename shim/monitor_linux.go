@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -150,6 +151,10 @@ func (e *execution) monitor() {
 		e.answerDenials()
 	}
 	exit, err := e.sandbox.Exited()
+	if e.bare != nil && err == nil {
+		e.account(exit.Usage)
+		exit.Alone = e.solitary()
+	}
 	if err != nil || !exit.Alone {
 		e.answerDenials() // survivors may have something to say yet
 	}
@@ -199,6 +204,9 @@ func (e *execution) collect(alone bool) {
 
 // measure reads the counters of the kernel.
 func (e *execution) measure() {
+	if e.bare != nil && e.sandbox != nil {
+		e.measureBare()
+	}
 	if e.group == nil {
 		return
 	}
@@ -217,6 +225,9 @@ func (e *execution) measure() {
 // ends its pid namespace, and the cgroup, which also holds what hides.
 func (e *execution) killTree() {
 	_ = e.sandbox.Kill() // ESRCH: it is gone
+	if e.bare != nil {
+		e.killBare()
+	}
 	if e.group != nil {
 		_ = e.group.Kill() // process 1's death kills the rest in any case
 	}
@@ -321,6 +332,9 @@ func (e *execution) teardown() {
 	var errs []error
 	if e.sandbox != nil {
 		_ = e.sandbox.Kill() // ESRCH: it is gone, which is the common case
+		if e.bare != nil {
+			e.killBare()
+		}
 		_, err := e.sandbox.Reap()
 		errs = append(errs, err)
 	}
@@ -341,6 +355,9 @@ func (e *execution) teardown() {
 	}
 	if e.slot != nil {
 		_ = e.slot.Close() // the lock ends with it
+	}
+	if e.bare != nil {
+		errs = append(errs, os.RemoveAll(e.bare.home))
 	}
 	if e.left = errors.Join(errs...); e.left != nil {
 		logLine("clean up: " + e.left.Error())

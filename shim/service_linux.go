@@ -232,7 +232,11 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		t, err = translate(b, req, nil)
+		if req.Isolation.Backend == spec.BackendProcess {
+			t, err = translateBare(b, req, b.StateDir.Execution(b.ExecutionID).Bundle()+"/home")
+		} else {
+			t, err = translate(b, req, nil)
+		}
 		if t.slot != nil {
 			defer t.slot.Close() // nothing runs under these ids
 		}

@@ -114,6 +114,9 @@ func refuseForOthers(owner uint32, req *spec.Request, mostOutput int64) error {
 	if i.Seccomp.Custom != nil {
 		return fault.New(fault.NotAuthorised, "", "this supervisor takes filters from its own user alone").WithField("/isolation/seccomp").WithHint(hint)
 	}
+	if i.Backend == spec.BackendProcess {
+		return fault.New(fault.NotAuthorised, "", "this supervisor would run the command as its own user").WithField("/isolation/backend").WithHint(hint)
+	}
 	if i.Network {
 		return fault.New(fault.NotAuthorised, "", "this supervisor's network is its own user's").WithField("/isolation/network").WithHint(hint)
 	}

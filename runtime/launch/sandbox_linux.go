@@ -113,6 +113,8 @@ type Exit struct {
 	// Full are the tmpfs of Plan.Disks that were full at that moment. Without an
 	// init nobody looks.
 	Full []FullDisk
+	// Usage is that of the payload and of what it waited for. Nil with an init.
+	Usage *unix.Rusage
 }
 
 // FullDisk is a tmpfs that has no room left.
@@ -136,9 +138,9 @@ func (s *Sandbox) fullDisks(bits uint32) []FullDisk {
 // kernel gave it. io.EOF: process 1 died first, so the status is not known.
 func (s *Sandbox) Exited() (Exit, error) {
 	if !s.plan.HasInit {
-		status, _, err := waitPidfd(s.pidfd, s.Pid)
+		status, usage, err := waitPidfd(s.pidfd, s.Pid)
 		// The kernel lets process 1 be waited for when all others are dead.
-		return Exit{Status: status, At: monotonic(), Alone: true}, err
+		return Exit{Status: status, At: monotonic(), Alone: true, Usage: usage}, err
 	}
 	r, _, err := s.receive()
 	if err != nil {

@@ -29,14 +29,7 @@ func (c *compiler) payload() error {
 		c.do(OpPrctl, "", flag(prSetKeepcaps, "PR_SET_KEEPCAPS"), imm(1), imm(0), imm(0), imm(0)) // execve clears it
 	}
 	c.identity()
-	c.field = "process.cwd"
-	cwd := c.spec.Process.Cwd
-	// Links are followed, but none of /proc's that stand for an open file: one
-	// below a bind or in a given root would lead to a directory that the
-	// launcher has open, outside the root (CVE-2024-21626).
-	c.into(RegFile, OpOpenat2, cwd, imm(atFDCWD), str(cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
-	c.do(OpFchdir, cwd, reg(RegFile))
-	c.closeReg(RegFile)
+	c.directory()
 	if c.caps.any() {
 		c.take(c.caps)
 	} else {
@@ -48,6 +41,18 @@ func (c *compiler) payload() error {
 		c.filter()
 	}
 	return nil
+}
+
+// directory enters the working directory.
+func (c *compiler) directory() {
+	c.field = "process.cwd"
+	cwd := c.spec.Process.Cwd
+	// Links are followed, but none of /proc's that stand for an open file: one
+	// below a bind or in a given root would lead to a directory that the
+	// launcher has open, outside the root (CVE-2024-21626).
+	c.into(RegFile, OpOpenat2, cwd, imm(atFDCWD), str(cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
+	c.do(OpFchdir, cwd, reg(RegFile))
+	c.closeReg(RegFile)
 }
 
 // command is the rest, which depends on the command. A filter that need not permit

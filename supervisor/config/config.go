@@ -45,6 +45,7 @@ type Rules struct {
 	AllowedCommands, BlockedCommands []string
 	AllowedPatterns, BlockedPatterns []string
 	AllowNetwork, AllowUnconfined    bool
+	AllowProcess                     bool
 	AllowCustomSeccomp               bool
 	MaxConcurrent                    int64
 	// Trusted callers of another uid may use what the supervisor's own user may.

@@ -84,6 +84,7 @@ func ruleKeys(prefix string, of func(*Config) *Rules, user bool) []key {
 			"Regular expressions (RE2) looked for anywhere in the command with its arguments joined by one space. What one matches is refused."),
 		flag("allow_network", func(r *Rules) *bool { return &r.AllowNetwork }, true, "Whether a request may have the host's network."),
 		flag("allow_unconfined", func(r *Rules) *bool { return &r.AllowUnconfined }, false, "Whether a request may run without a system call filter (`seccomp: unconfined`)."),
+		flag("allow_process_backend", func(r *Rules) *bool { return &r.AllowProcess }, false, "Whether a request may run without any wall, as an ordinary process (`backend: process`)."),
 		flag("allow_custom_seccomp", func(r *Rules) *bool { return &r.AllowCustomSeccomp }, true, "Whether a request may bring a filter of its own."),
 		{Name: prefix + ".max_concurrent_executions", at: func(c *Config) any { return &of(c).MaxConcurrent }, def: 0, max: 1 << 20,
 			doc: "Executions that one uid may have at a time, those that wait among them; beyond it E4006. 0: any number."},
