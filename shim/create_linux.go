@@ -49,7 +49,8 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	default:
 		t, err = translate(e.boot, req, nil)
 	}
-	e.slot, e.warnings, e.facts = t.slot, t.warnings, factsOf{t.degraded, t.io}
+	e.slot = t.slot
+	e.take(t)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,6 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 			return bundle.Pointed(err)
 		}
 	}
-	e.filter, e.watched = t.filter, t.watched
 	e.clock.mark("plan")
 	e.writeBundle(t)
 	if err := e.openStdio(t, streamStdin); err != nil {
@@ -94,6 +94,12 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.clock.mark("prepare")
 	failpoint.Here("shim.create.prepared")
 	return err
+}
+
+// take notes what a translation decided.
+func (e *execution) take(t *translation) {
+	e.warnings, e.facts = t.warnings, factsOf{t.degraded, t.io}
+	e.filter, e.watched = t.filter, t.watched
 }
 
 func (e *execution) tasks() int { return tasksOf(e.group) }

@@ -42,6 +42,7 @@ func Main() error {
 	e.spare = ready
 	// From here on the execution has begun: if this process dies it is lost.
 	if err := os.Rename(e.dir.NewLog(), e.dir.Log()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		_ = ready.discard() // the directory tells a sweep what may be left
 		return fault.Wrap(fault.IO, "begin", err).WithPath(e.dir.Log())
 	}
 	s := &server{e: e, quit: make(chan struct{}), offered: make(chan struct{})}

@@ -2,10 +2,12 @@ package shim
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -36,7 +38,8 @@ type spare struct {
 	stdin   *os.File // writer
 	outputs [2]int   // readers of stdout and stderr
 	sources []identity
-	mounts  int // a mountinfo, which tells when the host's mounts change
+	hard    map[string]uint64 // hard limits that its processes have inherited
+	mounts  int               // a mountinfo, which tells when the host's mounts change
 }
 
 // identity is what a path of the host was when the sandbox was built.
@@ -114,12 +117,8 @@ func (s *spare) launch(t *translation, p *plan.Plan) error {
 	if err != nil {
 		return err
 	}
-	for i := range p.Sources {
-		id, err := identityOf(p.Sources[i].Path)
-		if err != nil {
-			return err
-		}
-		s.sources = append(s.sources, id)
+	if err := s.watch(t.config); err != nil {
+		return err
 	}
 	o := launch.Options{Stdin: ends[0], Stdout: ends[1], Stderr: ends[2], CgroupFD: -1, Keep: s.slot, Hold: true}
 	if s.group != nil {
@@ -133,7 +132,45 @@ func (s *spare) launch(t *translation, p *plan.Plan) error {
 		return err
 	}
 	failpoint.Here("shim.spare.cloned")
+	late := time.AfterFunc(setupTime, func() { _ = s.sandbox.Kill() }) // ESRCH: it has failed by itself
+	defer late.Stop()
 	return s.sandbox.Held()
+}
+
+// watch notes what the sandbox shows of the host, and the limits that its processes
+// inherit: with the right to, a later one of this process would be raised.
+func (s *spare) watch(c *specs.Spec) error {
+	for i := range c.Mounts {
+		if c.Mounts[i].Type != "bind" {
+			continue
+		}
+		id, err := identityOf(c.Mounts[i].Source)
+		if err != nil {
+			return fault.Wrap(fault.Filesystem, "stat", err).WithPath(c.Mounts[i].Source)
+		}
+		s.sources = append(s.sources, id)
+	}
+	s.hard = map[string]uint64{}
+	for _, l := range c.Process.Rlimits {
+		number, ok := plan.Rlimit(l.Type)
+		var have unix.Rlimit
+		if !ok || unix.Prlimit(0, number, nil, &have) != nil {
+			continue
+		}
+		s.hard[l.Type] = have.Max
+	}
+	return nil
+}
+
+// allows tells whether the processes of the sandbox may have these limits. One that
+// its template did not have is not known of.
+func (s *spare) allows(limits []specs.POSIXRlimit) bool {
+	for _, l := range limits {
+		if most, known := s.hard[l.Type]; !known || l.Hard > most {
+			return false
+		}
+	}
+	return true
 }
 
 // pipes makes the three streams and returns the ends that the sandbox gets; -1
@@ -161,7 +198,7 @@ func (s *spare) pipes(t *translation) (ends [3]int, err error) {
 // them it sees live.
 func (s *spare) fresh() bool {
 	fds := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
-	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+	if n, err := unix.Poll(fds, 0); n != 0 || err != nil || !s.sandbox.Waits() {
 		return false
 	}
 	for _, was := range s.sources {
@@ -206,9 +243,14 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	if !s.fresh() {
 		return false, nil
 	}
-	t, err := translate(e.boot, req, s)
+	fitted := *req // what is fitted to this host is fitted again when it comes to nothing
+	t, err := translate(e.boot, &fitted, s)
+	e.take(t)
 	if err != nil {
 		return true, err // as without a spare
+	}
+	if !s.allows(t.config.Process.Rlimits) {
+		return false, nil
 	}
 	t.noStdin = req.Stdin == nil && !streamStdin
 	e.clock.mark("bundle")
@@ -217,14 +259,14 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 		return false, nil // a plan that is refused is refused again
 	}
 	e.clock.mark("plan")
-	e.warnings, e.facts = t.warnings, factsOf{t.degraded, t.io}
 	if fits, err := e.relimit(s, t.config.Linux.Resources); !fits || err != nil {
 		return fits, err
 	}
 	e.clock.mark("cgroup")
 	failpoint.Here("shim.create.adopted")
+	*req = fitted
 	e.group, e.host, e.version = s.group, s.host, s.host.Mode
-	e.slot, e.waiting, e.plan, e.filter = s.slot, s.sandbox, p, t.filter
+	e.slot, e.waiting, e.plan = s.slot, s.sandbox, p
 	e.stdio.payload = [3]int{-1, -1, -1}
 	stdin, outputs := s.stdin, s.outputs
 	unix.Close(s.mounts)
@@ -291,11 +333,13 @@ func (e *execution) release() (*launch.Sandbox, error) {
 func await(template shimapi.Bootstrap) (boot shimapi.Bootstrap, s *spare, err error) {
 	s, err = buildSpare(template)
 	if err != nil {
-		logLine("no sandbox is prepared: " + err.Error())
-		s = nil
+		// The starter tells it, and this process ends.
+		_, _ = unix.Write(shimapi.ConnectionFD, []byte(err.Error()))
+		return boot, nil, errors.Join(io.EOF, unused(template, nil))
 	}
-	// The process is warm in any case. A starter that is gone shows below.
-	_, _ = unix.Write(shimapi.ConnectionFD, []byte{shimapi.Ready})
+	if _, err := unix.Write(shimapi.ConnectionFD, []byte{shimapi.Ready}); err != nil {
+		return boot, nil, errors.Join(io.EOF, unused(template, s))
+	}
 	var r receiver
 	boot, err = shimapi.ReadBootstrap(&r)
 	if err == nil {
@@ -313,7 +357,7 @@ func unused(template shimapi.Bootstrap, s *spare) error {
 	}
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(shimapi.LockFD))
 	if err != nil || filepath.Dir(path) != template.StateDir.Executions() {
-		return nil // it is removed already
+		return nil // it is nowhere that we know
 	}
 	dir := layout.Dir(path)
 	if _, err := os.Lstat(dir.Record()); err == nil {

@@ -168,7 +168,9 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *tick
 	if m.queued() {
 		s.emit(api.EventQueued, rec.ExecutionID, nil)
 	}
-	if !d.closed {
+	if d.closed {
+		go r.end() // the execution waits for the next supervisor
+	} else {
 		d.minding.Go(m.run)
 	}
 	return m

@@ -63,11 +63,13 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	if err != nil {
 		return nil, err
 	}
-	ready := s.takeReady(ticket)
-	lock, err := s.write(rec, data, ready)
+	ready, err := s.takeReady(ticket, s.state.Execution(id))
+	var lock *os.File
+	if err == nil {
+		lock, err = s.write(rec, data, ready)
+	}
 	if err != nil {
 		ticket.release()
-		ready.end()
 		if is(err, fault.InvalidValue) && r.ID != "" {
 			return s.overtaken(rec, err)
 		}
@@ -216,11 +218,8 @@ func (s *Supervisor) admit(rec *shimapi.Record) (*ticket, error) {
 func (s *Supervisor) write(rec *shimapi.Record, request []byte, ready *ready) (lock *os.File, err error) {
 	dir := s.state.Execution(rec.ExecutionID)
 	if ready != nil {
-		lock, err = ready.lock, ready.name(dir)
-	} else {
-		lock, err = makeLocked(dir)
-	}
-	if err != nil {
+		lock = ready.lock
+	} else if lock, err = makeLocked(dir); err != nil {
 		return nil, err
 	}
 	failpoint.Here("supervisor.start.directory")
@@ -229,20 +228,38 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte, ready *ready) (l
 		err = rec.Write(dir)
 	}
 	failpoint.Here("supervisor.start.record")
-	if err != nil {
+	if err != nil && ready != nil {
+		s.daemon.pool.giveBack(ready) // with its directory, which tells of its cgroup
+	} else if err != nil {
 		err = errors.Join(err, os.RemoveAll(string(dir)))
 		lock.Close()
+	}
+	if err != nil {
 		return nil, fault.From(err, fault.IO).WithHint("Make room in the state directory, or set CAPSULE_STATE to another.")
 	}
 	return lock, nil
 }
 
-// takeReady takes a shim from the pool for an execution that may begin at once.
-func (s *Supervisor) takeReady(t *ticket) *ready {
+// takeReady takes a shim from the pool for an execution that may begin at once, and
+// gives its directory the name of the execution. Nil: there is none, or file systems
+// that cannot rename so. E1001: the execution exists.
+func (s *Supervisor) takeReady(t *ticket, dir layout.Dir) (*ready, error) {
 	if s.daemon == nil || t.waits() {
-		return nil
+		return nil, nil
 	}
-	return s.daemon.pool.take()
+	r := s.daemon.pool.take()
+	if r == nil {
+		return nil, nil
+	}
+	err := r.name(dir)
+	if err == nil {
+		return r, nil
+	}
+	s.daemon.pool.giveBack(r)
+	if is(err, fault.InvalidValue) {
+		return nil, err
+	}
+	return nil, nil
 }
 
 // startDetached starts the shim of a recorded execution, which begins by itself:

@@ -214,6 +214,10 @@ func (m *minder) finish(r *spec.Response) {
 		return
 	}
 	m.response = r
+	if m.ready != nil {
+		_, fit := r.Metrics.StartupPhases["release"]
+		m.s.daemon.pool.used(fit)
+	}
 	close(m.done)
 	m.ticket.release()
 	if r.Termination.Reason == spec.ReasonShimLost {

@@ -141,11 +141,20 @@ func (s *Supervisor) live() (int, error) {
 	}
 	n := 0
 	for _, name := range names {
-		if _, err := executionID(name); err == nil && locked(int(dir.Fd()), name) {
+		if _, err := executionID(name); err == nil && locked(int(dir.Fd()), name) && !prepared(s.state.Execution(name)) {
 			n++
 		}
 	}
 	return n, nil
+}
+
+// prepared tells whether a directory is that of a sandbox without an execution.
+func prepared(dir layout.Dir) bool {
+	if _, err := os.Lstat(dir.Cgroup()); err != nil {
+		return false
+	}
+	_, err := os.Lstat(dir.Record())
+	return errors.Is(err, os.ErrNotExist)
 }
 
 func locked(executions int, name string) bool {

@@ -29,7 +29,8 @@ type PoolLimits struct {
 // pool keeps shims whose sandboxes are built and wait for an execution. Each is
 // used once. How many it keeps follows the demand: one at the beginning, twice as
 // many after each request that found none, half after each idle time, and none in
-// the end. A request that finds none starts a shim of its own.
+// the end, or when several requests in a row wanted other sandboxes. A request that
+// finds none starts a shim of its own.
 type pool struct {
 	s      *Supervisor
 	limits PoolLimits
@@ -41,6 +42,8 @@ type pool struct {
 	ready []*ready // oldest first
 	want  int
 	asked time.Time // when last somebody took one
+	unfit int       // so many in a row wanted another
+	rest  time.Time // nothing is prepared before
 	stats PoolStats
 	age   int  // of the policy; a shim of an earlier one is not given away
 	ended bool // nothing is prepared any more
@@ -49,9 +52,9 @@ type pool struct {
 // PoolStats count what became of requests and sandboxes.
 type PoolStats struct {
 	Ready int // wait now
-	// Hits are executions that were given a prepared sandbox, Misses those for which
-	// there was none.
-	Hits, Misses uint64
+	// Hits are executions that ran in a prepared sandbox, Unfit those that wanted
+	// another than was ready, Misses those for which none was.
+	Hits, Unfit, Misses uint64
 	// Failed counts attempts to prepare one that did not succeed.
 	Failed uint64
 	// Prepared counts those that were built, Spent the time that it took.
@@ -71,6 +74,10 @@ type ready struct {
 
 func newPool(s *Supervisor, l PoolLimits) *pool {
 	p := &pool{s: s, limits: l, want: min(1, l.Size), asked: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if l.Size == 0 {
+		close(p.done)
+		return p
+	}
 	go p.fill(s.daemon.ctx)
 	return p
 }
@@ -107,7 +114,7 @@ func (p *pool) fill(ctx context.Context) {
 				}
 				// A host that cannot is asked less and less often.
 				pause = min(2*pause, time.Minute)
-				time.AfterFunc(pause, p.poke)
+				p.pause(pause)
 				break
 			}
 			pause = shortPause
@@ -118,7 +125,7 @@ func (p *pool) fill(ctx context.Context) {
 func (p *pool) lacks() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.ready) < p.want
+	return len(p.ready) < p.want && !time.Now().Before(p.rest)
 }
 
 // prepare starts a shim and waits until its sandbox is built.
@@ -163,19 +170,28 @@ func (p *pool) start(ctx context.Context, r *ready) error {
 	if r.lock, err = makeLocked(r.dir); err != nil {
 		return err
 	}
+	// By this file others know that it is no execution yet; the shim fills it.
+	if err := layout.WriteFile(r.dir.Cgroup(), nil); err != nil {
+		return errors.Join(err, os.RemoveAll(string(r.dir)))
+	}
 	conn, process, err := p.s.startShim(boot, r.lock)
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(string(r.dir)))
 	}
 	r.conn, r.process = conn.(*net.UnixConn), process
-	stop := context.AfterFunc(ctx, func() { _ = r.conn.SetReadDeadline(time.Now()) })
-	defer stop()
 	if err := r.conn.SetReadDeadline(time.Now().Add(preparePatience)); err != nil {
 		return err
 	}
-	var word [1]byte
-	if _, err := r.conn.Read(word[:]); err != nil || word[0] != shimapi.Ready {
+	// After that deadline, which it is to replace.
+	stop := context.AfterFunc(ctx, func() { _ = r.conn.SetReadDeadline(time.Now()) })
+	defer stop()
+	said := make([]byte, 4<<10)
+	n, err := r.conn.Read(said)
+	if err != nil {
 		return fault.Wrap(fault.ShimLost, "prepare a sandbox", errors.Join(err, ctx.Err()))
+	}
+	if n != 1 || said[0] != shimapi.Ready {
+		return errors.New(string(said[:n]))
 	}
 	return r.conn.SetReadDeadline(time.Time{})
 }
@@ -213,7 +229,6 @@ func (p *pool) take() *ready {
 		p.ready = p.ready[1:]
 		// After an upgrade the programs of the new build belong together.
 		if r.age == p.age && r.program.Ino == program.Ino && r.program.Dev == program.Dev && r.program.Mtim == program.Mtim {
-			p.stats.Hits++
 			return r
 		}
 		p.dismiss(r)
@@ -221,6 +236,40 @@ func (p *pool) take() *ready {
 	p.stats.Misses++
 	p.want = min(max(2*p.want, 1), p.limits.Size)
 	return nil
+}
+
+// unfitInARow is how many requests in a row may want other sandboxes than are ready
+// until the pool rests: each has cost the preparation of one for nothing.
+const unfitInARow = 8
+
+// used takes note of whether an execution ran in the sandbox that it was given.
+func (p *pool) used(fit bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fit {
+		p.stats.Hits++
+		p.unfit = 0
+		return
+	}
+	p.stats.Unfit++
+	if p.unfit++; p.unfit < unfitInARow {
+		return
+	}
+	p.unfit = 0
+	p.drop(len(p.ready))
+	p.restFor(p.limits.Idle)
+}
+
+// pause lets nothing be prepared for a while.
+func (p *pool) pause(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.restFor(d)
+}
+
+func (p *pool) restFor(d time.Duration) {
+	p.rest = time.Now().Add(d)
+	time.AfterFunc(d, p.poke)
 }
 
 // shrink lets the number fall when nobody asked for the idle time.
@@ -254,14 +303,31 @@ func (p *pool) drop(n int) {
 	}
 }
 
-// dismiss ends a shim that nobody takes, and removes what it left if it was killed.
-func (p *pool) dismiss(r *ready) {
-	p.ending.Go(func() {
-		r.end()
-		if _, err := os.Lstat(r.dir.Bundle()); err == nil {
-			p.s.sweepOne(filepath.Base(string(r.dir)))()
-		}
-	})
+// dismiss ends a shim that nobody takes. p.mu is held.
+func (p *pool) dismiss(r *ready) { p.ending.Go(func() { p.remove(r) }) }
+
+// giveBack ends a shim that was taken.
+func (p *pool) giveBack(r *ready) {
+	p.mu.Lock()
+	ended := p.ended
+	if !ended {
+		p.dismiss(r)
+	}
+	p.mu.Unlock()
+	if ended {
+		p.remove(r)
+	}
+}
+
+// remove ends a shim, and removes what it left if it was killed.
+func (p *pool) remove(r *ready) {
+	r.end()
+	if r.dir == "" {
+		return
+	}
+	if _, err := os.Lstat(string(r.dir)); err == nil {
+		p.s.sweepOne(filepath.Base(string(r.dir)))()
+	}
 }
 
 // end dismisses all. It returns when they are gone.
@@ -289,8 +355,11 @@ func (s *Supervisor) PoolStats() PoolStats {
 	return stats
 }
 
+// endPatience is how long a shim may take to give everything back.
+const endPatience = 20 * time.Second
+
 // end closes the connection, by which the shim gives everything back, and waits
-// for it.
+// for it. One that does not end is killed; the sweep of its directory does the rest.
 func (r *ready) end() {
 	if r == nil {
 		return
@@ -299,7 +368,9 @@ func (r *ready) end() {
 		_ = r.conn.Close()
 	}
 	if r.process != nil {
+		late := time.AfterFunc(endPatience, r.process.kill)
 		r.process.wait()
+		late.Stop()
 	}
 	if r.lock != nil {
 		_ = r.lock.Close()

@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +185,69 @@ func (h *house) waitingShims() (pids []int) {
 		h.Fatal("no shim waits")
 	}
 	return pids
+}
+
+// TestPreparedSandboxWhoseInitDied: process 1 of a sandbox that waits was killed, by the
+// host's OOM killer perhaps. The shim builds another.
+func TestPreparedSandboxWhoseInitDied(t *testing.T) {
+	h := openHouse(t)
+	pool := h.pooled(1)
+	me := pool.As(uint32(os.Geteuid()))
+	h.awaitPool(pool)
+	for _, shim := range h.waitingShims() {
+		for _, pid := range childrenOf(t, shim) {
+			n, err := strconv.Atoi(pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Kill(n, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			for { // until its end is seen at the socket
+				if text, err := os.ReadFile("/proc/" + pid + "/stat"); err != nil || strings.Contains(string(text), ") Z ") {
+					break
+				}
+			}
+		}
+	}
+	r := h.wait(me, h.start(me, &api.StartRequest{}, "echo", "alive").ID)
+	if stdoutOf(t, r) != "alive\n" || wasReady(r) {
+		t.Errorf("got %s", r.Encode(true))
+	}
+}
+
+// childrenOf lists the children of all threads of a process.
+func childrenOf(t *testing.T, pid int) (list []string) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil { // else the thread has ended
+			list = append(list, strings.Fields(string(text))...)
+		}
+	}
+	if len(list) == 0 {
+		t.Fatal("the shim has no child")
+	}
+	return list
+}
+
+// TestPreparedSandboxesAreNoExecutions: a bound on executions at a time does not count
+// sandboxes that wait.
+func TestPreparedSandboxesAreNoExecutions(t *testing.T) {
+	h := openHouse(t)
+	h.awaitPool(h.pooled(1))
+	file := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(file, []byte("[security]\nmax_concurrent_executions = 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.env = []string{"CAPSULE_STATE=" + h.state}
+	o := h.finish(h.command("--embedded", "--config", file, "--", "echo", "alone"))
+	if o.code != 0 || o.out != "alone\n" {
+		t.Errorf("exit code %d, %q, %q", o.code, o.out, o.stderr)
+	}
 }
 
 // TestPreparedSandboxOfAnotherHost: when what a sandbox shows of the host is no

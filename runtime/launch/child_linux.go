@@ -27,6 +27,9 @@ import (
 //
 // The order of what happens is in the plan; nothing here depends on policy.
 
+// futexWait is FUTEX_WAIT of futex(2).
+const futexWait = 0
+
 // The kinds of report.
 const (
 	reportFailed  = 1 // a step failed: phase, step and errno tell which
@@ -80,6 +83,7 @@ type machine struct {
 	hold                 program  // between payload and command; empty: there is no wait
 	command              *program // own, or in memory that the launcher fills later
 	own                  program
+	occupied             uint32 // until the payload's process executes the command or ends, which the kernel then clears
 	regs                 [512]uintptr
 	status               uintptr // our end of the status socket
 	peer                 uintptr // the launcher's end, closed first
@@ -119,7 +123,7 @@ func cloneSandbox(args *cloneArgs, m *machine) (pid, errno uintptr)
 // vforkPayload clones with the given flags onto the given stack and calls
 // payloadMain(m) there. It stands in assembly because parent and child share memory
 // but must not share a stack frame.
-func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32) (pid, errno uintptr)
+func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32, tid *uint32) (pid, errno uintptr)
 
 // forkSandbox clones the first process of the sandbox.
 //
@@ -155,13 +159,24 @@ func sandboxMain(m *machine) {
 	}
 	// Descriptors are shared until execve: the payload loads its filter last and
 	// may call nothing after it, so it could not hand the listener over itself.
-	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PIDFD | uintptr(unix.SIGCHLD)
-	pid, errno := vforkPayload(flags, m.stack, m, &m.pidfd)
+	flags := unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_PIDFD | uintptr(unix.SIGCHLD)
+	if m.hold.count == 0 {
+		flags |= unix.CLONE_VFORK
+	} else {
+		// A long wait for vfork would count as load of the host, as one for a disk.
+		flags |= unix.CLONE_CHILD_CLEARTID
+		m.occupied = 1
+	}
+	pid, errno := vforkPayload(flags, m.stack, m, &m.pidfd, &m.occupied)
 	if errno != 0 {
 		m.report.phase, m.report.step, m.report.value = phaseFork, 0, uint32(errno)
 		fail(m)
 	}
-	// The payload has replaced itself or ended: vfork returns only then.
+	for m.occupied != 0 {
+		// Not FUTEX_PRIVATE_FLAG: the kernel wakes the other kind (set_tid_address(2)).
+		syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&m.occupied)), futexWait, 1, 0, 0, 0)
+	}
+	// The payload has replaced itself or ended: both ways come here only then.
 	if m.failed != 0 {
 		fail(m)
 	}

@@ -31,16 +31,16 @@ child:
 	CALL	·sandboxMain(SB)
 	INT	$3
 
-// func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32) (pid, errno uintptr)
+// func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32, tid *uint32) (pid, errno uintptr)
 //
-// clone(2) with CLONE_VM|CLONE_VFORK|CLONE_PIDFD; the child runs payloadMain(m) on
-// the given stack in the shared memory.
-TEXT ·vforkPayload(SB),NOSPLIT,$0-48
+// clone(2) with CLONE_VM|CLONE_PIDFD; the child runs payloadMain(m) on the given
+// stack in the shared memory. tid is for CLONE_CHILD_CLEARTID.
+TEXT ·vforkPayload(SB),NOSPLIT,$0-56
 	MOVQ	flags+0(FP), DI
 	MOVQ	stack+8(FP), SI
 	MOVQ	pidfd+24(FP), DX
 	MOVQ	m+16(FP), R12
-	XORL	R10, R10
+	MOVQ	tid+32(FP), R10
 	XORL	R8, R8
 	MOVL	$56, AX		// SYS_clone
 	SYSCALL
@@ -48,13 +48,13 @@ TEXT ·vforkPayload(SB),NOSPLIT,$0-48
 	JEQ	child
 	CMPQ	AX, $0xfffffffffffff001
 	JCC	failed
-	MOVQ	AX, pid+32(FP)
-	MOVQ	$0, errno+40(FP)
+	MOVQ	AX, pid+40(FP)
+	MOVQ	$0, errno+48(FP)
 	RET
 failed:
 	NEGQ	AX
-	MOVQ	$0, pid+32(FP)
-	MOVQ	AX, errno+40(FP)
+	MOVQ	$0, pid+40(FP)
+	MOVQ	AX, errno+48(FP)
 	RET
 child:
 	SUBQ	$32, SP

@@ -28,29 +28,29 @@ child:
 	BL	·sandboxMain(SB)
 	BRK
 
-// func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32) (pid, errno uintptr)
+// func vforkPayload(flags, stack uintptr, m *machine, pidfd *int32, tid *uint32) (pid, errno uintptr)
 //
-// clone(2) with CLONE_VM|CLONE_VFORK|CLONE_PIDFD; the child runs payloadMain(m) on
-// the given stack in the shared memory.
-TEXT ·vforkPayload(SB),NOSPLIT,$32-48
+// clone(2) with CLONE_VM|CLONE_PIDFD; the child runs payloadMain(m) on the given
+// stack in the shared memory. tid is for CLONE_CHILD_CLEARTID.
+TEXT ·vforkPayload(SB),NOSPLIT,$32-56
 	MOVD	flags+0(FP), R0
 	MOVD	stack+8(FP), R1
 	MOVD	pidfd+24(FP), R2
 	MOVD	m+16(FP), R19
 	MOVD	$0, R3
-	MOVD	$0, R4
+	MOVD	tid+32(FP), R4
 	MOVD	$220, R8	// SYS_clone
 	SVC
 	CBZ	R0, child
 	CMN	$4095, R0
 	BCS	failed
-	MOVD	R0, pid+32(FP)
-	MOVD	ZR, errno+40(FP)
+	MOVD	R0, pid+40(FP)
+	MOVD	ZR, errno+48(FP)
 	RET
 failed:
 	NEG	R0, R0
-	MOVD	ZR, pid+32(FP)
-	MOVD	R0, errno+40(FP)
+	MOVD	ZR, pid+40(FP)
+	MOVD	R0, errno+48(FP)
 	RET
 child:
 	SUB	$32, RSP

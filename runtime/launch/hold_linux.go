@@ -69,6 +69,14 @@ func (s *Sandbox) Held() error {
 	return fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
 }
 
+// Waits tells whether a held sandbox still waits. Once Held has returned nothing
+// comes from it before its Release but its end.
+func (s *Sandbox) Waits() bool {
+	fds := []unix.PollFd{{Fd: int32(s.status), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return n == 0 && err == nil
+}
+
 // Takes tells whether a held sandbox can run the command of a plan: the plan
 // builds just this sandbox, and the command is not too long.
 func (s *Sandbox) Takes(p *plan.Plan) bool {

@@ -48,6 +48,8 @@ func (s *Sandbox) Started() (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case r.kind == reportStarted:
+		s.late.close() // process 1 alone has it now
+		s.late = nil
 		s.setPayload(fds[0])
 		s.listener = fds[1]
 		return time.Duration(r.nanos), nil

@@ -60,14 +60,14 @@ func (c *compiler) directory() {
 func (c *compiler) command() error {
 	c.out = &c.plan.Command
 	p := c.spec.Process
-	if err := c.rlimits(); err != nil {
-		return err
-	}
-	if c.facts.NoStdin {
+	if c.facts.NoStdin { // while there may be more than three descriptors
 		c.field = "process"
 		c.into(RegFile, OpOpenat, "/dev/null", imm(atFDCWD), str("/dev/null"), flag(oCloexec, "O_RDONLY|O_CLOEXEC"), imm(0))
 		c.do(OpDup3, "", reg(RegFile), imm(0), imm(0))
 		c.closeReg(RegFile)
+	}
+	if err := c.rlimits(); err != nil {
+		return err
 	}
 	candidates, err := c.candidates()
 	if err != nil {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"reflect"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -51,5 +52,46 @@ func TestSameSandbox(t *testing.T) {
 		if template.SameSandbox(p) != tc.same || p.SameSandbox(template) != tc.same {
 			t.Errorf("%s: same %v, want %v", name, !tc.same, tc.same)
 		}
+	}
+}
+
+// TestSameSandboxComparesEverything: each field of a plan, of its steps, arguments and
+// sources makes two plans different, but for those that only tell of it.
+func TestSameSandboxComparesEverything(t *testing.T) {
+	whole := func() *Plan {
+		return &Plan{Setup: []Step{{Args: []Arg{{Vec: []string{"a"}}}}}, Sources: []Source{{}}}
+	}
+	for name, of := range map[string]func(*Plan) any{
+		"Plan": func(p *Plan) any { return p }, "Step": func(p *Plan) any { return &p.Setup[0] },
+		"Arg": func(p *Plan) any { return &p.Setup[0].Args[0] }, "Source": func(p *Plan) any { return &p.Sources[0] },
+	} {
+		fields := reflect.TypeOf(of(whole())).Elem()
+		for i := range fields.NumField() {
+			p := whole()
+			change(reflect.ValueOf(of(p)).Elem().Field(i))
+			field := name + "." + fields.Field(i).Name
+			tells := map[string]bool{"Plan.Command": true, "Step.Field": true, "Step.Path": true, "Arg.Note": true, "Source.Field": true}[field]
+			if whole().SameSandbox(p) != tells {
+				t.Errorf("%s: same %v", field, !tells)
+			}
+		}
+	}
+}
+
+// change makes a value another one.
+func change(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	default:
+		panic("a kind that no plan has had: " + v.Kind().String())
 	}
 }

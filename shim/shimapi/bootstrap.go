@@ -39,7 +39,8 @@ const (
 	EnvironmentPath   = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// Ready is the byte by which a shim says that it waits for its execution.
+// Ready is the byte by which a shim says that it waits for its execution. Anything
+// else that it writes before is why it does not, and it ends.
 const Ready = 'R'
 
 // Bootstrap is the first message that a supervisor gives to a shim, which may
