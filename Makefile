@@ -35,7 +35,12 @@ SECCOMP_FLAGS := -tags $(TAGS),osusergo,netgo -ldflags '$(LDFLAGS) -linkmode ext
 endif
 
 # What `make bench`, `make fuzz` and `make test` hand on.
-N ?= 200
+N = 200
+BENCHFLAGS ?=
+CURVES ?= live,records,binds,bytes,clients
+# hack/deps.sh bench builds this version of a peer that no distribution has.
+GO_JUDGE := v1.8.5
+BENCH = PATH=$(CACHE)/go-judge/$(GO_JUDGE):$$PATH GO_JUDGE_VERSION=$(GO_JUDGE) go run ./hack/bench -bin $(BIN)
 FUZZTIME ?= 20s
 TESTFLAGS ?=
 CHAOSFLAGS ?=
@@ -74,9 +79,19 @@ test-race: build ## Run the tests under the race detector
 	@CGO_ENABLED=1 go test $(TESTFLAGS) -tags $(TAGS) -race -json $(PKG) | go run ./hack/testreport
 
 .PHONY: bench
-bench: build ## Time one sandboxed run against bubblewrap, crun and runc (N=200)
+bench: build ## Measure a sandbox's cost against other sandboxes (N=200, BENCHFLAGS)
 	@hack/deps.sh bench
-	@go run ./hack/bench -bin $(BIN) -n $(N)
+	@$(BENCH) -n $(N) $(BENCHFLAGS)
+
+.PHONY: scaling
+scaling: build ## Measure how cost grows: live, records, binds, output, clients (CURVES)
+	@go run ./hack/bench -bin $(BIN) -scaling $(CURVES)
+
+.PHONY: bench-docs
+bench-docs: build ## Measure both anew and write docs/performance.* and docs/scaling.md (N=500)
+	@hack/deps.sh bench
+	@$(BENCH) -n $(if $(filter file,$(origin N)),500,$(N)) -seconds 3 -docs docs $(BENCHFLAGS)
+	@go run ./hack/bench -bin $(BIN) -scaling $(CURVES) -docs docs
 
 .PHONY: soak
 soak: build ## Load one capsuled with 20,000 executions; print what it holds after

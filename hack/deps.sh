@@ -91,6 +91,25 @@ fetch_go() {
   ln -sfn "$dir" "$cache/go"
 }
 
+# fetch_go_judge: a peer of `make bench` that no distribution has. It is built
+# from a copy of its module, as go install also wants the list of its versions.
+# Without it the bench does without.
+fetch_go_judge() {
+  local version=v1.8.5 dir work
+  dir=$cache/go-judge/$version
+  [ ! -x "$dir/go-judge" ] || return 0
+  echo "deps: building go-judge $version for the comparison" >&2
+  work=$(mktemp -d)
+  if (cd / && GOFLAGS=-modcacherw GOMODCACHE=$work/mod go mod download "github.com/criyle/go-judge@$version" &&
+    cd "$work/mod/github.com/criyle/go-judge@$version" && GOFLAGS=-modcacherw GOMODCACHE=$work/mod CGO_ENABLED=0 go build -buildvcs=false -o "$work/go-judge" ./cmd/go-judge) >"$work/log" 2>&1; then
+    mkdir -p "$dir"
+    mv "$work/go-judge" "$dir/go-judge"
+  else
+    echo "deps: it could not be built, so it is left out: $(tail -n 1 "$work/log")" >&2
+  fi
+  rm -rf "$work"
+}
+
 for group in "${@:-build}"; do
   case $group in
     build)
@@ -125,4 +144,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 if [[ " ${*:-build} " == *" build "* ]] && ! go_is_recent; then
   fetch_go
+fi
+if [[ " $* " == *" bench "* ]]; then
+  fetch_go_judge
 fi

@@ -39,6 +39,9 @@ func breachConfig(s *specs.Spec) {
 			s.Mounts[i].UIDMappings, s.Mounts[i].GIDMappings = nil, nil
 		}
 		withoutOption(s, "idmap", "ridmap")
+	case breach.Of("hidden_init"), breach.Of("init_ids"), breach.Of("init_dumpable"):
+		// The others stand behind the first, where nobody would see them.
+		withoutOption(s, "hidepid=")
 	case breach.Of("environment"):
 		s.Process.Env = append(s.Process.Env, os.Environ()...)
 	case breach.Of("memory_limit"):
@@ -77,8 +80,10 @@ func breachPlan(p *plan.Plan) {
 	case breach.Of("capabilities"):
 		drop(p, func(s *plan.Step) bool { return s.Field == "process.capabilities" })
 	case breach.Of("no_new_privs+seccomp"):
-		// The kernel loads no filter without it.
-		drop(p, func(s *plan.Step) bool { return prctl(s, unix.PR_SET_NO_NEW_PRIVS) || s.Op == plan.OpSeccomp })
+		// The kernel takes no filter and no ruleset without it.
+		drop(p, func(s *plan.Step) bool {
+			return prctl(s, unix.PR_SET_NO_NEW_PRIVS) || s.Op == plan.OpSeccomp || s.Op == plan.OpLandlockRestrictSelf
+		})
 	case breach.Of("session"):
 		drop(p, func(s *plan.Step) bool { return s.Op == plan.OpSetsid })
 	case breach.Of("descriptors"):
@@ -87,6 +92,8 @@ func breachPlan(p *plan.Plan) {
 		drop(p, func(s *plan.Step) bool { return s.Op == plan.OpPrlimit })
 	case breach.Of("keyring"):
 		drop(p, func(s *plan.Step) bool { return s.Op == plan.OpKeyctl })
+	case breach.Of("landlock"):
+		drop(p, func(s *plan.Step) bool { return s.Op == plan.OpLandlockRestrictSelf })
 	case breach.Of("setgroups"):
 		drop(p, func(s *plan.Step) bool { return s.Op == plan.OpSetgroups })
 	case breach.Of("init_dumpable"):
@@ -141,7 +148,7 @@ func breachNamespaces(p *plan.Plan) {
 
 // drop takes the steps out that match.
 func drop(p *plan.Plan, match func(*plan.Step) bool) {
-	for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Init} {
+	for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Command, &p.Init} {
 		*steps = slices.DeleteFunc(*steps, func(s plan.Step) bool { return match(&s) })
 	}
 }
@@ -149,7 +156,7 @@ func drop(p *plan.Plan, match func(*plan.Step) bool) {
 // resolve replaces how paths of matching openat2 steps are resolved: the last
 // of the three words of struct open_how.
 func resolve(p *plan.Plan, match func(*plan.Step) bool, flags byte) {
-	for _, steps := range [][]plan.Step{p.Setup, p.Payload} {
+	for _, steps := range [][]plan.Step{p.Setup, p.Payload, p.Command} {
 		for i := range steps {
 			if s := &steps[i]; s.Op == plan.OpOpenat2 && match(s) {
 				s.Args = slices.Clone(s.Args)

@@ -4,6 +4,7 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/denials"
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
@@ -26,8 +28,28 @@ import (
 // Whatever it acquires is released by teardown, also when it fails half-way.
 func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	e.req = req
-	t, err := translate(e.boot, req)
-	e.slot, e.warnings, e.facts.degraded = t.slot, t.warnings, t.degraded
+	if e.spare != nil {
+		if e.foreign == nil && req.Isolation.Backend == spec.BackendNamespace {
+			if done, err := e.adopt(req, streamStdin); done || err != nil {
+				return err
+			}
+		}
+		e.giveUpSpare()
+	}
+	var t *translation
+	var err error
+	switch {
+	case req.Isolation.Backend == spec.BackendProcess:
+		if t, err = e.createBare(req); err != nil {
+			return err
+		}
+	case e.foreign != nil:
+		t, err = e.foreign.translate(e.boot)
+		e.boundless = boundless(e.foreign.config)
+	default:
+		t, err = translate(e.boot, req, nil)
+	}
+	e.slot, e.warnings, e.facts = t.slot, t.warnings, factsOf{t.degraded, t.io}
 	if err != nil {
 		return err
 	}
@@ -42,15 +64,22 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	if err := os.MkdirAll(e.dir.Bundle()+"/"+bundle.RootfsName, 0o700); err != nil {
 		return fault.Wrap(fault.IO, "make bundle", err)
 	}
-	if err := e.control(t.config); err != nil {
-		return err
+	if !t.bare {
+		if err := e.control(t.config); err != nil {
+			return err
+		}
 	}
 	e.clock.mark("cgroup")
 	failpoint.Here("shim.create.cgroup")
 	if e.plan, err = t.compile(e.dir.Bundle(), e.tasks()); err != nil {
 		return err
 	}
-	e.filter = t.filter
+	if t.root != "" {
+		if err := host.MountPoints(t.config, t.root, host.Kinds(t.config)); err != nil {
+			return bundle.Pointed(err)
+		}
+	}
+	e.filter, e.watched = t.filter, t.watched
 	e.clock.mark("plan")
 	e.writeBundle(t)
 	if err := e.openStdio(t, streamStdin); err != nil {
@@ -67,11 +96,13 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	return err
 }
 
-func (e *execution) tasks() int {
-	if e.group == nil {
+func (e *execution) tasks() int { return tasksOf(e.group) }
+
+func tasksOf(g *cgroup.Group) int {
+	if g == nil {
 		return 0
 	}
-	return len(e.group.TasksFDs())
+	return len(g.TasksFDs())
 }
 
 // translation is a request on its way to a plan.
@@ -79,34 +110,55 @@ type translation struct {
 	config   *specs.Spec
 	skeleton *plan.Skeleton
 	filter   []byte
-	object   string // the filter as OCI linux.seccomp JSON; empty: see config
-	foreign  bool   // the filter is the caller's own
+	object   string            // the filter as OCI linux.seccomp JSON; empty: see config
+	foreign  bool              // the filter is the caller's own
+	watched  *denials.Observed // nil: no call is watched
 	rootless bool
 	noInit   bool
-	ids      [2]int // host ids of the payload; -1: leave stdio as it is
-	slot     *os.File
+	landlock int      // version of its ABI; below plan.LandlockLeast: none
+	ids      [2]int   // host ids of the payload; -1: leave stdio as it is
+	base     uint32   // first host id of the slot
+	slot     *os.File // nil with a spare, which has it
+	noStdin  bool     // the command takes /dev/null inside
+	profile  string   // name of the filter; empty: it is the caller's own
 	warnings []string
 	degraded []string
+	io       host.IO
 	masked   []string // blocked programs, hidden inside
+
+	bare bool // no sandbox: the process backend
+
+	// Of a bundle from outside.
+	outside     bool
+	root        string // on disk; empty: it comes out of an annotation
+	rootMap     []plan.IDMap
+	hierarchies []plan.Hierarchy
 }
 
-// translate turns a request into an OCI configuration and its filter. The slot
-// of host ids is the caller's to close, also in failure.
-func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) {
+// translate turns a request into an OCI configuration and its filter, for the
+// sandbox that is ready where there is one. A slot of host ids is the caller's to
+// close, also in failure.
+func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*translation, error) {
 	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
-	if err := refuseUnbuilt(req); err != nil {
-		return t, err
+	group := ""
+	if ready != nil {
+		group = ready.name
+	} else {
+		group = cgroupName(boot.StateDir, boot.ExecutionID)
 	}
-	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + cgroupName(boot.StateDir, boot.ExecutionID), StateDir: string(boot.StateDir), Policy: boot.Policy})
+	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + group, StateDir: string(boot.StateDir), Policy: boot.Policy})
 	if err != nil {
 		return t, err
 	}
-	t.rootless, t.warnings, t.degraded = facts.Host.Rootless, facts.Warnings, facts.Degraded
+	t.rootless, t.warnings, t.degraded, t.io = facts.Host.Rootless, facts.Warnings, facts.Degraded, facts.IO
 	strict, err := fitRlimits(req)
 	if err != nil {
 		return t, err
 	}
 	t.warnings = append(t.warnings, strict...)
+	if err := t.rule(req.Isolation); err != nil {
+		return t, err
+	}
 	if err := t.seccomp(boot, req.Isolation); err != nil {
 		return t, err
 	}
@@ -114,7 +166,11 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 		// The object itself is long and only the bundle on disk needs it: see writeBundle.
 		facts.Host.Seccomp = &specs.LinuxSeccomp{}
 	}
-	if !t.rootless {
+	switch {
+	case t.rootless:
+	case ready != nil:
+		facts.Host.SlotBase = ready.base
+	default:
 		if facts.Host.SlotBase, t.slot, err = host.AllocateSlot(string(boot.StateDir)); err != nil {
 			return t, err
 		}
@@ -122,6 +178,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 			facts.Host.SlotBase = 0x70000000
 		}
 	}
+	t.base = facts.Host.SlotBase
 	if t.config, t.skeleton, err = bundle.BuildParts(req, facts.Host); err != nil {
 		return t, err
 	}
@@ -138,27 +195,25 @@ func translate(boot shimapi.Bootstrap, req *spec.Request) (*translation, error) 
 	return t, nil
 }
 
-// refuseUnbuilt names what the contract has and this program does not do yet.
-func refuseUnbuilt(req *spec.Request) error {
-	if req.Isolation.Backend != spec.BackendNamespace {
-		return fault.New(fault.Unsupported, "choose backend", "backend "+string(req.Isolation.Backend)+" is not available in this build").
-			WithField("/isolation/backend").WithHint("Use the namespace backend.")
-	}
-	return nil
-}
-
 // compile makes the launch plan.
 func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
-	kinds := host.Kinds(t.config)
+	if t.bare {
+		return plan.Process(t.config)
+	}
+	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
 	}
 	facts := plan.Facts{Rootless: t.rootless, BundleDir: dir, Kinds: kinds, Tasks: tasks,
-		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit}
+		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin, Landlock: t.landlock,
+		RootUIDMap: t.rootMap, RootGIDMap: t.rootMap, Hierarchies: t.hierarchies}
 	t.listen(&facts)
 	p, err := plan.Compile(t.config, facts)
 	if err == nil {
 		breachPlan(p)
+	}
+	if t.outside {
+		err = bundle.Pointed(err)
 	}
 	return p, err
 }
@@ -182,17 +237,39 @@ func (e *execution) control(config *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	e.version = h.Mode
+	e.host, e.version = h, h.Mode
+	if err := e.sweepPredecessor(h); err != nil {
+		return err
+	}
 	if !h.Usable() {
 		return e.withoutCgroup(h)
 	}
-	if e.group, err = h.Create(cgroupName(e.boot.StateDir, e.boot.ExecutionID), config.Linux.Resources, e.mayLack); err != nil {
+	if err := e.ioReaches(h, config.Linux.Resources); err != nil {
 		return err
+	}
+	if e.group, err = h.Create(e.groupName(), config.Linux.Resources, e.mayLack); err != nil {
+		return inRequest(err)
 	}
 	if e.req.Resources.CPUTimeMS != nil && cpuOf(e.group) == nil && !e.mayLack(spec.LimitCPUTime) {
 		return lacking(h, spec.LimitCPUTime)
 	}
 	return nil
+}
+
+// sweepPredecessor removes what a shim left that was ready for this execution and
+// died before it began.
+func (e *execution) sweepPredecessor(h *cgroup.Host) error {
+	if e.boot.Foreground || e.boot.Template || e.givenUp != nil {
+		return nil
+	}
+	name := recordedGroup(e.dir)
+	if name == "" {
+		return nil
+	}
+	if err := sweepGroups(h, name); err != nil {
+		return err
+	}
+	return os.Remove(e.dir.Cgroup())
 }
 
 func lacking(h *cgroup.Host, limit string) *fault.Fault {
@@ -203,7 +280,7 @@ func lacking(h *cgroup.Host, limit string) *fault.Fault {
 // is refused, what is a default goes and is told.
 func (e *execution) withoutCgroup(h *cgroup.Host) error {
 	var all fault.List
-	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota, spec.LimitCPUTime} {
+	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitCPUQuota, spec.LimitCPUTime, spec.LimitIO} {
 		if e.req.Asked(limit) && !e.mayLack(limit) {
 			all = append(all, lacking(h, limit))
 		}
@@ -211,11 +288,29 @@ func (e *execution) withoutCgroup(h *cgroup.Host) error {
 	return all.Err()
 }
 
-var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU, spec.LimitCPUTime: cgroup.CPU}
+var limitController = map[string]string{spec.LimitMemory: cgroup.Memory, spec.LimitPids: cgroup.Pids, spec.LimitCPUShares: cgroup.CPU, spec.LimitCPUQuota: cgroup.CPU, spec.LimitCPUTime: cgroup.CPU, spec.LimitIO: cgroup.IO}
 
 var limitField = map[string]string{spec.LimitMemory: "/resources/memory_bytes", spec.LimitPids: "/resources/max_pids",
 	spec.LimitCPUShares: "/resources/cpu_shares", spec.LimitCPUQuota: "/resources/cpu_quota",
-	spec.LimitCPUTime: "/resources/cpu_time_ms"}
+	spec.LimitCPUTime: "/resources/cpu_time_ms", spec.LimitIO: "/resources/io"}
+
+// inRequest names the fields of the request instead of those of the bundle.
+func inRequest(err error) error {
+	var list fault.List
+	if !errors.As(err, &list) {
+		return err
+	}
+	for _, f := range list {
+		limit, _ := f.Details["limit"].(string)
+		if limit == cgroup.LimitSwap {
+			limit = spec.LimitMemory
+		}
+		if field := limitField[limit]; field != "" {
+			f.Field = field
+		}
+	}
+	return list.Err()
+}
 
 // mayLack tells whether a limit may be missing: the request lists it, or it is
 // a default that nobody asked for.
@@ -225,8 +320,13 @@ func (e *execution) mayLack(limit string) bool {
 			return true
 		}
 	}
+	if slices.Contains(e.boundless, limit) {
+		return true
+	}
 	return !e.req.Asked(limit)
 }
+
+func (e *execution) groupName() string { return cgroupName(e.boot.StateDir, e.boot.ExecutionID) }
 
 // cgroupName is the name of the execution's cgroup. An id may be in use in two
 // state directories at once, and a sweep of one must not kill what is the other's;

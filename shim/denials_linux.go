@@ -36,7 +36,10 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, i spec.Isolation) error {
 	case s.Name == spec.SeccompUnconfined:
 		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
 			WithHint("Use the default or the network profile, or give an OCI linux.seccomp object of your own.")
+	case s.Name == spec.SeccompAudit:
+		return t.auditing(cache)
 	default:
+		t.profile = s.Name
 		if t.object, err = seccomp.OCI(s.Name); err == nil {
 			t.filter, err = cache.Named(context.Background(), s.Name)
 		}
@@ -89,6 +92,7 @@ func (t *translation) listen(f *plan.Facts) {
 	if len(t.filter) == 0 {
 		return
 	}
+	f.FilterFirst = t.profile == spec.SeccompDefault || t.profile == spec.SeccompNetwork
 	if !t.noInit && (!t.foreign || answersStart(t.filter)) {
 		f.Listener = denials.Flags()
 	}
@@ -129,6 +133,7 @@ func answersStart(filter []byte) bool {
 func (e *execution) tellListener() {
 	if len(e.filter) > 0 && !e.sandbox.Listens() {
 		e.warnOnce(unrecordedDenials)
+		e.watched = nil // and what is watched is not known either
 	}
 }
 
@@ -141,7 +146,7 @@ func (e *execution) answerDenials() {
 		return
 	}
 	go func() {
-		if err := denials.Serve(fd, e.filter, &e.denied); err != nil {
+		if err := denials.Serve(fd, e.filter, &e.denied, e.watched); err != nil {
 			logLine("refused system calls are no longer answered: " + err.Error())
 		}
 	}()

@@ -12,6 +12,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/denials"
+	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/spec"
@@ -39,10 +40,18 @@ type execution struct {
 	ready    *launch.Prepared
 	stdio    stdio
 	slot     *os.File
-	filter   []byte // as compiled; nil: none
+	spare    *spare          // prepared before there was a request, until it is taken or given up; nil: none
+	waiting  *launch.Sandbox // taken from spare, until it runs
+	host     *cgroup.Host
+	givenUp  chan error // the end of a spare that was not taken; nil: there was none
+	filter   []byte     // as compiled; nil: none
 	warnings []string
 	bundled  chan error // the bundle on disk; nil: none was begun
 	without  []string   // what a Trial leaves out; nil for every execution of a caller
+	bare     *bare      // the command runs without a sandbox; nil: in one
+	foreign  *foreign   // the bundle from outside that is run; nil: req makes it
+	// boundless are the limits that a bundle from outside leaves out.
+	boundless []string
 
 	// Written before running is closed.
 	sandbox *launch.Sandbox
@@ -60,7 +69,10 @@ type execution struct {
 
 	clock phases
 
-	denied denials.Record // what the filter refused
+	denied  denials.Record    // what the filter refused
+	watched *denials.Observed // nil: no call is watched
+
+	timeline timeline
 
 	mu   sync.Mutex
 	seen observation             // what monitor and callers saw; guarded by mu
@@ -71,6 +83,7 @@ type execution struct {
 // factsOf is what later parts need of the host's facts.
 type factsOf struct {
 	degraded []string
+	io       host.IO
 }
 
 // stdio are the two captured streams, the shim's end of stdin, and the ends
@@ -99,6 +112,7 @@ type observation struct {
 	unkilled     string            // what SIGKILL did not end, for people
 	stats        cgroup.Stats
 	statsErr     error
+	pressure     *spec.Pressure
 	killedCall   string // the system call for which the filter killed; empty: none is known
 	killedHard   bool   // by SIGKILL
 }
@@ -155,6 +169,9 @@ func newPhases() phases {
 	now := time.Now()
 	return phases{begin: now, last: now, micros: make(map[string]int64, 8)}
 }
+
+// total is the time of all phases; it is called when they are over.
+func (p *phases) total() *int64 { return ptr(p.last.Sub(p.begin).Microseconds()) }
 
 // mark ends the phase called name.
 func (p *phases) mark(name string) {

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/capsule-run/capsule/runtime/cgroup"
+	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/process"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -83,6 +85,9 @@ func (e *execution) verdictResponse() *spec.Response {
 	}
 	o.killedCall, o.killedHard = e.denied.Killed()
 	r.Denials = e.denied.List()
+	if e.sandbox != nil {
+		r.Syscalls = e.watched.List()
+	}
 	v := judge(e.req, o)
 	if o.statsErr != nil {
 		e.warnOnce("not all counters could be read, so a kill for lack of memory may go unseen: " + o.statsErr.Error())
@@ -133,8 +138,9 @@ func asError(f *fault.Fault) error {
 
 func (e *execution) addMeasures(r *spec.Response, o observation) {
 	r.Metrics = metricsOf(o, e.plan.HasInit)
-	r.Metrics.StartupUS = ptr(e.clock.last.Sub(e.clock.begin).Microseconds())
+	r.Metrics.StartupUS = e.clock.total()
 	r.Metrics.StartupPhases = e.clock.micros
+	r.Timeline = e.timeline.end()
 	// The sandbox stamped both moments on the monotonic clock; their distance
 	// from now gives the wall clock without a second clock inside.
 	now, mono := time.Now(), monotonic()
@@ -149,14 +155,19 @@ func (e *execution) addMeasures(r *spec.Response, o observation) {
 // enforcement says what the kernel confirmed: every step of the plan succeeded,
 // so its walls stand; limits were read back from the cgroup.
 func (e *execution) enforcement() *spec.Enforcement {
+	if e.bare != nil {
+		held := process.Enforcement(e.req)
+		held.PolicyHash = e.policyHash()
+		return held
+	}
 	walls := map[string]spec.State{}
 	for _, name := range spec.WallNames() {
 		switch {
-		case slices.Contains(e.facts.degraded, name):
+		case slices.Contains(e.facts.degraded, name), slices.Contains(e.plan.Partial, name):
 			walls[name] = spec.Degraded
 		case slices.Contains(e.plan.Walls, name):
 			walls[name] = spec.Enforced
-		case name == spec.WallIDMap && !e.hasBinds():
+		case name == spec.WallIDMap && !e.hasBinds(), name == spec.WallIDMap && e.foreign != nil && !e.idmapped():
 			// Nothing to map.
 		case name == spec.WallIDMap:
 			walls[name] = spec.Enforced
@@ -165,6 +176,11 @@ func (e *execution) enforcement() *spec.Enforcement {
 		}
 	}
 	return &spec.Enforcement{Walls: walls, Limits: e.limits(), CgroupVersion: string(e.version), PolicyHash: e.policyHash()}
+}
+
+// idmapped tells whether a tree of a bundle from outside is mounted with its ids mapped.
+func (e *execution) idmapped() bool {
+	return slices.ContainsFunc(e.plan.Sources, func(s plan.Source) bool { return len(s.UIDMap) > 0 })
 }
 
 func (e *execution) hasBinds() bool {
@@ -181,9 +197,22 @@ func (e *execution) limits() map[string]spec.State {
 		limits[name] = spec.Absent
 		if e.group != nil && e.group.Confirmed[name] {
 			limits[name] = spec.Enforced
+		} else if slices.Contains(e.boundless, name) {
+			e.warnOnce("the bundle has no limit for " + name)
 		} else {
 			e.warnOnce("limit " + name + " is not enforced on this host")
 		}
+	}
+	if e.req.Resources.IO.Bounds() {
+		limits[spec.LimitIO] = spec.Absent
+		if e.group != nil && e.group.Confirmed[spec.LimitIO] {
+			limits[spec.LimitIO] = spec.Enforced
+		} else {
+			e.warnOnce("limit " + spec.LimitIO + " is not enforced on this host")
+		}
+	}
+	if slices.Contains(e.boundless, spec.LimitDisk) {
+		delete(limits, spec.LimitDisk) // the sizes of its tmpfs are the bundle's
 	}
 	if e.req.Resources.CPUTimeMS != nil {
 		limits[spec.LimitCPUTime] = spec.Enforced
@@ -197,7 +226,7 @@ func (e *execution) limits() map[string]spec.State {
 		e.warnOnce("swap is not limited on this host: the memory limit bounds memory alone")
 	}
 	for _, name := range e.facts.degraded {
-		if _, ok := limits[name]; ok {
+		if state, ok := limits[name]; ok && state != spec.Absent {
 			limits[name] = spec.Degraded
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,9 @@ import (
 // can overrun its limit by this much on each core.
 const cpuSample = 10 * time.Millisecond
 
-// oomDelay is when the watch for kills of the OOM killer begins: a payload that
-// is quicker has ended by itself, and its verdict comes from the count.
+// oomDelay is when the watch for kills of the OOM killer begins, and with it the
+// time line: a payload that is quicker has ended by itself, and its verdict comes
+// from the count.
 const oomDelay = 5 * time.Millisecond
 
 // quotaQuiet is output.DefaultQuiet for a payload with a CPU quota, which may
@@ -39,11 +41,15 @@ const teardownTime = 10 * time.Second
 // start clones the sandbox, waits until the command runs and leaves the rest
 // to monitor.
 func (e *execution) start() error {
-	sb, err := e.ready.Start()
+	phase := "clone"
+	if e.waiting != nil {
+		phase = "release"
+	}
+	sb, err := e.launch()
 	if err != nil {
 		return err
 	}
-	e.clock.mark("clone")
+	e.clock.mark(phase)
 	failpoint.Here("shim.start.cloned")
 	e.stdio.closePayloadEnds()
 	at, err := e.awaitCommand(sb)
@@ -56,6 +62,14 @@ func (e *execution) start() error {
 	e.sandbox, e.started = sb, at
 	e.tellListener()
 	return nil
+}
+
+// launch lets the sandbox begin that is ready, or clones it.
+func (e *execution) launch() (*launch.Sandbox, error) {
+	if e.waiting != nil {
+		return e.release()
+	}
+	return e.ready.Start()
 }
 
 // awaitCommand waits until the command runs, for as long as somebody wants it
@@ -127,13 +141,20 @@ func (e *execution) monitor() {
 		go e.watchCPU(time.Duration(*e.req.Resources.CPUTimeMS)*time.Millisecond, stop)
 	}
 	if e.group != nil {
-		oom := time.AfterFunc(oomDelay, func() { e.watchOOM(stop) })
-		defer oom.Stop()
+		watch := time.AfterFunc(oomDelay, func() {
+			e.beginTimeline(stop)
+			e.watchOOM(stop)
+		})
+		defer watch.Stop()
 	}
 	if e.sandbox.Notified() {
 		e.answerDenials()
 	}
 	exit, err := e.sandbox.Exited()
+	if e.bare != nil && err == nil {
+		e.account(exit.Usage)
+		exit.Alone = e.solitary()
+	}
 	if err != nil || !exit.Alone {
 		e.answerDenials() // survivors may have something to say yet
 	}
@@ -183,12 +204,16 @@ func (e *execution) collect(alone bool) {
 
 // measure reads the counters of the kernel.
 func (e *execution) measure() {
+	if e.bare != nil && e.sandbox != nil {
+		e.measureBare()
+	}
 	if e.group == nil {
 		return
 	}
 	stats, err := e.group.Stats()
+	pressure := e.pressure()
 	e.note(func(o *observation) {
-		o.stats, o.statsErr = stats, err
+		o.stats, o.statsErr, o.pressure = stats, err, pressure
 		o.initCounts = e.plan != nil && e.plan.HasInit
 		if e.group.Confirmed[spec.LimitPids] {
 			o.pidsLimit = e.req.Resources.MaxPids
@@ -200,6 +225,9 @@ func (e *execution) measure() {
 // ends its pid namespace, and the cgroup, which also holds what hides.
 func (e *execution) killTree() {
 	_ = e.sandbox.Kill() // ESRCH: it is gone
+	if e.bare != nil {
+		e.killBare()
+	}
 	if e.group != nil {
 		_ = e.group.Kill() // process 1's death kills the rest in any case
 	}
@@ -304,23 +332,41 @@ func (e *execution) teardown() {
 	var errs []error
 	if e.sandbox != nil {
 		_ = e.sandbox.Kill() // ESRCH: it is gone, which is the common case
+		if e.bare != nil {
+			e.killBare()
+		}
 		_, err := e.sandbox.Reap()
 		errs = append(errs, err)
+	}
+	if e.waiting != nil {
+		e.waiting.Abandon() // its execution failed before it began
 	}
 	if e.ready != nil {
 		e.ready.Close()
 	}
+	errs = append(errs, e.spare.discard())
+	if e.givenUp != nil {
+		errs = append(errs, <-e.givenUp)
+	}
 	failpoint.Here("shim.end.reaped")
 	e.stdio.close()
 	if e.group != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
-		defer cancel()
-		errs = append(errs, e.group.Kill(), e.group.Remove(ctx))
+		errs = append(errs, endGroup(e.group))
 	}
 	if e.slot != nil {
 		_ = e.slot.Close() // the lock ends with it
 	}
+	if e.bare != nil {
+		errs = append(errs, os.RemoveAll(e.bare.home))
+	}
 	if e.left = errors.Join(errs...); e.left != nil {
 		logLine("clean up: " + e.left.Error())
 	}
+}
+
+// endGroup ends what is in a group and removes it.
+func endGroup(g *cgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+	defer cancel()
+	return errors.Join(g.Kill(), g.Remove(ctx))
 }

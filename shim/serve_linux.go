@@ -27,7 +27,11 @@ import (
 // there was one.
 func Main() error {
 	boot, err := receive()
-	if err == io.EOF {
+	var ready *spare
+	if err == nil && boot.Template {
+		boot, ready, err = await(boot)
+	}
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	if err != nil {
@@ -35,6 +39,7 @@ func Main() error {
 	}
 	failpoint.Here("shim.begun")
 	e := newExecution(boot)
+	e.spare = ready
 	// From here on the execution has begun: if this process dies it is lost.
 	if err := os.Rename(e.dir.NewLog(), e.dir.Log()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Wrap(fault.IO, "begin", err).WithPath(e.dir.Log())
@@ -193,11 +198,22 @@ func (s *server) listen(srv *ttrpc.Server) {
 	_ = srv.Serve(context.Background(), l) // ends with the process
 }
 
+// offerDelay is how long a command runs before others find its shim: one that is
+// quicker needs neither socket nor record, which cost as much as it does.
+const offerDelay = 4 * time.Millisecond
+
 // offer makes what others find in the directory. A nil listener: there was
 // nothing to offer.
 func (s *server) offer() (net.Listener, error) {
 	select {
 	case <-s.e.running:
+	case <-s.e.gone:
+		return nil, nil
+	}
+	quick := time.NewTimer(offerDelay)
+	defer quick.Stop()
+	select {
+	case <-quick.C:
 	case <-s.e.gone:
 		return nil, nil
 	}

@@ -3,6 +3,7 @@ package shim
 import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 
+	"bytes"
 	"context"
 	"os"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/capsule-run/capsule/shim/bundle"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -73,8 +73,29 @@ func (s *service) prepare(r *shimv1.CreateRequest) error {
 	if err != nil {
 		return err
 	}
+	if r.Bundle != "" {
+		if err := s.load(r.Bundle, req); err != nil {
+			return err
+		}
+	}
 	s.e.clock.mark("decode")
 	return s.e.create(req, r.StreamStdin)
+}
+
+// load takes a bundle to be run. Policy has judged what it asked for before.
+func (s *service) load(dir string, req *spec.Request) error {
+	f, err := loadBundle(dir, req)
+	if err != nil {
+		return err
+	}
+	if f.request.Resources.CPUQuota == nil && req.Resources.CPUQuota != nil {
+		f.capCPU(*req.Resources.CPUQuota)
+	}
+	if !bytes.Equal(f.request.Encode(), req.Encode()) {
+		return fault.New(fault.InvalidBundle, "load bundle", "it was changed while it was read").WithPath(dir)
+	}
+	s.e.foreign = f
+	return nil
 }
 
 // runWhenStarted waits for Start; a failed creation runs at once, to its verdict.
@@ -155,16 +176,21 @@ func (s *service) State(_ context.Context, asked *shimv1.StateRequest) (*shimv1.
 }
 
 // Stats implements shimv1.ShimService.
-func (s *service) Stats(context.Context, *shimv1.StatsRequest) (*shimv1.StatsResponse, error) {
+func (s *service) Stats(_ context.Context, q *shimv1.StatsRequest) (*shimv1.StatsResponse, error) {
 	if !isClosed(s.e.running) || s.e.group == nil || s.e.sandbox == nil {
 		return nil, status.Error(codes.FailedPrecondition, "nothing is measured")
 	}
 	o := s.e.observed()
 	if !isClosed(s.e.ended) {
 		o.stats, _ = s.e.group.Stats() // what could be read; the rest is null
+		o.pressure = s.e.pressure()
 		o.wall = monotonic() - s.e.started
 	}
 	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit), Output: &spec.Output{Stdout: s.e.stdio.stdout.Counts(), Stderr: s.e.stdio.stderr.Counts()}}
+	r.Metrics.StartupUS, r.Metrics.StartupPhases = s.e.clock.total(), s.e.clock.micros
+	if q.Timeline {
+		r.Timeline = s.e.timeline.points()
+	}
 	answer := &shimv1.StatsResponse{Metrics: r.Encode(false)}
 	if isClosed(s.e.ended) {
 		return answer, nil
@@ -190,11 +216,15 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 	var t *translation
 	dir := r.Bundle
 	if dir != "" {
-		config, err := bundle.Load(dir)
+		f, err := loadBundle(dir, spec.Default())
 		if err != nil {
 			return "", err
 		}
-		if t, err = outside(b, config); err != nil {
+		t, err = f.translate(b)
+		if t.slot != nil {
+			defer t.slot.Close() // nothing runs under these ids
+		}
+		if err != nil {
 			return "", err
 		}
 	} else {
@@ -202,7 +232,11 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		t, err = translate(b, req)
+		if req.Isolation.Backend == spec.BackendProcess {
+			t, err = translateBare(b, req, b.StateDir.Execution(b.ExecutionID).Bundle()+"/home")
+		} else {
+			t, err = translate(b, req, nil)
+		}
 		if t.slot != nil {
 			defer t.slot.Close() // nothing runs under these ids
 		}

@@ -24,28 +24,36 @@ func (e *execution) openStdio(t *translation, streamStdin bool) error {
 	if err := e.openStdin(t, streamStdin); err != nil {
 		return err
 	}
-	limit, policy := e.req.Resources.MaxOutputBytes, e.req.Resources.OutputPolicy
-	if breach.Of("output_limit") {
-		limit = spec.Default().Resources.MaxOutputBytes
-	}
-	for i, name := range []string{"stdout", "stderr"} {
+	for i := range 2 {
 		r, w, err := output.Pipe()
 		if err != nil {
 			return err
 		}
 		e.stdio.payload[i+1] = w
 		t.own(w)
-		s, err := output.New(r, output.Config{Name: name, Dir: shimapi.LockFD, Limit: limit, Policy: policy, OnLimit: e.onOutputLimit})
-		if err != nil {
+		if err := e.capture(i, r); err != nil {
 			return err
 		}
-		if i == 0 {
-			e.stdio.stdout = s
-			e.hold(i, s, e.boot.HoldStdout)
-		} else {
-			e.stdio.stderr = s
-			e.hold(i, s, e.boot.HoldStderr)
-		}
+	}
+	return nil
+}
+
+// capture takes over the read end of stdout (0) or stderr (1).
+func (e *execution) capture(i int, r int) error {
+	limit, policy := e.req.Resources.MaxOutputBytes, e.req.Resources.OutputPolicy
+	if breach.Of("output_limit") {
+		limit = spec.Default().Resources.MaxOutputBytes
+	}
+	s, err := output.New(r, output.Config{Name: [...]string{"stdout", "stderr"}[i], Dir: shimapi.LockFD, Limit: limit, Policy: policy, OnLimit: e.onOutputLimit})
+	if err != nil {
+		return err
+	}
+	if i == 0 {
+		e.stdio.stdout = s
+		e.hold(i, s, e.boot.HoldStdout)
+	} else {
+		e.stdio.stderr = s
+		e.hold(i, s, e.boot.HoldStderr)
 	}
 	return nil
 }

@@ -78,17 +78,19 @@ func sweepOne(state layout.State, id string) error {
 	}
 	record, err := shimapi.ReadRecord(dir)
 	recorded := !errors.Is(err, os.ErrNotExist)
-	if recorded && !begun(dir) {
-		return nil // it waits to be started
+	waits := recorded && !begun(dir)
+	if _, err := os.Lstat(dir.Rootfs()); waits && err != nil {
+		return nil // it is to be started
 	}
 	h, err := cgroup.Detect()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
-	defer cancel()
-	if err := cgroup.Sweep(ctx, h, cgroupName(state, id)); err != nil {
+	if err := sweepGroups(h, cgroupName(state, id), recordedGroup(dir)); err != nil {
 		return err
+	}
+	if waits { // a sandbox was ready for it, and is gone
+		return removeSandbox(dir)
 	}
 	if recorded {
 		return settle(dir, id, record)
@@ -97,6 +99,42 @@ func sweepOne(state layout.State, id string) error {
 		return fault.Wrap(fault.IO, "remove execution", err).WithPath(string(dir))
 	}
 	return nil
+}
+
+func sweepGroups(h *cgroup.Host, names ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
+	defer cancel()
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if err := cgroup.Sweep(ctx, h, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeSandbox removes from the directory of an execution that waits what a
+// sandbox had there; its root last, as long as which stands something may be left.
+func removeSandbox(dir layout.Dir) error {
+	if err := os.Remove(dir.Cgroup()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Wrap(fault.IO, "remove", err).WithPath(dir.Cgroup())
+	}
+	if err := os.RemoveAll(dir.Bundle()); err != nil {
+		return fault.Wrap(fault.IO, "remove bundle", err).WithPath(dir.Bundle())
+	}
+	return nil
+}
+
+// recordedGroup is the name of the cgroup of a sandbox that was built before its
+// execution had its id. Empty: there was none.
+func recordedGroup(dir layout.Dir) string {
+	name, err := os.ReadFile(dir.Cgroup())
+	if err != nil {
+		return ""
+	}
+	return string(name)
 }
 
 // begun tells whether a shim was ever started for an execution, or has ended.

@@ -40,7 +40,7 @@ type Outcome struct {
 // Removable tells whether a trial can go without a wall.
 func Removable(wall string) bool {
 	switch wall {
-	case spec.WallNetworkNamespace, spec.WallTimeNamespace, spec.WallCgroupNamespace, spec.WallProcMasking, spec.WallSeccomp, WithoutLimits:
+	case spec.WallNetworkNamespace, spec.WallTimeNamespace, spec.WallCgroupNamespace, spec.WallProcMasking, spec.WallSeccomp, spec.WallLandlock, WithoutLimits:
 		return true
 	}
 	return false
@@ -83,6 +83,9 @@ func (t *translation) leaveOut(walls []string) {
 	namespace(spec.WallCgroupNamespace, specs.CgroupNamespace)
 	if slices.Contains(walls, spec.WallSeccomp) {
 		l.Seccomp, t.filter, t.object = nil, nil, ""
+	}
+	if slices.Contains(walls, spec.WallLandlock) {
+		t.landlock = 0
 	}
 	if slices.Contains(walls, spec.WallProcMasking) {
 		l.MaskedPaths, l.ReadonlyPaths = nil, nil

@@ -224,6 +224,7 @@ func metricsOf(o observation, initCounts bool) spec.Metrics {
 	s := o.stats
 	m := spec.Metrics{MaxMemoryBytes: s.MemoryPeak, IOBytesRead: s.IORead, IOBytesWritten: s.IOWritten, MaxPids: s.PidsPeak, OOMKills: s.OOMKills}
 	m.CPUTimeMS, m.UserTimeMS, m.KernelTimeMS, m.ThrottledMS = millis(s.CPU), millis(s.User), millis(s.Kernel), millis(s.Throttled)
+	m.Pressure = o.pressure
 	if m.MaxPids != nil && initCounts {
 		m.MaxPids = ptr(max(*m.MaxPids-1, 0))
 	}

@@ -29,5 +29,5 @@ func warm() {
 	if err != nil {
 		return
 	}
-	_, _ = plan.Compile(config, plan.Facts{Rootless: facts.Host.Rootless, BundleDir: "/", Kinds: host.Kinds(config), Skeleton: skeleton})
+	_, _ = plan.Compile(config, plan.Facts{Rootless: facts.Host.Rootless, BundleDir: "/", Kinds: host.Kinds(config), Skeleton: skeleton, Landlock: plan.LandlockWhole})
 }

@@ -32,7 +32,7 @@ func limitOf(key string) string {
 
 // Asked tells whether the caller asked for a limit, by its name in
 // Isolation.Require: the request requires it, or its value is not the default.
-// Limits that every host has (output, timeout) are always asked for. It needs
+// So does landlock when it is required. Limits that every host has (output, timeout) are always asked for. It needs
 // a request that was completed.
 func (r *Request) Asked(limit string) bool {
 	return slices.Contains(r.Isolation.Require, limit) || r.special(limit)
@@ -54,7 +54,9 @@ func (r *Request) special(limit string) bool {
 	case LimitCPUTime:
 		return v.CPUTimeMS != nil
 	case LimitIO:
-		return v.IO != nil
+		return v.IO.Bounds()
+	case WallLandlock:
+		return false // nothing of a request sets it
 	}
 	if name, ok := cutRlimit(limit); ok {
 		l, given := r.Resources.Rlimits[name]
@@ -90,7 +92,10 @@ func (r *Request) defaultRlimit(name string) (n uint64, ok bool) {
 	case "nofile":
 		return defaultNofile, true
 	case "nproc":
-		return uint64(max(r.Resources.MaxPids, 0)) + 1, true
+		// One for process 1 of the sandbox, which has the payload's user id where
+		// only one can be mapped, and one so that the control group refuses first:
+		// it counts what it refuses, and the rlimit tells nobody.
+		return uint64(max(r.Resources.MaxPids, 0)) + 2, true
 	case "fsize":
 		return uint64(max(r.Resources.DiskBytes, 0)) + fsizeSlack, true
 	}

@@ -22,7 +22,7 @@ func TestAsked(t *testing.T) {
 		{"all defaults", `{"command":["x"],"resources":{"cpu_shares":1024,"max_pids":100,"disk_bytes":67108864,"rlimits":{"nofile":1024}}}`, "",
 			[]string{"pids", "cpu_shares", "disk", "rlimit_nofile"}},
 		{"null", `{"command":["x"],"resources":{"cpu_quota":null,"cpu_time_ms":null,"io":null}}`, "", nil},
-		{"not null", `{"command":["x"],"resources":{"cpu_quota":1,"cpu_time_ms":1,"io":{}}}`, "", []string{"cpu_quota", "cpu_time", "io"}},
+		{"not null", `{"command":["x"],"resources":{"cpu_quota":1,"cpu_time_ms":1,"io":{"read_ops_per_second":1}}}`, "", []string{"cpu_quota", "cpu_time", "io"}},
 		{"rlimits", `{"command":["x"],"resources":{"rlimits":{"core":1,"stack":4096}}}`, "", []string{"rlimit_core", "rlimit_stack"}},
 		{"a profile", `{"command":["x"]}`, "production", []string{"memory", "pids"}},
 		{"over a profile", `{"command":["x"],"resources":{"memory_bytes":268435456}}`, "development", []string{"memory", "pids"}},

@@ -26,6 +26,10 @@ func (d *decoder) collection(f *field, ref any) bool {
 		})
 	case *[]Denial:
 		return list(d, f, p, func(v *Denial) bool { return d.element(f, v) })
+	case *[]Point:
+		return list(d, f, p, func(v *Point) bool { return d.element(f, v) })
+	case *[]SyscallUse:
+		return list(d, f, p, func(v *SyscallUse) bool { return d.element(f, v) })
 	case *map[string]string:
 		return dictionary(d, f, p, func(s *string) bool { return d.text(s) })
 	case *map[string]Rlimit:

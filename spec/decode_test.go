@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 			OutputPolicy: spec.OutputTruncate, MaxPids: 100, DiskBytes: 67108864,
 			Rlimits: map[string]spec.Rlimit{
 				"core": {}, "nofile": {Soft: 1024, Hard: 1024},
-				"nproc": {Soft: 101, Hard: 101}, "fsize": {Soft: 67108864 + 65536, Hard: 67108864 + 65536},
+				"nproc": {Soft: 102, Hard: 102}, "fsize": {Soft: 67108864 + 65536, Hard: 67108864 + 65536},
 			},
 		},
 		Isolation: spec.Isolation{
@@ -73,7 +73,7 @@ func TestEveryField(t *testing.T) {
 			IO: &spec.IOLimits{ReadBytesPerSecond: ptr(int64(1000)), WriteOpsPerSecond: ptr(int64(9223372036854775807))},
 			Rlimits: map[string]spec.Rlimit{
 				"nofile": {Soft: 64, Hard: 64}, "stack": {Soft: 8388608, Hard: 18446744073709551615}, "core": {Soft: 1, Hard: 1},
-				"nproc": {Soft: 32769, Hard: 32769}, "fsize": {Soft: 131072, Hard: 131072},
+				"nproc": {Soft: 32770, Hard: 32770}, "fsize": {Soft: 131072, Hard: 131072},
 			},
 		},
 		Isolation: spec.Isolation{
@@ -148,7 +148,7 @@ func TestDecodeOverBase(t *testing.T) {
 		t.Errorf("the request does not win: %+v", r)
 	case r.Resources.MemoryBytes != 64<<20 || r.Resources.MaxOutputBytes != 64<<10 || r.Environment["A"] != "1":
 		t.Errorf("the profile is lost: %+v", r)
-	case r.Resources.Rlimits["nproc"] != spec.Rlimit{Soft: 10, Hard: 10}:
+	case r.Resources.Rlimits["nproc"] != spec.Rlimit{Soft: 11, Hard: 11}:
 		t.Errorf("nproc does not follow max_pids: %+v", r.Resources.Rlimits)
 	case base.TimeoutMS != 10000 || len(base.Resources.Rlimits) != 0 || len(base.Command) != 0:
 		t.Errorf("the base was changed: %+v", base)

@@ -92,6 +92,10 @@ func setNull(ref any) bool {
 		*p = nil
 	case **Error:
 		*p = nil
+	case **Pressure:
+		*p = nil
+	case **Timeline:
+		*p = nil
 	default:
 		return false
 	}

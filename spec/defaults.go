@@ -53,7 +53,7 @@ const (
 )
 
 // Complete fills in the rlimits that the request does not name: core 0,
-// nofile 1024, nproc max_pids + 1 and fsize disk_bytes + 64 KiB, and takes out
+// nofile 1024, nproc max_pids + 2 and fsize disk_bytes + 64 KiB, and takes out
 // of isolation.require what differs from its default anyway. Call it after
 // everything else is set; a second call changes nothing.
 //

@@ -50,6 +50,8 @@ func isEmpty(ref any) bool {
 		return *p == nil
 	case *[]Denial:
 		return len(*p) == 0
+	case *[]SyscallUse:
+		return len(*p) == 0
 	case *[]string:
 		return len(*p) == 0
 	case *map[string]int64:
@@ -109,6 +111,10 @@ func appendCollection(b []byte, f *field, ref any) []byte {
 		return appendList(b, *p, func(b []byte, v *BindMount) []byte { return appendObject(b, f.object, v) })
 	case *[]Denial:
 		return appendList(b, *p, func(b []byte, v *Denial) []byte { return appendObject(b, f.object, v) })
+	case *[]Point:
+		return appendList(b, *p, func(b []byte, v *Point) []byte { return appendObject(b, f.object, v) })
+	case *[]SyscallUse:
+		return appendList(b, *p, func(b []byte, v *SyscallUse) []byte { return appendObject(b, f.object, v) })
 	case *map[string]string:
 		return appendMap(b, *p, appendString)
 	case *map[string]State:

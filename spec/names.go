@@ -17,6 +17,7 @@ const (
 	WallProcMasking      = "proc_masking"
 	WallRlimits          = "rlimits"
 	WallIDMap            = "idmap"
+	WallLandlock         = "landlock"
 )
 
 // The names of limits in Enforcement.Limits and in isolation.allow_degraded.
@@ -38,13 +39,15 @@ const (
 var degradable = []string{
 	WallUserNamespace, WallMountNamespace, WallPIDNamespace, WallIPCNamespace, WallUTSNamespace,
 	WallCgroupNamespace, WallNetworkNamespace, WallTimeNamespace, WallRootfs, WallCapabilities,
-	WallNoNewPrivs, WallSeccomp, WallProcMasking, WallRlimits, WallIDMap,
+	WallNoNewPrivs, WallSeccomp, WallProcMasking, WallRlimits, WallIDMap, WallLandlock,
 	LimitMemory, LimitPids, LimitCPUShares, LimitCPUQuota, LimitCPUTime, LimitOutput, LimitTimeout,
 	LimitDisk, LimitIO,
 }
 
-// requirable may stand in isolation.require: limits, and each rlimit by itself.
+// requirable may stand in isolation.require: the wall that a host may lack,
+// limits, and each rlimit by itself.
 var requirable = []string{
+	WallLandlock,
 	LimitMemory, LimitPids, LimitCPUShares, LimitCPUQuota, LimitCPUTime, LimitOutput, LimitTimeout,
 	LimitDisk, LimitIO, LimitRlimits,
 	"rlimit_as", "rlimit_core", "rlimit_cpu", "rlimit_data", "rlimit_fsize", "rlimit_locks", "rlimit_memlock",
@@ -53,7 +56,7 @@ var requirable = []string{
 }
 
 // walls is the number of names in degradable that are walls.
-const walls = 15
+const walls = 16
 
 // WallNames lists the walls in the order in which documents show them. The
 // caller owns the result.
@@ -69,9 +72,10 @@ const (
 	SeccompStrict     = "strict"
 	SeccompNetwork    = "network"
 	SeccompUnconfined = "unconfined" // no filter; only where policy allows it
+	SeccompAudit      = "audit"      // default, and a record of every call
 )
 
-var seccompNames = []string{SeccompDefault, SeccompStrict, SeccompNetwork, SeccompUnconfined}
+var seccompNames = []string{SeccompDefault, SeccompStrict, SeccompNetwork, SeccompAudit, SeccompUnconfined}
 
 // rlimitNames are the limits of getrlimit(2) as OCI names them, without
 // RLIMIT_ and in lower case.

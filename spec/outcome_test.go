@@ -29,7 +29,10 @@ func finished() *spec.Response {
 			WallTimeMS: ptr(12.345), CPUTimeMS: ptr(3.0), UserTimeMS: ptr(1e-3), KernelTimeMS: ptr(1e21),
 			MaxMemoryBytes: ptr(int64(268435456)), MaxPids: ptr(int64(3)), OOMKills: ptr(int64(1)),
 			StartupUS: ptr(int64(1300)), StartupPhases: map[string]int64{"clone": 300, "bundle": 100},
+			Pressure: &spec.Pressure{CPUSomeMS: ptr(1.5), MemorySomeMS: ptr(0.0), IOFullMS: ptr(2.25)},
 		},
+		Timeline: &spec.Timeline{IntervalMS: 200, Points: []spec.Point{
+			{AtMS: 200, MemoryBytes: ptr(int64(1 << 20)), CPUTimeMS: ptr(12.5), Pids: ptr(int64(2))}, {AtMS: 400}}},
 		Enforcement: &spec.Enforcement{
 			Walls:         map[string]spec.State{spec.WallSeccomp: spec.Enforced, spec.WallTimeNamespace: spec.Absent},
 			Limits:        map[string]spec.State{spec.LimitMemory: spec.Degraded},

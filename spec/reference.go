@@ -81,7 +81,7 @@ func kindOf(ref any) string {
 		return "string or object"
 	case *[]string:
 		return "array of strings"
-	case *[]BindMount, *[]Denial:
+	case *[]BindMount, *[]Denial, *[]Point, *[]SyscallUse:
 		return "array of objects"
 	case *map[string]string, *map[string]State:
 		return "object of strings"
@@ -89,7 +89,7 @@ func kindOf(ref any) string {
 		return "object of integers"
 	case *map[string]Rlimit:
 		return "object of integers or {soft, hard}"
-	case **IOLimits, **Output, **Enforcement, **Error:
+	case **IOLimits, **Output, **Enforcement, **Error, **Pressure, **Timeline:
 		return "object or null"
 	}
 	return "object"

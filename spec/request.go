@@ -47,7 +47,7 @@ type Resources struct {
 	MaxPids int64 `json:"max_pids"`
 	// DiskBytes is the size of each writable tmpfs. Default 64 MiB.
 	DiskBytes int64 `json:"disk_bytes"`
-	// IO bounds block device traffic, where the host can. Nil: none.
+	// IO bounds the traffic to block devices. Nil, and nothing in it: none.
 	IO *IOLimits `json:"io"`
 	// Rlimits are resource limits by OCI name without RLIMIT_, in lower case.
 	// Default: core 0, nofile 1024, nproc from MaxPids, fsize from DiskBytes.
@@ -64,13 +64,18 @@ const (
 	OutputKill     OutputPolicy = "kill"     // end the execution with E3006
 )
 
-// IOLimits bound the traffic to block devices, each per second and greater
-// than zero. Nil: no bound.
+// IOLimits bound the traffic to each block device, per second and greater than
+// zero. Nil: no bound.
 type IOLimits struct {
 	ReadBytesPerSecond  *int64 `json:"read_bytes_per_second"`
 	WriteBytesPerSecond *int64 `json:"write_bytes_per_second"`
 	ReadOpsPerSecond    *int64 `json:"read_ops_per_second"`
 	WriteOpsPerSecond   *int64 `json:"write_ops_per_second"`
+}
+
+// Bounds tells whether anything is bounded. It may be called on nil.
+func (l *IOLimits) Bounds() bool {
+	return l != nil && (l.ReadBytesPerSecond != nil || l.WriteBytesPerSecond != nil || l.ReadOpsPerSecond != nil || l.WriteOpsPerSecond != nil)
 }
 
 // Rlimit is one resource limit. In JSON a bare number sets both.

@@ -53,10 +53,14 @@ type Response struct {
 	StderrEncoding string  `json:"stderr_encoding,omitempty"`
 	Output         *Output `json:"output,omitempty"`
 	Metrics        Metrics `json:"metrics"`
+	// Timeline is nil when the execution ended before its first point.
+	Timeline *Timeline `json:"timeline,omitempty"`
 	// Enforcement is what the kernel confirmed. Nil when no sandbox was built.
 	Enforcement *Enforcement `json:"enforcement,omitempty"`
 	Denials     []Denial     `json:"denials,omitempty"`
-	Timestamps  Timestamps   `json:"timestamps"`
+	// Syscalls are what an execution with the seccomp profile audit called.
+	Syscalls   []SyscallUse `json:"syscalls,omitempty"`
+	Timestamps Timestamps   `json:"timestamps"`
 	// Warnings name defaults that this host could not enforce, and tell that
 	// output is no longer kept.
 	Warnings []string `json:"warnings,omitempty"`
@@ -104,6 +108,47 @@ type Metrics struct {
 	// execve, in microseconds; StartupPhases splits it.
 	StartupUS     *int64           `json:"startup_us"`
 	StartupPhases map[string]int64 `json:"startup_phases_us,omitempty"`
+	// Pressure is nil where the kernel does not tell it, and for an execution that
+	// ended within PressureAfterMS.
+	Pressure *Pressure `json:"pressure,omitempty"`
+}
+
+// PressureAfterMS is how long an execution must last for its pressure to be
+// read, in milliseconds: what a shorter one waited for is not worth the reading.
+const PressureAfterMS = 100
+
+// Pressure is how long tasks waited for a resource, from the kernel's pressure
+// stall information (Documentation/accounting/psi.rst), in milliseconds.
+type Pressure struct {
+	// At least one task waited.
+	CPUSomeMS    *float64 `json:"cpu_some_ms"`
+	MemorySomeMS *float64 `json:"memory_some_ms"`
+	IOSomeMS     *float64 `json:"io_some_ms"`
+	// All tasks that could have run waited.
+	MemoryFullMS *float64 `json:"memory_full_ms"`
+	IOFullMS     *float64 `json:"io_full_ms"`
+}
+
+// TimelineMax is how many points a time line has at most. When it is full every
+// second point goes, and the interval doubles.
+const TimelineMax = 256
+
+// Timeline is the use of resources over time, sampled.
+type Timeline struct {
+	// IntervalMS is the time between two points, in milliseconds.
+	IntervalMS int64 `json:"interval_ms"`
+	// Points are 1..TimelineMax, the oldest first.
+	Points []Point `json:"points"`
+}
+
+// Point is one sample; null where not measured.
+type Point struct {
+	// AtMS is the time since execve, in milliseconds.
+	AtMS int64 `json:"at_ms"`
+	// MemoryBytes and Pids are in use at that time, CPUTimeMS was used until then.
+	MemoryBytes *int64   `json:"memory_bytes"`
+	CPUTimeMS   *float64 `json:"cpu_time_ms"`
+	Pids        *int64   `json:"pids"`
 }
 
 // State of a wall or limit.
@@ -135,6 +180,23 @@ type Denial struct {
 	Name   string `json:"name"`
 	Count  int64  `json:"count"`
 	Detail string `json:"detail,omitempty"`
+}
+
+// SyscallUse is a system call that the command, or one of its descendants, made
+// under the profile audit.
+type SyscallUse struct {
+	Name  string `json:"name"`
+	Count int64  `json:"count"`
+	// Arguments are the different values that decided what a shipped profile
+	// answers, as "2&0x400040=0x40,3&0xc00=0x0": argument 2 under a mask, and
+	// argument 3 under another. Empty: no value decides.
+	Arguments []string `json:"arguments,omitempty"`
+	// Partial tells that there were more values than are kept.
+	Partial bool `json:"partial"`
+	// Processes are the names of up to four processes that made it.
+	Processes []string `json:"processes,omitempty"`
+	// RefusedBy are shipped profiles that would have refused some of the calls.
+	RefusedBy []string `json:"refused_by,omitempty"`
 }
 
 // Timestamps are UTC with nanoseconds; null where the moment was not reached.

@@ -107,8 +107,16 @@ func emptyOwner(o *object) any {
 		return new(Enforcement)
 	case &denialObject:
 		return new(Denial)
+	case &syscallObject:
+		return new(SyscallUse)
 	case &timestampsObject:
 		return new(Timestamps)
+	case &pressureObject:
+		return new(Pressure)
+	case &timelineObject:
+		return new(Timeline)
+	case &pointObject:
+		return new(Point)
 	}
 	return new(Error)
 }
@@ -130,7 +138,7 @@ func schemaValue(f *field, ref any, closed bool) members {
 	switch ref.(type) {
 	case *Resources, *Isolation, *Termination, *StreamCount, *Metrics, *Timestamps:
 		return schemaObject(f.object, closed)
-	case **IOLimits, **Output, **Enforcement, **Error:
+	case **IOLimits, **Output, **Enforcement, **Error, **Pressure, **Timeline:
 		return members{{"anyOf", []any{schemaObject(f.object, closed), members{{"type", "null"}}}}}
 	case *bool:
 		return members{{"type", "boolean"}}
@@ -176,7 +184,7 @@ func (f *field) schemaCollection(ref any, closed bool) members {
 	switch ref.(type) {
 	case *[]string:
 		return array(f.schemaText(false, false))
-	case *[]BindMount, *[]Denial:
+	case *[]BindMount, *[]Denial, *[]Point, *[]SyscallUse:
 		return array(schemaObject(f.object, closed))
 	case *map[string]string:
 		return append(dictionary(f.schemaText(false, false)),

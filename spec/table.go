@@ -88,6 +88,10 @@ func owner(ref any, create bool) (any, bool) {
 		return pointee(p, create), true
 	case **Error:
 		return pointee(p, create), true
+	case **Pressure:
+		return pointee(p, create), true
+	case **Timeline:
+		return pointee(p, create), true
 	}
 	return nil, false
 }

@@ -69,9 +69,9 @@ var resourcesObject = object{title: "resources", fields: []field{
 	{name: "disk_bytes", at: func(o any) any { return &o.(*Resources).DiskBytes }, def: int64(64 << 20), min: 64 << 10, max: 1 << 40,
 		doc: "Size of each writable tmpfs (`/workspace`, `/tmp`); inodes are bounded with it. The pages count as memory, so that at launch each is made smaller than memory_bytes. 0 is refused because to tmpfs it means no bound."},
 	{name: "io", at: func(o any) any { return &o.(*Resources).IO }, object: &ioObject,
-		doc: "Bounds on the traffic to block devices, where the host can enforce them. Null: none."},
+		doc: "Bounds on the traffic to block devices, on each by itself: the execution waits. A host that cannot hold them refuses: E4001. Null: none."},
 	{name: "rlimits", at: func(o any) any { return &o.(*Resources).Rlimits }, max: 16, object: &rlimitObject,
-		doc:     "Limits of getrlimit(2) by OCI name without `RLIMIT_`, in lower case; a bare number sets soft and hard. Those not named: `core` 0, `nofile` 1024, `nproc` max_pids + 1, `fsize` disk_bytes + 65536 (so that a full disk is ENOSPC, not SIGXFSZ).",
+		doc:     "Limits of getrlimit(2) by OCI name without `RLIMIT_`, in lower case; a bare number sets soft and hard. Those not named: `core` 0, `nofile` 1024, `nproc` max_pids + 2, `fsize` disk_bytes + 65536 (so that a full disk is ENOSPC, not SIGXFSZ).",
 		accepts: "soft <= hard"},
 }}
 
@@ -110,12 +110,12 @@ var isolationObject = object{title: "isolation", fields: []field{
 	{name: "hostname", at: func(o any) any { return &o.(*Isolation).Hostname }, def: "capsule", maxBytes: 64, rule: hostnameRule,
 		doc: "Name of the host inside.", accepts: "RFC 1123: 1..64 bytes of letters, digits, hyphens and dots; each part 1..63 bytes, no hyphen at its ends"},
 	{name: "seccomp", at: func(o any) any { return &o.(*Isolation).Seccomp }, def: SeccompDefault, enum: seccompNames,
-		doc:     "System call filter: a shipped profile, or an OCI `linux.seccomp` object of at most 1 MiB. `unconfined` only where policy allows it.",
-		accepts: "default, strict, network, unconfined or an object"},
+		doc:     "System call filter: a shipped profile, or an OCI `linux.seccomp` object of at most 1 MiB. `audit` is default that records every call. `unconfined` only where policy allows it.",
+		accepts: "default, strict, network, audit, unconfined or an object"},
 	{name: "allow_degraded", at: func(o any) any { return &o.(*Isolation).AllowDegraded }, max: 64, enum: degradable,
 		doc: "Walls and limits that may be missing. Without it, what the request asks for is enforced or the request is refused."},
 	{name: "require", at: func(o any) any { return &o.(*Isolation).Require }, max: 64, enum: requirable,
-		doc: "Limits that must be enforced although they stand at their default; `rlimit_NAME` is one of resources.rlimits. What differs from its default must be enforced in any case. Without this key: the limits that the request or its profile names."},
+		doc: "Limits that must be enforced although they stand at their default, and `landlock`, which old kernels lack; `rlimit_NAME` is one of resources.rlimits. What differs from its default must be enforced in any case. Without this key: the limits that the request or its profile names."},
 	{name: "init", at: func(o any) any { return &o.(*Isolation).Init }, def: true,
 		doc: "Puts a process 1 in front of the command that reaps orphans. False: the command is process 1."},
 }}

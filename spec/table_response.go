@@ -25,10 +25,14 @@ var responseObject = object{title: "ExecutionResponse", fields: []field{
 		doc: "Bytes of both streams. Present whenever the command ran."},
 	{name: "metrics", at: func(o any) any { return &o.(*Response).Metrics }, required: true, object: &metricsObject,
 		doc: "What was measured; null where nothing was."},
+	{name: "timeline", at: func(o any) any { return &o.(*Response).Timeline }, omit: true, object: &timelineObject,
+		doc: "Use of resources over time. Present when the command ran until the first point, 0.1 s after its start unless `monitoring.timeline_ms` says otherwise."},
 	{name: "enforcement", at: func(o any) any { return &o.(*Response).Enforcement }, omit: true, object: &enforcementObject,
 		doc: "What the kernel confirmed. Present when a sandbox was built."},
 	{name: "denials", at: func(o any) any { return &o.(*Response).Denials }, omit: true, object: &denialObject,
 		doc: "What was refused inside."},
+	{name: "syscalls", at: func(o any) any { return &o.(*Response).Syscalls }, omit: true, object: &syscallObject,
+		doc: "What was called. Only with the seccomp profile `audit`."},
 	{name: "timestamps", at: func(o any) any { return &o.(*Response).Timestamps }, required: true, object: &timestampsObject,
 		doc: "RFC 3339, UTC, nanoseconds."},
 	{name: "warnings", at: func(o any) any { return &o.(*Response).Warnings }, omit: true,
@@ -69,6 +73,29 @@ var metricsObject = object{title: "metrics", fields: []field{
 	{name: "throttled_ms", at: func(o any) any { return &o.(*Metrics).ThrottledMS }, doc: "Time spent waiting for cpu_quota, in milliseconds."},
 	{name: "startup_us", at: func(o any) any { return &o.(*Metrics).StartupUS }, doc: "From the acceptance of the request by the shim to execve, in microseconds."},
 	{name: "startup_phases_us", at: func(o any) any { return &o.(*Metrics).StartupPhases }, omit: true, doc: "Parts of startup_us by name, in microseconds."},
+	{name: "pressure", at: func(o any) any { return &o.(*Metrics).Pressure }, omit: true, object: &pressureObject,
+		doc: "How long tasks waited for resources. Present when the execution lasted 100 ms and there is a cgroup v2 tree, without controllers too."},
+}}
+
+var pressureObject = object{title: "metrics.pressure", fields: []field{
+	{name: "cpu_some_ms", at: func(o any) any { return &o.(*Pressure).CPUSomeMS }, doc: "Time in which at least one task waited for a processor, in milliseconds; cpu_quota counts."},
+	{name: "memory_some_ms", at: func(o any) any { return &o.(*Pressure).MemorySomeMS }, doc: "Time in which at least one task waited for memory, in milliseconds."},
+	{name: "io_some_ms", at: func(o any) any { return &o.(*Pressure).IOSomeMS }, doc: "Time in which at least one task waited for a disk, in milliseconds."},
+	{name: "memory_full_ms", at: func(o any) any { return &o.(*Pressure).MemoryFullMS }, doc: "Time in which all tasks waited for memory, in milliseconds."},
+	{name: "io_full_ms", at: func(o any) any { return &o.(*Pressure).IOFullMS }, doc: "Time in which all tasks waited for a disk, in milliseconds."},
+}}
+
+var timelineObject = object{title: "timeline", fields: []field{
+	{name: "interval_ms", at: func(o any) any { return &o.(*Timeline).IntervalMS }, required: true, min: 1, doc: "Time between two points, in milliseconds."},
+	{name: "points", at: func(o any) any { return &o.(*Timeline).Points }, required: true, max: TimelineMax, object: &pointObject,
+		doc: "The oldest first. When there are 256 every second one goes, and the interval doubles."},
+}}
+
+var pointObject = object{title: "timeline.points[]", fields: []field{
+	{name: "at_ms", at: func(o any) any { return &o.(*Point).AtMS }, required: true, doc: "Time since execve, in milliseconds."},
+	{name: "memory_bytes", at: func(o any) any { return &o.(*Point).MemoryBytes }, doc: "Memory in use, page cache included."},
+	{name: "cpu_time_ms", at: func(o any) any { return &o.(*Point).CPUTimeMS }, doc: "CPU time used so far, in milliseconds."},
+	{name: "pids", at: func(o any) any { return &o.(*Point).Pids }, doc: "Processes and threads, capsule's own init not counted."},
 }}
 
 var enforcementObject = object{title: "enforcement", fields: []field{
@@ -89,6 +116,16 @@ var denialObject = object{title: "denials[]", fields: []field{
 	{name: "name", at: func(o any) any { return &o.(*Denial).Name }, required: true, doc: "Name of the system call, the path or the address."},
 	{name: "count", at: func(o any) any { return &o.(*Denial).Count }, required: true, min: 1, doc: "How often."},
 	{name: "detail", at: func(o any) any { return &o.(*Denial).Detail }, omit: true, doc: "More about it."},
+}}
+
+var syscallObject = object{title: "syscalls[]", fields: []field{
+	{name: "name", at: func(o any) any { return &o.(*SyscallUse).Name }, required: true, doc: "Name of the system call."},
+	{name: "count", at: func(o any) any { return &o.(*SyscallUse).Count }, required: true, doc: "How often it was seen. 0 for what starts and ends the command and is not watched."},
+	{name: "arguments", at: func(o any) any { return &o.(*SyscallUse).Arguments }, omit: true,
+		doc: "The different values that decide what a shipped profile answers: `2&0x400040=0x40,3&0xc00=0x0` is argument 2 under a mask, and argument 3 under another."},
+	{name: "partial", at: func(o any) any { return &o.(*SyscallUse).Partial }, required: true, doc: "There were more different values than are kept."},
+	{name: "processes", at: func(o any) any { return &o.(*SyscallUse).Processes }, omit: true, doc: "Names of up to four processes that made it."},
+	{name: "refused_by", at: func(o any) any { return &o.(*SyscallUse).RefusedBy }, omit: true, doc: "Shipped profiles that would have refused some of the calls."},
 }}
 
 var timestampsObject = object{title: "timestamps", fields: []field{

@@ -82,7 +82,7 @@ func TestDegradableNames(t *testing.T) {
 			t.Errorf("%s cannot be degraded", n)
 		}
 	}
-	if WallNames()[walls-1] != WallIDMap || LimitNames()[0] != LimitMemory {
+	if WallNames()[walls-1] != WallLandlock || LimitNames()[0] != LimitMemory {
 		t.Error("the border between walls and limits is wrong")
 	}
 }

@@ -30,6 +30,8 @@ type DaemonOptions struct {
 	Admission admission.Limits
 	// Retention bounds the history; the zero value keeps everything.
 	Retention history.Limits
+	// Pool bounds the sandboxes that are prepared ahead; the zero value: there are none.
+	Pool PoolLimits
 	// Log is told what happens; nil: nobody is.
 	Log *slog.Logger
 	// Version is what Info shows.
@@ -46,6 +48,7 @@ type daemon struct {
 	events  *events.Log
 	log     *slog.Logger
 	started time.Time
+	pool    *pool
 
 	mu      sync.Mutex
 	minders map[string]*minder // by id; guarded by mu
@@ -78,6 +81,7 @@ func NewDaemon(o DaemonOptions) (*Supervisor, error) {
 	}
 	d.past = h
 	s.daemon = d
+	d.pool = newPool(s, o.Pool)
 	s.emit(api.EventStarting, "", map[string]string{"version": o.Version})
 	if damaged := h.Damaged(); damaged != "" {
 		s.emit(api.EventUnreadable, "", map[string]string{"record": "history", "set_aside": damaged})
@@ -120,6 +124,7 @@ func (s *Supervisor) Leave() {
 	s.emit(api.EventStopping, "", nil)
 	d.stop()
 	d.minding.Wait()
+	<-d.pool.done
 }
 
 // emit tells followers and the log of an event.
@@ -144,11 +149,11 @@ func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
 }
 
 // mind follows an execution until it is in the history. lock is nil when its
-// shim runs already.
-func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket) *minder {
+// shim runs already; r is the shim that is ready for it, or nil.
+func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket, r *ready) *minder {
 	slim := *rec
 	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
-	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, started: make(chan struct{}),
+	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, ready: r, started: make(chan struct{}),
 		done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
 	if lock == nil {
 		close(m.started)

@@ -63,9 +63,11 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	if err != nil {
 		return nil, err
 	}
-	lock, err := s.write(rec, data)
+	ready := s.takeReady(ticket)
+	lock, err := s.write(rec, data, ready)
 	if err != nil {
 		ticket.release()
+		ready.end()
 		if is(err, fault.InvalidValue) && r.ID != "" {
 			return s.overtaken(rec, err)
 		}
@@ -77,14 +79,14 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 		if err := s.makeRoom(s.state.Execution(id)); err != nil {
 			return nil, err
 		}
-		conn, process, err := s.startDetached(rec, lock)
+		conn, process, err := s.startDetached(rec, lock, nil)
 		if err != nil {
 			return nil, errors.Join(err, s.discard(id))
 		}
 		go process.wait() // whoever lives on reaps it
 		return started, conn.Close()
 	}
-	if s.daemon.mind(s, rec, lock, ticket).queued() {
+	if s.daemon.mind(s, rec, lock, ticket, ready).queued() {
 		started.Status = api.StatusQueued
 	}
 	return started, nil
@@ -111,6 +113,9 @@ func refuseForOthers(owner uint32, req *spec.Request, mostOutput int64) error {
 	const hint = "Run it without the daemon (--embedded), with your own rights."
 	if i.Seccomp.Custom != nil {
 		return fault.New(fault.NotAuthorised, "", "this supervisor takes filters from its own user alone").WithField("/isolation/seccomp").WithHint(hint)
+	}
+	if i.Backend == spec.BackendProcess {
+		return fault.New(fault.NotAuthorised, "", "this supervisor would run the command as its own user").WithField("/isolation/backend").WithHint(hint)
 	}
 	if i.Network {
 		return fault.New(fault.NotAuthorised, "", "this supervisor's network is its own user's").WithField("/isolation/network").WithHint(hint)
@@ -180,6 +185,19 @@ func (t *ticket) release() {
 	}
 }
 
+// waits tells whether the turn has not come.
+func (t *ticket) waits() bool {
+	if t == nil {
+		return false
+	}
+	select {
+	case <-t.Ready():
+		return false
+	default:
+		return true
+	}
+}
+
 func (s *Supervisor) admit(rec *shimapi.Record) (*ticket, error) {
 	if s.daemon == nil {
 		return nil, nil
@@ -193,10 +211,16 @@ func (s *Supervisor) admit(rec *shimapi.Record) (*ticket, error) {
 }
 
 // write makes the locked directory of an execution with its request and its
-// record, in this order: a directory without a record belongs to nobody.
-func (s *Supervisor) write(rec *shimapi.Record, request []byte) (lock *os.File, err error) {
+// record, in this order: a directory without a record belongs to nobody. The
+// directory of a shim that is ready is given the name of the execution.
+func (s *Supervisor) write(rec *shimapi.Record, request []byte, ready *ready) (lock *os.File, err error) {
 	dir := s.state.Execution(rec.ExecutionID)
-	if lock, err = makeLocked(dir); err != nil {
+	if ready != nil {
+		lock, err = ready.lock, ready.name(dir)
+	} else {
+		lock, err = makeLocked(dir)
+	}
+	if err != nil {
 		return nil, err
 	}
 	failpoint.Here("supervisor.start.directory")
@@ -213,10 +237,27 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte) (lock *os.File, 
 	return lock, nil
 }
 
-// startDetached starts the shim of a recorded execution, which begins by itself.
-func (s *Supervisor) startDetached(rec *shimapi.Record, lock *os.File) (*connection, *process, error) {
+// takeReady takes a shim from the pool for an execution that may begin at once.
+func (s *Supervisor) takeReady(t *ticket) *ready {
+	if s.daemon == nil || t.waits() {
+		return nil
+	}
+	return s.daemon.pool.take()
+}
+
+// startDetached starts the shim of a recorded execution, which begins by itself:
+// the one that is ready, or when that is dead or nil, a new one.
+func (s *Supervisor) startDetached(rec *shimapi.Record, lock *os.File, ready *ready) (*connection, *process, error) {
 	boot := s.bootstrap(rec.ExecutionID, rec.Owner, rec.Command)
 	boot.StreamStdin, boot.OutputFiles = rec.StreamStdin, true
+	if ready != nil {
+		switch begun, err := ready.tell(boot); {
+		case err != nil:
+			return nil, nil, err
+		case begun:
+			return newConnection(ready.conn), ready.process, nil
+		}
+	}
 	conn, process, err := s.startShim(boot, lock)
 	if err != nil {
 		return nil, nil, err

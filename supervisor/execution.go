@@ -51,6 +51,7 @@ type Execution struct {
 	client     *ttrpc.Client
 	shim       shimv1.ShimClient
 	process    *process
+	bundle     string // that is run in place of the request; empty: none
 	created    time.Time
 	sweep      func() bool // waits for the removal of what dead shims left
 
@@ -84,7 +85,7 @@ func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spe
 	if err := e.attach(calls, st, &streams); err != nil {
 		return e.lost(err)
 	}
-	if len(request) > shimapi.RequestMax { // else it began with the shim
+	if len(request) > shimapi.RequestMax || e.bundle != "" { // else it began with the shim
 		if err := e.create(calls, end, request, st); err != nil {
 			return spec.Refused(e.id, err, e.created)
 		}
@@ -103,7 +104,7 @@ func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spe
 // create sends a long request. Create and Wait go out together; the verdict of a
 // failed Create comes by Wait.
 func (e *Execution) create(calls context.Context, end context.CancelCauseFunc, request []byte, st Streams) error {
-	r := &shimv1.CreateRequest{Request: request, StreamStdin: st.Stdin != nil, Start: true}
+	r := &shimv1.CreateRequest{Request: request, StreamStdin: st.Stdin != nil, Start: true, Bundle: e.bundle}
 	if len(request) > inlineMax {
 		if err := layout.WriteFile(e.dir.Request(), request); err != nil {
 			return err

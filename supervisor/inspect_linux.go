@@ -36,9 +36,11 @@ func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
 		if state, err := shim.State(ctx, &shimv1.StateRequest{}); err == nil {
 			d.Pid = int(state.Pid)
 		}
-		stats, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+		stats, err := shim.Stats(ctx, &shimv1.StatsRequest{Timeline: true})
 		if err == nil {
-			d.Response.Metrics = metricsFrom(stats)
+			if got, err := spec.DecodeResponse(stats.Metrics); err == nil {
+				d.Response.Metrics, d.Response.Timeline = got.Metrics, got.Timeline
+			}
 		}
 		return err
 	})

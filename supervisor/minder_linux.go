@@ -34,6 +34,7 @@ type minder struct {
 	dir    layout.Dir
 	lock   *os.File // of an execution whose shim is not started; the minder's own
 	ticket *ticket
+	ready  *ready // the shim that begins it; nil: a new one is started
 
 	started  chan struct{} // closed when the shim is started, or never will be
 	done     chan struct{} // closed when response is set
@@ -50,12 +51,7 @@ type minder struct {
 
 // queued tells whether the execution waits for its turn.
 func (m *minder) queued() bool {
-	select {
-	case <-m.ticket.Ready():
-		return false
-	default:
-		return !isClosed(m.started)
-	}
+	return m.ticket.waits() && !isClosed(m.started)
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -124,13 +120,15 @@ func (m *minder) begin(ctx context.Context) bool {
 	case <-m.ticket.Ready():
 	case <-m.unwanted:
 	case <-ctx.Done():
+		m.ready.end() // the execution waits for the next supervisor
 		return false
 	}
 	if isClosed(m.unwanted) { // of several that are ready select takes any
+		m.ready.end()
 		m.refuse(cancelledInQueue(m.rec))
 		return true
 	}
-	conn, process, err := m.s.startDetached(m.rec, m.lock)
+	conn, process, err := m.s.startDetached(m.rec, m.lock, m.ready)
 	if err != nil {
 		r := spec.Refused(m.rec.ExecutionID, err, m.rec.Created)
 		r.Termination.Reason = spec.ReasonSetupFailed

@@ -22,6 +22,9 @@ import (
 // built-in rules alone.
 func (s *Supervisor) SetPolicy(p *policy.Policy) {
 	s.policy.Store(p)
+	if s.daemon != nil {
+		s.daemon.pool.renew()
+	}
 	s.emit(api.EventConfigured, "", map[string]string{"policy_hash": s.PolicyHash()})
 }
 

@@ -54,10 +54,11 @@ func (s *Supervisor) spawn(id string, command []string, request []byte, st Strea
 
 func (s *Supervisor) bootstrap(id string, owner uint32, command []string) shimapi.Bootstrap {
 	var rules *shimapi.Policy
+	var timeline int64
 	if p := s.policy.Load(); p != nil {
-		rules = p.ForShim(owner, command)
+		rules, timeline = p.ForShim(owner, command), p.Config().Monitoring.Timeline()
 	}
-	return shimapi.Bootstrap{Policy: rules, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
+	return shimapi.Bootstrap{Policy: rules, TimelineMS: timeline, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
 		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}
 }
 
@@ -68,8 +69,7 @@ func makeLocked(dir layout.Dir) (*os.File, error) {
 	for range 100 {
 		if err := os.Mkdir(string(dir), 0o700); err != nil {
 			if os.IsExist(err) {
-				return nil, fault.New(fault.InvalidValue, "make execution", "an execution with this id exists").WithField("/execution_id").
-					WithHint("Leave the id out, or choose another.")
+				return nil, errTaken()
 			}
 			return nil, fault.Wrap(fault.IO, "make execution directory", err)
 		}
@@ -90,6 +90,11 @@ func makeLocked(dir layout.Dir) (*os.File, error) {
 		f.Close() // it was swept while we waited for the lock
 	}
 	return nil, fault.New(fault.IO, "make execution directory", "it disappeared a hundred times")
+}
+
+func errTaken() error {
+	return fault.New(fault.InvalidValue, "make execution", "an execution with this id exists").WithField("/execution_id").
+		WithHint("Leave the id out, or choose another.")
 }
 
 func linked(info os.FileInfo) bool {

@@ -111,5 +111,16 @@ func (s *Supervisor) explain(ctx context.Context, req *spec.Request, bundle stri
 
 // fromWire makes the fault again that a shim sent.
 func fromWire(w *spec.Error) error {
-	return &fault.Fault{Code: fault.Code(w.Code), Err: errors.New(w.Message), Hint: w.Hint, Details: w.Details}
+	problems, _ := w.Details["problems"].([]any)
+	text := func(m map[string]any, key string) string { s, _ := m[key].(string); return s }
+	var all fault.List
+	for _, p := range problems {
+		if m, ok := p.(map[string]any); ok {
+			all = append(all, &fault.Fault{Code: fault.Code(text(m, "code")), Err: errors.New(text(m, "message")), Hint: text(m, "hint"), Field: text(m, "pointer")})
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
+	return &fault.Fault{Code: fault.Code(w.Code), Err: errors.New(w.Message), Hint: w.Hint, Field: text(w.Details, "field"), Details: w.Details}
 }

@@ -43,7 +43,7 @@ func testID(n int) string { return fmt.Sprintf("6a9e4c2e-1111-4222-8333-%012d", 
 func waits(t *testing.T, s *Supervisor, n int, created time.Time) (layout.Dir, *os.File, *shimapi.Record) {
 	t.Helper()
 	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: testID(n), Owner: uint32(os.Geteuid()), Created: created}
-	lock, err := s.write(rec, spec.Default().Encode())
+	lock, err := s.write(rec, spec.Default().Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

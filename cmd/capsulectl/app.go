@@ -43,7 +43,7 @@ func (c *console) app(code *int) *cli.App {
 		OnUsageError:          usageError,
 		ExitErrHandler:        func(*cli.Context, error) {}, // main alone exits
 		Commands: []*cli.Command{
-			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.doctorCommand(code), c.seccompCommand(code), c.completionCommand(code),
+			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.doctorCommand(code), c.benchCommand(code), c.seccompCommand(code), c.completionCommand(code),
 		},
 	}
 	for _, v := range verbTable() {
@@ -119,53 +119,6 @@ func (c *console) schemaCommand(code *int) *cli.Command {
 			return nil
 		},
 	}
-}
-
-func (c *console) bundleCommand(code *int) *cli.Command {
-	explain := &cli.Command{
-		Name: "explain", Usage: "print the launch plan of an OCI bundle", ArgsUsage: "DIR",
-		HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
-		Action: func(ctx *cli.Context) error {
-			if ctx.NArg() != 1 {
-				return usage("bundle explain", "give the directory of the bundle")
-			}
-			return c.explainBundle(ctx, code)
-		},
-	}
-	bundle := &cli.Command{
-		Name: "bundle", Usage: "look at OCI bundles", ArgsUsage: "explain DIR",
-		HideHelpCommand: true, CustomHelpTemplate: literal(bundleHelp), OnUsageError: usageError,
-		Subcommands: []*cli.Command{explain},
-	}
-	bundle.Action = func(ctx *cli.Context) error {
-		if ctx.NArg() > 0 {
-			return unknownVerb(ctx.Args().First(), bundle.Subcommands)
-		}
-		*code = c.print(bundleHelp)
-		return nil
-	}
-	return bundle
-}
-
-func (c *console) explainBundle(ctx *cli.Context, code *int) error {
-	dir, err := hostPath(ctx.Args().First())
-	if err != nil {
-		return err
-	}
-	rules, err := c.rules("")
-	if err != nil {
-		return err
-	}
-	eng, err := c.open(rules)
-	if err != nil {
-		return err
-	}
-	text, err := eng.ExplainBundle(ctx.Context, dir)
-	if err != nil {
-		return err
-	}
-	*code = c.print(text)
-	return nil
 }
 
 // helpCommand replaces the one of cli, whose errors have no codes.

@@ -91,6 +91,9 @@ func TestFlagsMakeTheRequest(t *testing.T) {
 			r.Resources.Rlimits["nofile"] = spec.Rlimit{Soft: 10, Hard: 20}
 			r.Resources.Rlimits["stack"] = spec.Rlimit{Soft: math.MaxUint64, Hard: math.MaxUint64}
 		}},
+		{"io", "--io read=10M --io write-ops=7 ls", func(r *spec.Request) {
+			r.Resources.IO = &spec.IOLimits{ReadBytesPerSecond: ptr(int64(10 << 20)), WriteOpsPerSecond: ptr(int64(7))}
+		}},
 		{"no init", "--no-init ls", func(r *spec.Request) { r.Isolation.Init = false }},
 		{"degraded", "--allow-degraded memory --allow-degraded pids ls", func(r *spec.Request) {
 			r.Isolation.AllowDegraded = []string{"memory", "pids"}
@@ -181,6 +184,10 @@ func TestRefusedFlags(t *testing.T) {
 		{"--seccomp nosuch ls", fault.InvalidValue, "--seccomp"},
 		{"--seccomp /nonexistent.json ls", fault.InvalidPath, "no such file"},
 		{"--env-file /nonexistent ls", fault.InvalidPath, "no such file"},
+		{"--io 10M ls", fault.InvalidValue, "read=SIZE"},
+		{"--io read=fast ls", fault.InvalidValue, "--io"},
+		{"--io read=0 ls", fault.OutOfRange, "--io"},
+		{"--io read-ops=1.5 ls", fault.InvalidValue, "whole number"},
 		{"--rlimit nofile ls", fault.InvalidValue, "NAME=SOFT"},
 		{"--rlimit nofile=a ls", fault.InvalidValue, "NAME=SOFT"},
 		{"--rlimit bogus=1 ls", fault.UnknownField, "--rlimit"},

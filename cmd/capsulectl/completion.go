@@ -71,6 +71,8 @@ func choices(o *option) string {
 		return "human json"
 	case "lang":
 		return languageNames(" ")
+	case "with":
+		return "runc crun"
 	case "output-policy":
 		return "truncate tail kill"
 	case "exit-code-mode":

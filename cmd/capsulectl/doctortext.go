@@ -28,7 +28,7 @@ func examinationText(b *strings.Builder, x *doctor.Examination) {
 		width = max(width, len(x.Checks[i].Name))
 	}
 	fixed := map[string]string{} // commands, to the check that shows them
-	for _, state := range []doctor.State{doctor.Works, doctor.Unbuilt, doctor.Degraded, doctor.Blocked} {
+	for _, state := range []doctor.State{doctor.Works, doctor.Degraded, doctor.Blocked} {
 		for i := range x.Checks {
 			if x.Checks[i].State == state {
 				checkText(b, &x.Checks[i], width, fixed)

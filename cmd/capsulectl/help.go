@@ -24,10 +24,11 @@ Verbs:
   prune        forget executions that have ended
   info         describe the supervisor
   schema       print the JSON Schema of the request or the response
-  bundle       explain what an OCI bundle would do
+  bundle       make, judge, run and compare OCI bundles
   config       print, show or check the configuration
   doctor       find out what this host can do, and mend it
-  seccomp      read the system call filters: list, show, explain, diff
+  seccomp      read and make system call filters: list, explain, generate ...
+  bench        measure what a sandbox costs on this host
   completion   print a completion script for bash, zsh or fish
   version      print the version
   help         print this text, or the help of a verb
@@ -122,16 +123,6 @@ Usage:
 Examples:
   capsulectl schema request > request.schema.json
   capsulectl schema response
-`
-
-const bundleHelp = `Look at OCI bundles: a directory with a config.json.
-
-Usage:
-  capsulectl bundle explain DIR    print the launch plan, step by step; runs nothing
-
-Examples:
-  capsulectl bundle explain ./bundle
-  capsulectl run --dry-run -- id
 `
 
 const completionHelp = `Print a completion script. It completes verbs, flags, ids of executions and names of

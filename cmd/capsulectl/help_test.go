@@ -37,6 +37,7 @@ func TestTexts(t *testing.T) {
 		"schema.txt":     "schema --help",
 		"bundle.txt":     "bundle --help",
 		"doctor.txt":     "doctor --help",
+		"bench.txt":      "bench --help",
 		"seccomp.txt":    "seccomp --help",
 		"completion.txt": "completion --help",
 		"config.txt":     "config --help",

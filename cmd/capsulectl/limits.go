@@ -64,6 +64,33 @@ func parseCount(to *int64, v string) error {
 	return nil
 }
 
+// applyIO takes KEY=RATE. It copies what a profile gave, which others may share.
+func applyIO(b *builder, v string) error {
+	key, rate, _ := strings.Cut(v, "=")
+	var bounds spec.IOLimits
+	if b.req.Resources.IO != nil {
+		bounds = *b.req.Resources.IO
+	}
+	var n int64
+	var err error
+	switch key {
+	case "read", "write":
+		n, err = spec.ParseBytes(rate)
+	case "read-ops", "write-ops":
+		err = parseCount(&n, rate)
+	default:
+		err = invalid(v, "is not read=SIZE, write=SIZE, read-ops=N or write-ops=N")
+	}
+	if err != nil {
+		return err
+	}
+	at := map[string]**int64{"read": &bounds.ReadBytesPerSecond, "write": &bounds.WriteBytesPerSecond,
+		"read-ops": &bounds.ReadOpsPerSecond, "write-ops": &bounds.WriteOpsPerSecond}[key]
+	*at = &n
+	b.req.Resources.IO = &bounds
+	return nil
+}
+
 // applyRlimit takes NAME=SOFT[:HARD]. NAME is as in OCI, in any case, with or
 // without RLIMIT_; a value is a number or unlimited; HARD is SOFT by default.
 func applyRlimit(b *builder, v string) error {

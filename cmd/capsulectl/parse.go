@@ -33,6 +33,7 @@ type invocation struct {
 	create     string // --create-config
 	file       string // --file
 	lang       string // --lang
+	bundle     string // the directory of `bundle run`
 
 	// rules are what the configuration says; nil: there is none.
 	rules *policy.Policy

@@ -150,6 +150,9 @@ func (c *console) execute(inv *invocation, rep *reporter) int {
 
 // starter is what runs the execution: the daemon when there is one, else this process.
 func (c *console) starter(ctx context.Context, inv *invocation) (starter, error) {
+	if inv.bundle != "" {
+		return c.bundleStarter(inv)
+	}
 	if !inv.embedded {
 		l, err := c.daemon(ctx, inv.address)
 		if err != nil {

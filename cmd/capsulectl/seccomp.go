@@ -12,7 +12,7 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-const seccompHelp = `Read the shipped system call filters, which --seccomp chooses from.
+const seccompHelp = `Read the shipped system call filters, which --seccomp chooses from, and make others.
 
 Usage:
   capsulectl seccomp list                      print their names, and whom they are for
@@ -20,17 +20,27 @@ Usage:
   capsulectl seccomp explain NAME [CALL...]    tell what becomes of system calls, and why
   capsulectl seccomp diff A B                  list the calls that two answer differently:
                                                - as A answers, + as B does
+  capsulectl seccomp generate RECORD...        make one that allows what was recorded and
+                                               nothing else; the reasons go to stderr
+  capsulectl seccomp test PROFILE [FLAGS] -- CMD [ARG...]
+                                               run a command and list what a profile, a
+                                               name or a file, would have refused to it
 
-list, explain and diff take -o json. What was refused to a command is in the denials
-of its response.
+A record is the response of an execution with --seccomp audit: a file, - for stdin, or
+an id. test takes the flags of run; its exit status is 1 when something would have been
+refused. list, explain, diff and generate take -o json. What was refused to a command
+is in the denials of its response.
 
 Examples:
   capsulectl seccomp explain default ptrace clone
   capsulectl seccomp diff default strict
   capsulectl seccomp show strict > mine.json && capsulectl run --seccomp mine.json -- true
+  capsulectl run --seccomp audit --output json -- sort --version > record.json
+  capsulectl seccomp generate record.json > sort.json
+  capsulectl seccomp test sort.json -- sort --version
 `
 
-// seccompCommand reads the shipped filters. It runs nothing and needs no rights.
+// seccompCommand is about filters. Only its test runs something.
 func (c *console) seccompCommand(code *int) *cli.Command {
 	sub := func(name, usage string, flags []cli.Flag, text func(*cli.Context, bool) (any, string, error)) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, HideHelpCommand: true, CustomHelpTemplate: literal(seccompHelp), OnUsageError: usageError, Flags: flags,
@@ -60,8 +70,18 @@ func (c *console) seccompCommand(code *int) *cli.Command {
 		sub("show", "print one as OCI JSON", nil, showProfile),
 		sub("explain", "tell what becomes of system calls", flags, explainProfile),
 		sub("diff", "compare two", flags, diffProfiles),
+		sub("generate", "make one of records", flags, c.generateProfile),
+		{Name: "test", Usage: "tell what one would refuse to a command", SkipFlagParsing: true, HideHelp: true, HideHelpCommand: true,
+			CustomHelpTemplate: literal(seccompHelp), Action: func(ctx *cli.Context) (err error) {
+				if first := ctx.Args().First(); first == "-h" || first == "--help" {
+					*code = c.print(seccompHelp)
+					return nil
+				}
+				*code, err = c.testProfile(ctx.Args().Slice())
+				return err
+			}},
 	}
-	verb := &cli.Command{Name: "seccomp", Usage: "read the shipped system call filters", ArgsUsage: "list|show|explain|diff",
+	verb := &cli.Command{Name: "seccomp", Usage: "read and make system call filters", ArgsUsage: "list|show|explain|diff|generate|test",
 		HideHelpCommand: true, CustomHelpTemplate: literal(seccompHelp), OnUsageError: usageError, Subcommands: commands}
 	verb.Action = func(ctx *cli.Context) error {
 		if ctx.NArg() > 0 {

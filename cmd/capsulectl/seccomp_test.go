@@ -25,6 +25,15 @@ func TestSeccompVerb(t *testing.T) {
 		{"seccomp explain defualt", exitRefused, []string{"E1001", "defualt"}},
 		{"seccomp show", exitRefused, []string{"E1001", "seccomp list"}},
 		{"seccomp diff default", exitRefused, []string{"E1001"}},
+		{"seccomp generate testdata/audit.json", 0, []string{`"defaultAction": "SCMP_ACT_ERRNO"`, `"op": "SCMP_CMP_MASKED_EQ"`, "openat 2&0x400040=0x0: seen 33 times by sort in 748533f8", "warning: ioctl had more"}},
+		{"seccomp generate -o json testdata/audit.json testdata/audit.json", 0, []string{`"reason": "seen 66 times by sort in 748533f8`}},
+		{"seccomp generate", exitRefused, []string{"E1001", "files, - or ids"}},
+		{"seccomp generate testdata/none.json", exitRefused, []string{"E1006", "none.json"}},
+		{"seccomp generate testdata/run.txt/", exitRefused, []string{"E1006"}},
+		{"seccomp test", exitRefused, []string{"E1001", "behind --"}},
+		{"seccomp test nope -- true", exitRefused, []string{"E1001", "nope"}},
+		{"seccomp test strict", exitRefused, []string{"E1002"}},
+		{"seccomp test --help", 0, []string{"generate RECORD..."}},
 		{"seccomp shw", exitRefused, []string{"show"}},
 	} {
 		b := newBench("")

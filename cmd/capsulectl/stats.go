@@ -16,15 +16,21 @@ const statsAbout = `Show what running executions use: on a terminal a table that
 until Ctrl-C, otherwise once. CPU is the share of one core since the sample before, MEM
 and PIDS are what is in use now, of the limit; the peaks are the most so far.
 With -o json there is one object for each execution, a line each; its cpu_percent is
-null in the first sample.
+null in the first sample. WAITED is the share of the time since the sample before in
+which one of its tasks waited for a processor, for memory, for a disk.
+
+With --plot it draws memory, CPU and processes over time, of ended executions too: up
+to 255 points, from 0.1 s after the start on (monitoring.timeline_ms).
 
 Usage:
   capsulectl stats [--no-stream] [ID...]
+  capsulectl stats --plot ID...
 
 Examples:
   capsulectl stats
   capsulectl stats --no-stream -o json | jq .metrics.cpu_time_ms
   capsulectl stats --no-stream=false -o json > usage.jsonl
+  capsulectl stats --plot 3f2a
 `
 
 func statsVerb() verb {
@@ -34,7 +40,7 @@ func statsVerb() verb {
 		options: []option{{name: "no-stream", group: groupFlags, usage: "show it once; =false: go on also when this is no terminal", take: func(k *call, v string) error {
 			k.noStreamGiven = true
 			return parseSwitch(&k.noStream, v)
-		}}},
+		}}, switchOption("plot", 0, "draw the use of resources over time", func(k *call) *bool { return &k.plot })},
 	}
 }
 
@@ -63,6 +69,9 @@ func stats(ctx context.Context, s *session) (int, error) {
 	stream := terminal
 	if s.noStreamGiven {
 		stream = !s.noStream
+	}
+	if s.plot {
+		return s.statsPlot(ctx, ids, stream, terminal)
 	}
 	if s.jsonOutput {
 		return s.statsLines(ctx, ids, stream)
@@ -172,7 +181,7 @@ func (s *sample) metrics() map[string]*spec.Metrics {
 func statsTable(before, now sample, short bool) *table {
 	earlier := before.metrics()
 	t := &table{}
-	t.row("ID", "CPU", "CPU TIME", "MEM", "MEM PEAK", "PIDS", "PIDS PEAK", "READ/WRITTEN", "COMMAND")
+	t.row("ID", "CPU", "CPU TIME", "MEM", "MEM PEAK", "PIDS", "PIDS PEAK", "READ/WRITTEN", "THROTTLED", "WAITED", "COMMAND")
 	for i := range now.stats {
 		x := &now.stats[i]
 		m := x.Metrics
@@ -184,7 +193,8 @@ func statsTable(before, now sample, short bool) *table {
 			id = shortID(id)
 		}
 		t.row(id, percent(cpuShare(earlier[x.ID], m, now.at.Sub(before.at))), milliseconds(m.CPUTimeMS), memory(x.Memory, x.MemoryLimit), size(m.MaxMemoryBytes),
-			pids(x.Pids, x.PidsLimit), pids(m.MaxPids, 0), size(m.IOBytesRead)+"/"+size(m.IOBytesWritten), commandLine(x.Command))
+			pids(x.Pids, x.PidsLimit), pids(m.MaxPids, 0), size(m.IOBytesRead)+"/"+size(m.IOBytesWritten), milliseconds(m.ThrottledMS),
+			waited(earlier[x.ID], m, now.at.Sub(before.at)), commandLine(x.Command))
 	}
 	return t
 }
@@ -199,6 +209,22 @@ func cpuShare(before, now *spec.Metrics, passed time.Duration) *float64 {
 	share := max(*now.CPUTimeMS-*before.CPUTimeMS, 0) / (float64(passed) / float64(time.Millisecond)) * 100
 	share = math.Round(share*10) / 10
 	return &share
+}
+
+// waited is "3%/0%/1%", what tasks waited between two samples for a processor,
+// for memory and for a disk.
+func waited(before, now *spec.Metrics, passed time.Duration) string {
+	if before == nil || before.Pressure == nil || now.Pressure == nil || passed <= 0 {
+		return "-"
+	}
+	share := func(before, now *float64) string {
+		if before == nil || now == nil {
+			return "-"
+		}
+		return strconv.FormatFloat(max(*now-*before, 0)/(float64(passed)/float64(time.Millisecond))*100, 'f', 0, 64) + "%"
+	}
+	b, n := before.Pressure, now.Pressure
+	return share(b.CPUSomeMS, n.CPUSomeMS) + "/" + share(b.MemorySomeMS, n.MemorySomeMS) + "/" + share(b.IOSomeMS, n.IOSomeMS)
 }
 
 func percent(v *float64) string {

@@ -37,6 +37,8 @@ func dockerFlagHint(name string) string {
 		return "Did you mean --max-pids?"
 	case "cpu-shares":
 		return "Did you mean --cpu?"
+	case "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops":
+		return "Did you mean --io read=SIZE, write=SIZE, read-ops=N or write-ops=N?"
 	case "ulimit":
 		return "Did you mean --rlimit?"
 	case "net":

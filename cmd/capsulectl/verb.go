@@ -37,19 +37,19 @@ type call struct {
 	// args are the arguments that are not flags.
 	args []string
 
-	all, quiet, follow, force, details         bool
-	noStdin, noFollow, noStream, noStreamGiven bool
-	stdoutOnly, stderrOnly, timestamps         bool
-	tailGiven, graceGiven                      bool
-	limit, tail                                int
-	since                                      uint64
-	sinceGiven                                 bool
-	sinceTime                                  time.Time
-	grace, before                              time.Duration
-	signal                                     syscall.Signal
-	statuses                                   []string
-	labels                                     map[string]string
-	idPrefix                                   string
+	all, quiet, follow, force, details               bool
+	noStdin, noFollow, noStream, noStreamGiven, plot bool
+	stdoutOnly, stderrOnly, timestamps               bool
+	tailGiven, graceGiven                            bool
+	limit, tail                                      int
+	since                                            uint64
+	sinceGiven                                       bool
+	sinceTime                                        time.Time
+	grace, before                                    time.Duration
+	signal                                           syscall.Signal
+	statuses                                         []string
+	labels                                           map[string]string
+	idPrefix                                         string
 }
 
 // session is one call of a verb with the supervisor that it talks to.

@@ -35,6 +35,12 @@ func verboseLines(r *spec.Response, req *spec.Request) []string {
 		add("started in %s", durationFloat(float64(*m.StartupUS)/1000))
 	}
 	flush("time")
+	if p := m.Pressure; p != nil {
+		millis("for a processor", p.CPUSomeMS)
+		millis("for memory", p.MemorySomeMS)
+		millis("for a disk", p.IOSomeMS)
+		flush("waited")
+	}
 	if m.MaxMemoryBytes != nil {
 		add("memory peak %s", spec.FormatBytes(*m.MaxMemoryBytes)+of(req))
 	}

@@ -271,12 +271,16 @@ func TestPruneAsks(t *testing.T) {
 func TestStatsTable(t *testing.T) {
 	at := time.Unix(1000, 0)
 	unknown := api.Stats{ID: idB, Command: []string{"x"}}
-	lines := statsTable(sample{at, []api.Stats{counters(1000)}}, sample{at.Add(time.Second), []api.Stats{counters(1500), unknown}}, true).lines(0, false)
-	want := []string{"aaaa1111-0000", "50.0%", "1.5", "s", "64MiB/256MiB", "25%", "80MiB", "3/100", "7", "-/-", "sleep", "60"}
+	one, two := counters(1000), counters(1500)
+	one.Metrics.Pressure = &spec.Pressure{CPUSomeMS: ptr(100.0), MemorySomeMS: ptr(0.0)}
+	two.Metrics.Pressure = &spec.Pressure{CPUSomeMS: ptr(130.0), MemorySomeMS: ptr(0.0), IOSomeMS: ptr(1.0)}
+	two.Metrics.ThrottledMS = ptr(20.0)
+	lines := statsTable(sample{at, []api.Stats{one}}, sample{at.Add(time.Second), []api.Stats{two, unknown}}, true).lines(0, false)
+	want := []string{"aaaa1111-0000", "50.0%", "1.5", "s", "64MiB/256MiB", "25%", "80MiB", "3/100", "7", "-/-", "20", "ms", "3%/0%/-", "sleep", "60"}
 	if !slices.Equal(strings.Fields(lines[1]), want) {
 		t.Errorf("%q", lines[1])
 	}
-	if got := strings.Fields(lines[2]); !slices.Equal(got, strings.Fields("aaaa2222-0000 - - - - - - -/- x")) {
+	if got := strings.Fields(lines[2]); !slices.Equal(got, strings.Fields("aaaa2222-0000 - - - - - - -/- - - x")) {
 		t.Errorf("%q", lines[2])
 	}
 	if text := frame(lines, 4); text != "\x1b[H"+lines[0]+"\x1b[K\n"+lines[1]+"\x1b[K\n"+lines[2]+"\x1b[K\n\x1b[J" {

@@ -21,6 +21,9 @@ func verdictLines(r *spec.Response, req *spec.Request, settings []setting, calle
 	for _, w := range r.Warnings {
 		lines = append(lines, "warning: "+w)
 	}
+	if len(r.Syscalls) > 0 {
+		lines = append(lines, auditLine(r))
+	}
 	if r.Status == spec.StatusSuccess {
 		if n := r.Metrics.OOMKills; n != nil && *n > 0 && req != nil {
 			lines = append(lines, fmt.Sprintf("note: the command exited by itself, but the memory limit of %s killed %s of its processes; try --memory %s",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/admission"
 	"github.com/capsule-run/capsule/supervisor/config"
 	"github.com/capsule-run/capsule/supervisor/history"
@@ -28,6 +29,7 @@ func (o *options) configure() error {
 		interval:   time.Duration(c.State.SweepIntervalMS) * time.Millisecond,
 		hostBudget: c.Daemon.MemoryBudgetBytes < 0,
 		admission:  admission.Limits{MaxConcurrent: int(c.Daemon.MaxConcurrent), MaxQueued: int(c.Daemon.MaxQueued), MemoryBudget: max(c.Daemon.MemoryBudgetBytes, 0)},
+		pool:       supervisor.PoolLimits{Size: int(c.Pool.Size), Idle: time.Duration(c.Pool.IdleSeconds) * time.Second},
 		history: history.Limits{Age: time.Duration(c.State.HistoryAgeSeconds) * time.Second, Count: int(c.State.HistoryCount),
 			Bytes: c.State.HistoryBytes, OutputBytes: c.State.HistoryOutputBytes,
 			Owners: history.Owners{Count: int(c.Limits.Owner.HistoryCount), Bytes: c.Limits.Owner.HistoryBytes, Exempt: uint32(os.Geteuid())}}}

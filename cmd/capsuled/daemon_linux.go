@@ -83,12 +83,12 @@ func (d *daemon) open() error {
 		return err
 	}
 	d.sup, err = supervisor.NewDaemon(supervisor.DaemonOptions{Options: options, Admission: d.o.admission,
-		Retention: d.o.history, Log: d.log, Version: version})
+		Retention: d.o.history, Pool: d.o.pool, Log: d.log, Version: version})
 	if err != nil {
 		return err
 	}
 	d.server = server.New(server.Options{Supervisor: d.view, Log: d.log, Allowed: d.allowed(), Health: d.serverHealth})
-	d.metrics = newMetrics(version, d.sup.As(0).Info, d.server.Connections)
+	d.metrics = newMetrics(version, d.sup.As(0).Info, d.server.Connections, d.sup.PoolStats)
 	if d.follower, err = newFollower(d.ctx, d.sup.As(0), d.metrics, d.audit, d.log); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/admission"
 	"github.com/capsule-run/capsule/supervisor/config"
 	"github.com/capsule-run/capsule/supervisor/history"
@@ -43,6 +44,7 @@ type options struct {
 	// hostBudget: the memory budget follows the memory of the host.
 	hostBudget bool
 	history    history.Limits
+	pool       supervisor.PoolLimits
 	// gid is the group that may use the socket, or noGroup.
 	gid     int
 	metrics string

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/admission"
 	"github.com/capsule-run/capsule/supervisor/history"
 )
@@ -21,7 +22,8 @@ func TestParse(t *testing.T) {
 	t.Setenv("CAPSULE_CONFIG", "/dev/null")
 	standard := options{address: "/s/capsuled.sock", state: "/s", format: "text", interval: 10 * time.Second, gid: noGroup, hostBudget: true,
 		admission: admission.Limits{MaxQueued: 256, MemoryBudget: hostBudget()},
-		history:   history.Limits{Age: 30 * 24 * time.Hour, Count: 10_000, Bytes: 1 << 30, OutputBytes: 512 << 20, Owners: history.Owners{Exempt: uint32(os.Geteuid())}}}
+		history:   history.Limits{Age: 30 * 24 * time.Hour, Count: 10_000, Bytes: 1 << 30, OutputBytes: 512 << 20, Owners: history.Owners{Exempt: uint32(os.Geteuid())}},
+		pool:      supervisor.PoolLimits{Size: 4, Idle: time.Minute}}
 	for _, c := range []struct {
 		args string
 		want func(*options)

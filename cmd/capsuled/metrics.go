@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
 )
 
@@ -28,7 +29,7 @@ type metrics struct {
 const infoTime = 5 * time.Second
 
 // newMetrics makes all of them. info is asked at every scrape.
-func newMetrics(version string, info func(context.Context) (*api.Info, error), connections func() int) *metrics {
+func newMetrics(version string, info func(context.Context) (*api.Info, error), connections func() int, pool func() supervisor.PoolStats) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -57,7 +58,7 @@ func newMetrics(version string, info func(context.Context) (*api.Info, error), c
 		Name: "capsule_build_info", Help: "Always 1; the label is the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	m.registry.MustRegister(m.ended, m.refused, m.startup, m.phases, build,
-		&state{info: info, connections: connections},
+		&state{info: info, connections: connections, pool: pool},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -106,6 +107,25 @@ func (m *metrics) end(e *api.Event) {
 type state struct {
 	info        func(context.Context) (*api.Info, error)
 	connections func() int
+	pool        func() supervisor.PoolStats
+}
+
+// poolNumber is one number of the prepared sandboxes.
+type poolNumber struct {
+	name, help string
+	kind       prometheus.ValueType
+	of         func(supervisor.PoolStats) float64
+}
+
+func poolNumbers() []poolNumber {
+	return []poolNumber{
+		{"capsule_pool_ready", "Prepared sandboxes that wait for an execution.", prometheus.GaugeValue, func(p supervisor.PoolStats) float64 { return float64(p.Ready) }},
+		{"capsule_pool_hits_total", "Executions that were given a prepared sandbox.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Hits) }},
+		{"capsule_pool_misses_total", "Executions for which none was ready.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Misses) }},
+		{"capsule_pool_prepared_total", "Sandboxes that were prepared.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Prepared) }},
+		{"capsule_pool_failed_total", "Attempts to prepare one that failed.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Failed) }},
+		{"capsule_pool_prepare_seconds_total", "Time that the preparation of all took.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return p.Spent.Seconds() }},
+	}
 }
 
 // gauge is one number of Info.
@@ -141,6 +161,9 @@ func (s *state) Describe(c chan<- *prometheus.Desc) {
 	for _, g := range gauges() {
 		c <- prometheus.NewDesc(g.name, g.help, nil, nil)
 	}
+	for _, n := range poolNumbers() {
+		c <- prometheus.NewDesc(n.name, n.help, nil, nil)
+	}
 	c <- prometheus.NewDesc(connectionsName, connectionsHelp, nil, nil)
 }
 
@@ -156,6 +179,10 @@ func (s *state) Collect(c chan<- prometheus.Metric) {
 			continue
 		}
 		c <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, g.of(info))
+	}
+	pool := s.pool()
+	for _, n := range poolNumbers() {
+		c <- prometheus.MustNewConstMetric(prometheus.NewDesc(n.name, n.help, nil, nil), n.kind, n.of(pool))
 	}
 	c <- prometheus.MustNewConstMetric(prometheus.NewDesc(connectionsName, connectionsHelp, nil, nil),
 		prometheus.GaugeValue, float64(s.connections()))

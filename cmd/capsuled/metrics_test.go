@@ -9,13 +9,17 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
 )
 
 // counted has what a daemon would have counted.
 func counted(info func(context.Context) (*api.Info, error)) *metrics {
-	m := newMetrics("v9", info, func() int { return 3 })
+	m := newMetrics("v9", info, func() int { return 3 }, func() supervisor.PoolStats {
+		return supervisor.PoolStats{Ready: 2, Hits: 7, Spent: 1500 * time.Millisecond}
+	})
 	f := &follower{metrics: m, seen: map[string]struct{}{}, log: slog.New(slog.DiscardHandler)}
 	for i, e := range []api.Event{
 		{Type: api.EventStarted, ExecutionID: "a"},
@@ -65,6 +69,7 @@ func TestMetricsText(t *testing.T) {
 		`capsule_executions_ended_total{reason="oom",status="killed"} 1`, `capsule_executions_ended_total{reason="shim_lost",status="error"} 1`,
 		`capsule_executions_lost_total 1`, `capsule_executions_collected_total 1`, `capsule_executions_recovered_total 1`,
 		`capsule_executions_refused_total{code="E4006"} 1`, `capsule_startup_seconds_count 1`,
+		"capsule_pool_ready 2", "capsule_pool_hits_total 7", "capsule_pool_misses_total 0", "capsule_pool_prepare_seconds_total 1.5",
 		`capsule_startup_seconds_bucket{le="0.004"} 1`, `capsule_startup_phase_seconds_sum{phase="clone"} 0.0009`,
 	} {
 		if !strings.Contains(text, line+"\n") {

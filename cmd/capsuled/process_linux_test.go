@@ -78,14 +78,19 @@ func (h *house) clean() {
 	}
 	// What ended when the last one was stopped, the next one collects.
 	last := h.up()
-	h.eventually("their directories are gone", func() bool {
-		left, err := filepath.Glob(h.state + "/executions/*")
-		return err == nil && len(left) == 0
-	})
+	gone := func(pattern string) func() bool {
+		return func() bool {
+			left, err := filepath.Glob(h.state + pattern)
+			return err == nil && len(left) == 0
+		}
+	}
+	// Prepared sandboxes have directories too, until the daemon ends.
+	h.eventually("their records are gone", gone("/executions/*/execution.json"))
 	last.signal(syscall.SIGTERM)
 	if code := last.exit(); code != 0 {
 		h.Errorf("exit code %d", code)
 	}
+	h.eventually("all directories are gone", gone("/executions/*"))
 	h.eventually("all processes are gone", func() bool {
 		for {
 			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)

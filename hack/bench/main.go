@@ -1,192 +1,165 @@
-// Bench times one sandboxed run of a program that does nothing, from the start
-// of the command to its exit, against a bare fork+exec and other sandboxes.
+// Bench measures what a sandbox costs, against a bare process and other
+// sandboxes: the time of one execution, executions per second, memory, output,
+// and what a program inside loses. It prints a report in Markdown.
 //
-// Every round runs each peer once, in a fresh random order, so that whatever
-// else the machine does falls on all of them alike. Read the medians and the
-// ratios within one run; numbers of different runs do not compare.
+// Every round runs each way once, in a fresh random order, so that whatever else
+// the machine does falls on all of them alike. Read the medians and the ratios
+// within one run; numbers of different runs do not compare.
 //
-//	go run ./hack/bench [-n 200] [-bin bin] [-only name,name] [-json]
+//	go run ./hack/bench [-n 200] [-bin bin] [-sections latency,throughput,memory,output,overhead]
+//	                    [-only name,name] [-seconds 1] [-live 100] [-docs docs] [-json]
+//
+// With -scaling it measures instead how cost grows with the number of live
+// sandboxes, finished records, binds, bytes of output and clients:
+//
+//	go run ./hack/bench -scaling live,records,binds,bytes,clients [-bin bin] [-docs docs]
 package main
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/supervisor/bench"
 )
 
-// warmUp is the number of rounds that are run and not counted: page cache,
-// compiled filters, first-use directories.
-const warmUp = 5
+// settings are the flags.
+type settings struct {
+	rounds   int
+	bin      string
+	sections string
+	only     string
+	seconds  float64
+	live     int
+	docs     string
+	curves   string
+	asJSON   bool
+}
+
+// results are what was measured; a section that was not asked for is nil.
+type results struct {
+	Host       host                        `json:"host"`
+	Rounds     int                         `json:"rounds"`
+	Seconds    float64                     `json:"seconds_per_rate"`
+	Latency    []bench.Latency             `json:"latency,omitempty"`
+	Phases     map[string]map[string]int64 `json:"phases_us,omitempty"` // by way and phase, medians
+	Throughput []bench.Throughput          `json:"throughput,omitempty"`
+	Memory     *memory                     `json:"memory,omitempty"`
+	Output     []outputRow                 `json:"output,omitempty"`
+	Overhead   []overheadRow               `json:"overhead,omitempty"`
+	Peers      []peerNote                  `json:"peers"`
+}
+
+const allCurves = "live,records,binds,bytes,clients"
+
+const allSections = "latency,throughput,memory,output,overhead"
 
 func main() {
-	var (
-		rounds = flag.Int("n", 200, "rounds; every round runs each peer once")
-		bin    = flag.String("bin", "bin", "directory of capsulectl")
-		only   = flag.String("only", "", "comma-separated names of peers to run, default all")
-		asJSON = flag.Bool("json", false, "print JSON instead of a table")
-	)
+	var s settings
+	flag.IntVar(&s.rounds, "n", 200, "rounds of the latency section; every round runs each way once")
+	flag.StringVar(&s.bin, "bin", "bin", "directory of the programs")
+	flag.StringVar(&s.sections, "sections", allSections, "what to measure")
+	flag.StringVar(&s.only, "only", "", "comma-separated names of ways to run, default all; the first way always runs")
+	flag.Float64Var(&s.seconds, "seconds", 1, "time for each way and number of clients in the throughput section")
+	flag.IntVar(&s.live, "live", 100, "sandboxes that live at once in the memory section")
+	flag.StringVar(&s.docs, "docs", "", "directory of documents: write the report into its performance.md and performance.svg")
+	flag.StringVar(&s.curves, "scaling", "", "measure how cost grows instead: any of "+allCurves+"; -docs writes scaling.md then")
+	flag.BoolVar(&s.asJSON, "json", false, "print JSON instead of the report")
 	flag.Parse()
-	if err := run(*rounds, *bin, *only, *asJSON); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, bin, only string, asJSON bool) (err error) {
-	if rounds < 1 {
-		return errors.New("-n must be at least 1")
+func run(ctx context.Context, s settings) (err error) {
+	if s.rounds < 1 || s.seconds <= 0 || s.live < 1 || flag.NArg() > 0 {
+		return errors.New("-n, -seconds and -live must be above 0, and every setting is a flag")
 	}
-	bin, err = filepath.Abs(bin)
-	if err != nil {
-		return err
-	}
-	work, err := os.MkdirTemp("", "capsule-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	// Sandboxed users must reach the program that is timed.
-	if err := os.Chmod(work, 0o755); err != nil {
-		return err
-	}
-	peers, err := prepare(work, bin)
-	if err != nil {
-		return err
-	}
-	if only != "" {
-		names := strings.Split(only, ",")
-		peers = slices.DeleteFunc(peers, func(p *peer) bool { return !slices.Contains(names, p.Name) })
-	}
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
-	if err := measure(peers, rounds, interrupted); err != nil {
-		return err
-	}
-	if asJSON {
-		return writeJSON(os.Stdout, rounds, peers)
-	}
-	writeTable(os.Stdout, rounds, peers)
-	return nil
-}
-
-// measure fills in the peers' samples. A peer that fails while warming up is
-// left out with its reason; one that fails later ends the measurement, as its
-// numbers would not be of the thing that is compared.
-func measure(peers []*peer, rounds int, interrupted <-chan os.Signal) error {
-	order := slices.Clone(peers)
-	for round := -warmUp; round < rounds; round++ {
-		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for _, p := range order {
-			select {
-			case s := <-interrupted:
-				return fmt.Errorf("%v in round %d", s, round)
-			default:
-			}
-			if p.Absent != "" {
-				continue
-			}
-			took, err := once(p)
-			switch {
-			case err != nil && round < 0:
-				p.Absent = err.Error()
-			case err != nil:
-				return fmt.Errorf("%s, round %d: %w", p.Name, round, err)
-			case round >= 0:
-				p.samples = append(p.samples, took)
-			}
+	for _, name := range strings.Split(s.sections, ",") {
+		if !slices.Contains(strings.Split(allSections, ","), name) {
+			return fmt.Errorf("-sections: %q is none of %s", name, allSections)
 		}
 	}
-	return nil
-}
-
-// once runs the peer and returns the time from before fork to after wait.
-func once(p *peer) (time.Duration, error) {
-	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
-	cmd.Dir = "/"
-	cmd.Env = p.env
-	if p.stdin != nil {
-		// A file, as a pipe would need a copying goroutine inside the measure.
-		in, err := os.Open(*p.stdin)
-		if err != nil {
-			return 0, err
-		}
-		defer in.Close()
-		cmd.Stdin = in
+	if s.bin, err = filepath.Abs(s.bin); err != nil {
+		return err
 	}
-	out, err := os.OpenFile(p.out, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	// What a daemon leaves becomes our child, so that its processor time and its
+	// processes are seen.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	f, err := newField(ctx, s)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	var took time.Duration
-	timed := func() {
-		start := time.Now()
-		err = cmd.Run()
-		took = time.Since(start)
+	defer func() { err = errors.Join(err, f.close()) }()
+	if s.curves != "" {
+		return scaling(ctx, s, f)
 	}
-	if p.thread == nil {
-		timed()
-	} else {
-		done := make(chan struct{})
-		p.thread <- func() { timed(); close(done) }
-		<-done
-	}
-	said := make([]byte, 64<<10)
-	n, readErr := out.ReadAt(said, 0)
-	if readErr != nil && readErr != io.EOF {
-		return 0, readErr
-	}
-	said = bytes.TrimSpace(said[:n])
+	r, err := measure(ctx, s, f)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %s", err, firstLine(said))
+		return err
 	}
-	if p.response {
-		return took, p.takePhases(said)
+	if s.asJSON {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
 	}
-	return took, nil
+	report := r.markdown()
+	fmt.Print(report)
+	if s.docs == "" {
+		return nil
+	}
+	return errors.Join(insert(filepath.Join(s.docs, "performance.md"), report), os.WriteFile(filepath.Join(s.docs, "performance.svg"), []byte(r.chart()), 0o644))
 }
 
-// takePhases keeps what a capsule response says of its own start-up.
-func (p *peer) takePhases(document []byte) error {
-	var r struct {
-		Status  string
-		Metrics struct {
-			StartupUS *int64           `json:"startup_us"`
-			Phases    map[string]int64 `json:"startup_phases_us"`
+// measure runs the sections that are wanted.
+func measure(ctx context.Context, s settings, f *field) (*results, error) {
+	r := &results{Rounds: s.rounds, Seconds: s.seconds, Peers: f.notes}
+	want := strings.Split(s.sections, ",")
+	before := loadAverage()
+	steps := []struct {
+		name string
+		run  func() error
+	}{
+		{"latency", func() (err error) {
+			r.Latency, err = bench.Latencies(ctx, f.ways, s.rounds)
+			r.Phases = f.phaseMedians()
+			return err
+		}},
+		{"throughput", func() (err error) {
+			r.Throughput, err = bench.Throughputs(ctx, f.ways, []int{1, 2, 4, 8}, time.Duration(s.seconds*float64(time.Second)))
+			return err
+		}},
+		{"memory", func() (err error) { r.Memory, err = f.memory(ctx, s.live); return err }},
+		{"output", func() (err error) { r.Output, err = f.output(ctx); return err }},
+		{"overhead", func() (err error) { r.Overhead, err = f.overhead(ctx); return err }},
+	}
+	for _, step := range steps {
+		if !slices.Contains(want, step.name) {
+			continue
 		}
+		began := time.Now()
+		if err := step.run(); err != nil {
+			return nil, fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: %.0f s\n", step.name, time.Since(began).Seconds())
 	}
-	if err := json.Unmarshal(document, &r); err != nil {
-		return fmt.Errorf("response: %w", err)
-	}
-	if r.Status != "success" {
-		return fmt.Errorf("response: %s", firstLine(document))
-	}
-	if r.Metrics.StartupUS != nil {
-		p.phases["startup"] = append(p.phases["startup"], *r.Metrics.StartupUS)
-	}
-	for name, us := range r.Metrics.Phases {
-		p.phases[name] = append(p.phases[name], us)
-	}
-	return nil
-}
-
-func firstLine(b []byte) string {
-	line, _, _ := bytes.Cut(b, []byte("\n"))
-	if len(line) > 200 {
-		line = line[:200]
-	}
-	return string(line)
+	r.Host = describeHost()
+	r.Host.LoadBefore, r.Host.LoadAfter = before, loadAverage()
+	return r, nil
 }

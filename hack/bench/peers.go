@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,117 +10,128 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
-	"time"
+
+	"github.com/capsule-run/capsule/supervisor/bench"
 )
 
-// peer is one way to run the program.
-type peer struct {
-	Name string
-	// Walls says in a few words what this peer puts around the program.
-	Walls string
-	Argv  []string
-	// Absent is why the peer was not measured; empty when it was.
-	Absent string
-
-	env      []string
-	stdin    *string       // a file
-	out      string        // a file that takes stdout and stderr
-	thread   chan<- func() // where it has to be started, nil: anywhere
-	response bool          // what it prints is an ExecutionResponse
-	samples  []time.Duration
-	phases   map[string][]int64 // microseconds
+// peerNote says what another sandbox is and what it does not do that capsule
+// does by default.
+type peerNote struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Lacks   string `json:"lacks"`
 }
 
-// nothing is the program that is run: static, so that no peer pays for a
-// dynamic linker or needs libraries.
-const nothing = "int main(void) { return 0; }\n"
+// peers are the other sandboxes. One that is not installed is listed all the same.
+func (f *field) peers(ctx context.Context) []*bench.Way {
+	program := f.program("true")
+	ways := []*bench.Way{
+		f.peer("bubblewrap", "namespaces", "no cgroup, limit or accounting; no seccomp filter but one that the caller compiles; the caller's own id only; no time-out, no verdict",
+			[]string{"bwrap", "--version"}, bubblewrap(f.payload, program), nil),
+		f.peer("firejail", "namespaces, seccomp", "no cgroup, limit or accounting; no user namespace (it is set-user-id); the host's root with parts hidden; no verdict",
+			[]string{"firejail", "--version"}, []string{"firejail", "--quiet", "--noprofile", "--net=none", "--private-dev", "--seccomp", "--caps.drop=all", "--nonewprivs", "--", program}, nil),
+		f.peer("nsjail", "namespaces, cgroup, rlimits", "a filter only when one is written for it; no accounting, no verdict but its log",
+			[]string{"nsjail", "--version"}, nsjail(f.payload, program), nil),
+		f.oci("crun", program), f.oci("runc", program),
+	}
+	return append(ways, f.goJudge(ctx))
+}
 
-// prepare builds the program and the bundles below work and lists the peers.
-func prepare(work, bin string) ([]*peer, error) {
-	payload := filepath.Join(work, "payload")
-	program := filepath.Join(payload, "true")
-	if err := os.Mkdir(payload, 0o755); err != nil {
-		return nil, err
+// peer is one that is started for each execution.
+func (f *field) peer(name, walls, lacks string, version, argv []string, on func(func())) *bench.Way {
+	w := &bench.Way{Name: name, Walls: walls, Open: bench.Command{Argv: argv, Env: f.environment(), On: on}.Open}
+	note := peerNote{Name: name, Version: "not installed", Lacks: lacks}
+	if _, err := exec.LookPath(argv[0]); err != nil {
+		w.Absent = "not installed"
+	} else if note.Version = versionOf(version...); name == "nsjail" {
+		note.Version = "version not told"
 	}
-	source := filepath.Join(work, "true.c")
-	if err := os.WriteFile(source, []byte(nothing), 0o644); err != nil {
-		return nil, err
-	}
-	if out, err := exec.Command("gcc", "-O2", "-static", "-o", program, source).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("gcc: %w: %s", err, out)
-	}
-	request := filepath.Join(work, "request.json")
-	document, err := json.Marshal(map[string]any{
-		"command":   []string{program},
-		"isolation": map[string]any{"readonly_paths": []string{payload}},
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(request, document, 0o644); err != nil {
-		return nil, err
-	}
+	f.notes = append(f.notes, note)
+	return w
+}
 
-	capsulectl := filepath.Join(bin, "capsulectl")
-	peers := []*peer{
-		{Name: "fork+exec", Walls: "none", Argv: []string{program}},
-		{Name: "bubblewrap", Walls: "namespaces", Argv: bubblewrap(payload, program)},
-		{Name: "capsule", Walls: "namespaces, cgroup, seccomp, verdict", Argv: []string{capsulectl, "run", "--embedded", "--readonly", payload, "--", program}},
-		{Name: "capsule --json", Walls: "the same, as a JSON document", Argv: []string{capsulectl, "run", "--embedded", "--json"}, stdin: &request, response: true},
-		crun(work, program),
-		oci(work, "runc", program),
-	}
-	for _, p := range peers {
-		p.out = filepath.Join(work, "out")
-		p.phases = map[string][]int64{}
-		p.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + work, "XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR"), "CAPSULE_STATE=" + filepath.Join(work, "state")}
-		if p.Absent != "" {
-			continue
-		}
-		if _, err := exec.LookPath(p.Argv[0]); err != nil {
-			p.Absent = "not installed"
+// systemDirs calls link or bind for each directory of a system's root.
+func systemDirs(link func(target, dir string), bind func(dir string)) {
+	for _, dir := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib64"} {
+		if target, err := os.Readlink(dir); err == nil {
+			link(target, dir)
+		} else if _, err := os.Stat(dir); err == nil {
+			bind(dir)
 		}
 	}
-	return peers, nil
 }
 
 // bubblewrap asks for what capsule always does and bubblewrap can: every
 // namespace, system directories read-only, private /proc, /dev and /tmp.
 func bubblewrap(payload, program string) []string {
 	argv := []string{"bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--uid", "1000", "--gid", "1000"}
-	for _, dir := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib64"} {
-		if target, err := os.Readlink(dir); err == nil {
-			argv = append(argv, "--symlink", target, dir)
-		} else if _, err := os.Stat(dir); err == nil {
-			argv = append(argv, "--ro-bind", dir, dir)
-		}
-	}
+	systemDirs(func(target, dir string) { argv = append(argv, "--symlink", target, dir) }, func(dir string) { argv = append(argv, "--ro-bind", dir, dir) })
 	return append(argv, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", payload, payload, program)
 }
 
-// crun refuses a hybrid host whose v2 tree has controllers, so there it is
-// started in a mount namespace that does not show that tree.
-func crun(work, program string) *peer {
-	p := oci(work, "crun", program)
+// nsjail is asked for the same, with capsule's default limits in a cgroup as root.
+func nsjail(payload, program string) []string {
+	argv := []string{"nsjail", "-Mo", "--quiet", "--time_limit", "30", "--user", "1000", "--group", "1000", "--hostname", "capsule", "--max_cpus", "0"}
+	systemDirs(func(target, dir string) { argv = append(argv, "--symlink", target+":"+dir) }, func(dir string) { argv = append(argv, "--bindmount_ro", dir) })
+	if os.Geteuid() == 0 {
+		argv = append(argv, "--cgroup_mem_max", fmt.Sprint(256<<20), "--cgroup_pids_max", "100")
+	}
+	return append(argv, "--tmpfsmount", "/tmp", "--bindmount_ro", payload, "--", program)
+}
+
+// oci prepares a bundle as the runtime's own `spec` command writes it, with
+// the limits that capsule has by default and the program as its root.
+func (f *field) oci(name, program string) *bench.Way {
+	root := filepath.Join(f.dir, name+"-state")
+	var on func(func())
+	var absent error
+	if name == "crun" {
+		on, absent = withoutUnified()
+	}
+	w := f.peer(name, "namespaces, cgroup", "no seccomp filter in the bundle that its `spec` command writes; root inside is the host's, unless mapped; no time-out, output cap, accounting or verdict",
+		[]string{name, "--version"}, []string{name}, on)
+	// Containers that live at the same time have bundles and cgroups of their own.
+	var clients atomic.Int64
+	w.Open = func(ctx context.Context) (*bench.Client, error) {
+		own := fmt.Sprintf("capsule-bench-%s-%d", name, clients.Add(1))
+		bundle := filepath.Join(f.dir, own)
+		if err := writeBundle(bundle, name, own, program); err != nil {
+			return nil, err
+		}
+		return bench.Command{Argv: []string{name, "--root", root, "run", "--bundle", bundle, own}, Env: f.environment(), On: on}.Open(ctx)
+	}
+	if w.Absent == "" && absent != nil {
+		w.Absent = absent.Error()
+	}
+	return w
+}
+
+// withoutUnified is for crun, which refuses a hybrid host whose v2 tree has
+// controllers: there it is started in a mount namespace that does not show that
+// tree. Nil: that is not needed.
+func withoutUnified() (func(func()), error) {
 	const unified = "/sys/fs/cgroup/unified"
 	controllers, err := os.ReadFile(unified + "/cgroup.controllers")
-	if p.Absent != "" || err != nil || len(strings.TrimSpace(string(controllers))) == 0 {
-		return p
+	if err != nil || len(strings.TrimSpace(string(controllers))) == 0 {
+		return nil, nil
 	}
 	thread, err := threadWithout(unified)
 	if err != nil {
-		p.Absent = fmt.Sprintf("it refuses hybrid cgroups, and %s could not be hidden from it: %v", unified, err)
-		return p
+		return nil, fmt.Errorf("it refuses hybrid cgroups, and %s could not be hidden from it: %w", unified, err)
 	}
-	p.thread = thread
-	return p
+	return func(start func()) {
+		done := make(chan struct{})
+		thread <- func() { start(); close(done) }
+		<-done
+	}, nil
 }
 
 // threadWithout gives a thread in a mount namespace of its own that lacks the
 // mount at path. Functions sent to the channel run on it, and what they start
 // inherits its namespace at no cost to the measure. It lives as long as the
-// process.
+// process. Clients that run at the same time take turns on it.
 func threadWithout(path string) (chan<- func(), error) {
 	work, ready := make(chan func()), make(chan error)
 	go func() {
@@ -143,26 +155,7 @@ func threadWithout(path string) (chan<- func(), error) {
 	return work, <-ready
 }
 
-// oci prepares a bundle as the runtime's own `spec` command writes it, with
-// the limits that capsule has by default and the program as its root.
-func oci(work, name, program string) *peer {
-	bundle := filepath.Join(work, name)
-	root := filepath.Join(work, name+"-state")
-	p := &peer{
-		Name: name, Walls: "namespaces, cgroup",
-		Argv: []string{name, "--root", root, "run", "--bundle", bundle, "capsule-bench-" + name},
-	}
-	if _, err := exec.LookPath(name); err != nil {
-		p.Absent = "not installed"
-		return p
-	}
-	if err := writeBundle(bundle, name, program); err != nil {
-		p.Absent = err.Error()
-	}
-	return p
-}
-
-func writeBundle(bundle, name, program string) error {
+func writeBundle(bundle, name, group, program string) error {
 	rootfs := filepath.Join(bundle, "rootfs")
 	if err := os.MkdirAll(rootfs, 0o755); err != nil {
 		return err
@@ -184,7 +177,7 @@ func writeBundle(bundle, name, program string) error {
 	}
 	var path string
 	if os.Geteuid() == 0 {
-		path = "/capsule-bench-" + name
+		path = "/" + group
 	}
 	return amend(filepath.Join(bundle, "config.json"), path)
 }
@@ -218,9 +211,5 @@ func amend(path, cgroup string) error {
 		resources["cpu"] = map[string]any{"shares": 1024}
 		linux["resources"] = resources
 	}
-	text, err = json.Marshal(config)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, text, 0o644)
+	return os.WriteFile(path, marshal(config), 0o644)
 }

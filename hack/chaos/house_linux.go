@@ -63,7 +63,12 @@ func (h *house) start(more ...string) error {
 	defer log.Close()
 	args := append(append([]string{"--metrics", "unix:" + h.metrics()}, h.args...), more...)
 	cmd := exec.Command(filepath.Join(h.bin, "capsuled"), args...)
-	cmd.Env = append(os.Environ(), "CAPSULE_STATE="+string(h.state), "CAPSULE_ADDRESS="+h.address)
+	// The pool of prepared sandboxes is empty again before anybody looks what is left.
+	config := filepath.Join(h.dir, "capsuled.toml")
+	if err := os.WriteFile(config, []byte("[pool]\nidle_seconds = 1\n"), 0o600); err != nil {
+		return err
+	}
+	cmd.Env = append(os.Environ(), "CAPSULE_STATE="+string(h.state), "CAPSULE_ADDRESS="+h.address, "CAPSULE_CONFIG="+config)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := h.family.begin(cmd); err != nil {
 		return err

@@ -49,7 +49,9 @@ func openHouse(t *testing.T) *house {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Errorf("left behind: %v", left)
+				for _, dir := range left {
+					t.Errorf("left behind: %v", contents(dir))
+				}
 				break
 			}
 			time.Sleep(2 * time.Millisecond) // the end of strangers sends no event

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/spec"
 )
 
@@ -69,6 +71,8 @@ func checkWalls(t *testing.T, o outcome) {
 		switch {
 		case name == spec.WallIDMap:
 			want = "" // nothing is bound
+		case name == spec.WallLandlock:
+			want = landlock()
 		case name == spec.WallTimeNamespace && !exists("/proc/self/ns/time"):
 			want = spec.Absent
 		case name == spec.WallCgroupNamespace && !exists("/proc/self/ns/cgroup"):
@@ -98,12 +102,23 @@ func checkLimits(t *testing.T, o outcome) {
 			}
 		}
 	}
-	if want[spec.LimitMemory] == spec.Enforced && len(o.Warnings) > 0 {
+	if want[spec.LimitMemory] == spec.Enforced && landlock() != spec.Absent && len(o.Warnings) > 0 {
 		t.Errorf("warnings %q", o.Warnings)
 	}
 	if !maps.Equal(o.Enforcement.Limits, want) {
 		t.Errorf("limits %v, want %v", o.Enforcement.Limits, want)
 	}
+}
+
+// landlock is what this kernel has of it.
+func landlock() spec.State {
+	switch version := host.Landlock(); {
+	case version < plan.LandlockLeast:
+		return spec.Absent
+	case version < plan.LandlockWhole:
+		return spec.Degraded
+	}
+	return spec.Enforced
 }
 
 func exists(path string) bool {

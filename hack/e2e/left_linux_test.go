@@ -34,6 +34,32 @@ func (c *capsule) checkNothingLeft() {
 	}
 }
 
+// child is a process whose parent is this one.
+type child struct {
+	pid         int
+	name, state string
+}
+
+func living() (list []child) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		before, after := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+		if err != nil || after < 0 {
+			continue // it has ended
+		}
+		c := child{name: string(text[before+1 : after])}
+		var parent int
+		if _, err := fmt.Sscan(string(text[after+1:]), &c.state, &parent); err != nil || parent != os.Getpid() {
+			continue
+		}
+		if c.pid, err = strconv.Atoi(string(bytes.TrimSpace(text[:before]))); err == nil {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
 // left lists processes, groups, mounts and directories that still exist.
 func (c *capsule) left() []string {
 	left := children()
@@ -72,18 +98,8 @@ func children() []string {
 		break
 	}
 	var left []string
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		after := bytes.LastIndexByte(text, ')')
-		if err != nil || after < 0 {
-			continue // it has ended
-		}
-		var state string
-		var parent int
-		if _, err := fmt.Sscan(string(text[after+1:]), &state, &parent); err == nil && parent == os.Getpid() {
-			left = append(left, "process "+string(text[:after+1])+" "+state)
-		}
+	for _, c := range living() {
+		left = append(left, fmt.Sprintf("process %d (%s) %s", c.pid, c.name, c.state))
 	}
 	return left
 }

@@ -12,7 +12,7 @@ var hostKinds = []struct{ kind, needs, gets string }{
 	{"cgroup v2, root", "Linux 5.12, better 6.1; `/sys/fs/cgroup` mounted", "every wall and limit"},
 	{"cgroup v2, another user", "a systemd user session with the controllers delegated to it (`cgroup_controller` below), or a unit or scope with `Delegate=yes`. " +
 		"capsule moves what is in the delegated cgroup to the leaf `capsule.leaf` and enables the controllers then", "every wall; the limits of the delegated controllers"},
-	{"cgroup v1 or hybrid, root", "the hierarchies memory, pids and cpu mounted below `/sys/fs/cgroup`", "every wall and limit; swap where the kernel counts it"},
+	{"cgroup v1 or hybrid, root", "the hierarchies memory, pids and cpu mounted below `/sys/fs/cgroup`", "every wall and limit; swap where the kernel counts it; no bound on what is written to the disk of a writable path"},
 	{"cgroup v1 or hybrid, another user", "nothing", "every wall; no limits of memory, pids and cpu"},
 	{"no control groups", "nothing", "every wall; no limits of memory, pids and cpu"},
 	{"container, as root", "`CAP_SYS_ADMIN`, a fully visible `/proc`, no filter or profile against mounts, a writable `/sys/fs/cgroup` for limits", "every wall; limits where the cgroup is writable"},
@@ -30,8 +30,7 @@ func hostSetup() []byte {
 		"For each wall and limit it prints\n\n" +
 		"* `works`: executions get it and the kernel confirms it;\n" +
 		"* `degraded`: executions run without it and say so in `enforcement`; one that asks for it is refused with the code shown;\n" +
-		"* `blocked`: no execution can run because of it;\n" +
-		"* `unbuilt`: this version enforces it nowhere, or nothing could be tried;\n\n" +
+		"* `blocked`: no execution can run because of it;\n\n" +
 		"with the setting in the way and the commands that mend it. The exit status is 0 when everything works, 1 when something is degraded, 2 when something is\n" +
 		"blocked, 125 when the examination failed. It changes nothing and leaves nothing behind: processes that it moved within a delegated\n" +
 		"cgroup are moved back, unless another execution has begun there meanwhile.\n\n" +

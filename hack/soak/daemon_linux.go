@@ -162,7 +162,8 @@ func (d *daemon) settled(ctx context.Context, first held) (h held, err error) {
 		if h, err = d.held(ctx); err != nil {
 			return h, err
 		}
-		dirs, err := os.ReadDir(filepath.Join(d.dir, "state/executions"))
+		// Prepared sandboxes have no record.
+		dirs, err := filepath.Glob(filepath.Join(d.dir, "state/executions/*/execution.json"))
 		if err != nil {
 			return h, err
 		}

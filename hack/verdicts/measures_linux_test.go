@@ -66,7 +66,13 @@ func TestQuotaHolds(t *testing.T) {
 	if !enforced(t, 3)[spec.LimitCPUQuota] {
 		return // the table holds that such a host refuses the limit
 	}
-	r, _ := measured(t, 32, object{"cpu_quota": 0.5}, "spin", strconv.FormatInt(ms(800*time.Millisecond), 10))
+	// A single thread: the kernel adds up what each core was held back for, also
+	// for the moments in which a runtime's other threads wake up.
+	r := run(t, newID(0xe0020), object{"command": sh("while :; do :; done"), "timeout_ms": ms(time.Minute),
+		"resources": object{"cpu_quota": 0.5, "cpu_time_ms": ms(800 * time.Millisecond)}})
+	if r.Termination.Reason != spec.ReasonTimeoutCPU {
+		t.Fatalf("%s", r.Encode(true))
+	}
 	m := r.Metrics
 	if m.CPUTimeMS == nil || m.ThrottledMS == nil || m.WallTimeMS == nil {
 		t.Fatalf("not measured: %s", r.Encode(true))
@@ -76,5 +82,41 @@ func TestQuotaHolds(t *testing.T) {
 	}
 	if share := *m.CPUTimeMS / (*m.CPUTimeMS + *m.ThrottledMS); share < 0.45 {
 		t.Errorf("was held back to %.2f cores, the quota is 0.5", share)
+	}
+	if p := m.Pressure; p != nil && (p.CPUSomeMS == nil || *p.CPUSomeMS <= 0) {
+		t.Errorf("was held back and waited for no processor: %s", r.Encode(true))
+	}
+}
+
+// TestTimeline holds the points to what the kernel counted in the end, and has
+// none for an execution that is too short for one.
+func TestTimeline(t *testing.T) {
+	if !enforced(t, 5)[spec.LimitMemory] {
+		return // there is no control group to sample
+	}
+	r := run(t, newID(0xe0030), object{"command": sh("head -c 8388608 /dev/zero >/tmp/x; while :; do :; done"), "timeout_ms": ms(time.Second), "grace_ms": 60000})
+	if r.Termination.Reason != spec.ReasonTimeoutWall || r.Timeline == nil {
+		t.Fatalf("%s", r.Encode(true))
+	}
+	points := r.Timeline.Points
+	if n := len(points); n < 3 || n > spec.TimelineMax || r.Timeline.IntervalMS < 100 {
+		t.Errorf("%d points, interval %d ms", n, r.Timeline.IntervalMS)
+	}
+	last := spec.Point{CPUTimeMS: new(float64)}
+	for _, p := range points {
+		if p.MemoryBytes == nil || p.CPUTimeMS == nil || p.Pids == nil {
+			t.Fatalf("not measured: %+v", p)
+		}
+		if p.AtMS <= last.AtMS || p.AtMS < 100 || float64(p.AtMS) > *r.Metrics.WallTimeMS+1 || *p.CPUTimeMS < *last.CPUTimeMS ||
+			*p.CPUTimeMS > *r.Metrics.CPUTimeMS || *p.MemoryBytes > *r.Metrics.MaxMemoryBytes || *p.Pids < 1 || *p.Pids > 2 {
+			t.Errorf("at %d ms: %d bytes, %.1f ms of CPU, %d processes; before: %d ms, %.1f ms", p.AtMS, *p.MemoryBytes, *p.CPUTimeMS, *p.Pids, last.AtMS, *last.CPUTimeMS)
+		}
+		last = p
+	}
+	if *last.MemoryBytes < 8<<20 {
+		t.Errorf("the last point has %d bytes in use", *last.MemoryBytes)
+	}
+	if r := run(t, newID(0xe0031), object{"command": []string{"true"}}); r.Metrics.WallTimeMS != nil && *r.Metrics.WallTimeMS < 100 && (r.Timeline != nil || r.Metrics.Pressure != nil) {
+		t.Errorf("measured within 100 ms: %s", r.Encode(true))
 	}
 }

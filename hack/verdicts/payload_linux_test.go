@@ -3,6 +3,7 @@ package verdicts
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -93,6 +94,15 @@ func act(what string, args []string) {
 		check(c.Start())
 		fmt.Println("traced")
 		time.Sleep(time.Hour)
+	case "uninterruptible":
+		sleepInVfork()
+	case "nothing":
+	case "read": // a file, to its end
+		f, err := os.Open(args[0])
+		check(err)
+		n, err := io.Copy(io.Discard, f)
+		check(err)
+		fmt.Println(n)
 	case "sleep":
 		time.Sleep(time.Hour)
 	default:
@@ -153,6 +163,21 @@ func task(pid string) int {
 	entries, err := os.ReadDir("/proc/" + pid + "/task")
 	check(err)
 	return len(entries)
+}
+
+// sleepInVfork puts the main thread, whose state is that of the process, to
+// sleep in vfork(2), which ends with the child; it does not come back.
+func sleepInVfork() {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		check(unix.Exec("/payload", os.Args, os.Environ())) // a new program begins on its main thread
+	}
+	// The child has a copy of the memory, and this one thread.
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_VFORK|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	for pid == 0 && errno == 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_PPOLL, 0, 0, 0)
+	}
+	check(errno)
 }
 
 // burn uses CPU until the whole process has used up d.

@@ -40,6 +40,10 @@ func endings() []row {
 	)
 }
 
+// unfiltered is the configuration of a host that lets a request do without the
+// system call filter.
+const unfiltered = "[security]\nallow_unconfined = true\n"
+
 // clocks are the wall clock and the CPU time.
 func clocks() []row {
 	// Long enough for a payload on a busy machine to be ready for its SIGTERM.
@@ -71,6 +75,8 @@ func clocks() []row {
 		{name: "busy", command: sh("while :; do :; done"), request: gentle, want: timedOut(-1, 15), also: state("running")},
 		{name: "stopped by itself", command: sh("kill -STOP $$"), request: gentle, want: timedOut(-1, 15), also: state("stopped")},
 		{name: "tracing is refused by the filter", command: payload("traced"), want: exited(9)},
+		{name: "tracing a child", command: payload("traced"), configuration: unfiltered, request: gentle, want: timedOut(-1, 15), also: state("traced")},
+		{name: "uninterruptible", command: payload("uninterruptible"), request: gentle, want: timedOut(-1, 15), also: state("uninterruptible")},
 		{name: "deaf", command: payload("deaf"), request: short, want: timedOut(-1, 9)},
 		{name: "deaf descendants", command: sh(`trap "" TERM; (setsid sh -c 'trap "" TERM; sleep 1000' &); sleep 1000; sleep 1000`), request: short, want: timedOut(-1, 9)},
 		{name: "polite", command: sh(`trap 'echo bye; exit 5' TERM; while :; do sleep 0.01; done`), request: gentle, want: timedOut(5, -1), stdout: text("bye\n")},
@@ -83,7 +89,12 @@ func clocks() []row {
 		{name: "cpu time, reaped children", command: payload("spin-reaped"), resources: limit, needs: cpu, want: cpuOver, also: over},
 		{name: "cpu time, children in sessions", command: sh("for i in 1 2 3; do setsid /payload act spin 1000000 & done; sleep 1000"), resources: limit, needs: cpu, want: cpuOver, also: over},
 		{name: "cpu time, not used", command: sh("sleep 0.3; exit 2"), resources: object{"cpu_time_ms": late * 4}, needs: cpu, want: exited(2)},
-		{name: "exit and deadline at once", command: sh("sleep 0.3; exit 0"), request: object{"timeout_ms": 300, "grace_ms": 60000}, want: timedOut(-1, 15), or: []verdict{exited(0), timedOut(0, -1)}},
+		{name: "exit and deadline at once", command: sh("sleep 0.3; exit 0"), request: object{"timeout_ms": 300, "grace_ms": 60000}, want: timedOut(-1, 15), or: []verdict{exited(0), timedOut(0, -1)},
+			also: func(t *testing.T, r *spec.Response) {
+				if wall := r.Metrics.WallTimeMS; wall == nil || r.Status == spec.StatusTimeout && *wall < 300 {
+					t.Errorf("timed out after %v ms, the limit is 300", show(wall))
+				}
+			}},
 	}
 }
 
@@ -110,6 +121,13 @@ func asks() []row {
 			request: object{"isolation": object{"allow_degraded": []string{"memory", "pids", "cpu_shares"}}}, want: exited(0), also: visible},
 		{name: "defaults are not asked for", command: sh("exit 0"), want: exited(0), also: visible},
 		{name: "required", command: sh("exit 0"), request: object{"isolation": object{"require": []string{"memory"}}}, needs: []string{spec.LimitMemory}, want: exited(0)},
+		{name: "bounded reads", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30, "read_ops_per_second": 1 << 20}},
+			needs: []string{spec.LimitIO}, want: exited(0), also: ioHeld},
+		{name: "bounded writes", command: sh("exit 0"), resources: object{"io": object{"write_bytes_per_second": 1 << 30, "write_ops_per_second": 1}},
+			needs: []string{ioWrites}, want: exited(0), also: ioHeld},
+		{name: "no bounds", command: sh("exit 0"), resources: object{"io": object{}}, want: exited(0)},
+		{name: "bounds that may be missing", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30}},
+			request: object{"isolation": object{"allow_degraded": []string{"io"}}}, want: exited(0), also: visible},
 		{name: "rlimit above the hard limit", command: sh("exit 0"), resources: object{"rlimits": object{"nofile": 1 << 40}}, want: refused},
 	}
 	for key, limit := range map[string]string{"memory_bytes": spec.LimitMemory, "max_pids": spec.LimitPids, "cpu_shares": spec.LimitCPUShares} {
@@ -119,9 +137,15 @@ func asks() []row {
 	return rows
 }
 
+func ioHeld(t *testing.T, r *spec.Response) {
+	if state := r.Enforcement.Limits[spec.LimitIO]; state != spec.Enforced {
+		t.Errorf("io is %q", state)
+	}
+}
+
 // visible holds that what is not enforced is told.
 func visible(t *testing.T, r *spec.Response) {
-	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares} {
+	for _, limit := range []string{spec.LimitMemory, spec.LimitPids, spec.LimitCPUShares, spec.LimitIO} {
 		if r.Enforcement.Limits[limit] == spec.Absent && !strings.Contains(strings.Join(r.Warnings, "\n"), "limit "+limit+" is not enforced") {
 			t.Errorf("%s is absent and no warning says so: %q", limit, r.Warnings)
 		}

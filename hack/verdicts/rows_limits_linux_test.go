@@ -119,7 +119,7 @@ func outputs() []row {
 			}
 		}
 	}
-	long := int64(300 * mib / slow())
+	long, huge := int64(300*mib/slow()), int64(4096*mib/slow())
 	return []row{
 		{name: "truncate", command: sh("printf 0123456789"), resources: keep(4, "truncate"), want: exited(0), stdout: text("0123"), also: counts(10, 4)},
 		{name: "tail", command: sh("printf 0123456789"), resources: keep(4, "tail"), want: exited(0), stdout: text("6789"), also: counts(10, 4)},
@@ -129,6 +129,8 @@ func outputs() []row {
 		{name: "kill, without end", command: sh("while :; do printf xxxxxxxx; done"), resources: keep(1000, "kill"), want: tooMuch, stdout: text(strings.Repeat("x", 1000))},
 		{name: "no output allowed, kill", command: sh("printf x; sleep 1000"), resources: keep(0, "kill"), want: tooMuch, stdout: text("")},
 		{name: "one line of 300 MB", command: payload("print", strconv.FormatInt(long, 10)), resources: keep(1000, "truncate"), want: exited(0), stdout: text(strings.Repeat("x", 1000)), also: counts(long, 1000)},
+		{name: "4 GiB", command: payload("print", strconv.FormatInt(huge, 10)), resources: keep(1000, "truncate"), request: object{"timeout_ms": ms(2 * time.Minute)},
+			want: exited(0), stdout: text(strings.Repeat("x", 1000)), also: counts(huge, 1000)},
 		{name: "one line of 300 MB, tail", command: payload("print", strconv.FormatInt(long, 10)), resources: keep(1000, "tail"), want: exited(0), stdout: text(strings.Repeat("x", 1000)), also: counts(long, 1000)},
 		{name: "UTF-8 cut at its end", command: payload("raw", `aa\u20acb`), resources: keep(4, "truncate"), want: exited(0), stdout: text("aa"), also: utf(2)},
 		{name: "UTF-8 cut at its beginning", command: payload("raw", `b\u20acaa`), resources: keep(4, "tail"), want: exited(0), stdout: text("aa"), also: utf(2)},

@@ -25,6 +25,12 @@ type object map[string]any
 // run sends a request through capsulectl and reads the response.
 func run(t *testing.T, id string, request object) *spec.Response {
 	t.Helper()
+	return runUnder(t, "", id, request)
+}
+
+// runUnder is run under a configuration; empty: that of the host.
+func runUnder(t *testing.T, configuration, id string, request object) *spec.Response {
+	t.Helper()
 	document, err := json.Marshal(request)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +39,13 @@ func run(t *testing.T, id string, request object) *spec.Response {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, programs()+"/capsulectl", "run", "--embedded", "--json", "--execution-id", id)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CAPSULE_STATE=" + stateDir()}
+	if configuration != "" {
+		path := filepath.Join(scratch(), id+".toml")
+		if err := os.WriteFile(path, []byte(configuration), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "CAPSULE_CONFIG="+path)
+	}
 	cmd.Stdin = bytes.NewReader(document)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -56,16 +69,43 @@ func idPrefix() string { return fmt.Sprintf("%08x-0000-4000-8000-", os.Getpid())
 // refused, so the answer comes from enforcement.
 func enforced(t *testing.T, n int) map[string]bool {
 	t.Helper()
-	r := run(t, newID(0xf0000+n), object{"command": []string{"true"}, "timeout_ms": ms(30 * time.Second)})
+	r := run(t, newID(0xf0000+n), object{"command": []string{"true"}, "timeout_ms": ms(30 * time.Second),
+		"resources": object{"io": object{"read_bytes_per_second": 1 << 30}}, "isolation": object{"allow_degraded": []string{spec.LimitIO}}})
 	if r.Enforcement == nil || r.Status != spec.StatusSuccess {
 		t.Fatalf("the plainest execution: %s", r.Encode(true))
 	}
 	have := map[string]bool{}
 	for name, state := range r.Enforcement.Limits {
 		have[name] = state != spec.Absent
+		if name == spec.LimitIO { // a bound that some of the traffic escapes is refused, too
+			have[name] = state == spec.Enforced
+		}
 	}
+	have[ioWrites] = bounded(t, n, object{"write_bytes_per_second": 1 << 30}, nil)
 	have[spec.LimitCPUQuota], have[spec.LimitCPUTime] = have[spec.LimitCPUShares], have[spec.LimitMemory]
 	return have
+}
+
+// ioWrites is the part of the limit io that bounds writes: reads of the system's
+// own directories may escape where writes do not.
+const ioWrites = "io, writes"
+
+// bounded tells whether all traffic of a sandbox can be bounded.
+func bounded(t *testing.T, n int, io, isolation object) bool {
+	t.Helper()
+	request := object{"command": []string{"/opt/payload", "act", "nothing"}, "timeout_ms": ms(30 * time.Second), "resources": object{"io": io},
+		"isolation": object{"allow_degraded": []string{spec.LimitIO}}}
+	if isolation == nil {
+		request["command"] = []string{"true"}
+	}
+	for k, v := range isolation {
+		request["isolation"].(object)[k] = v
+	}
+	r := run(t, newID(0xf1000+n), request)
+	if r.Enforcement == nil || r.Status != spec.StatusSuccess {
+		t.Fatalf("a bound that may be missing: %s", r.Encode(true))
+	}
+	return r.Enforcement.Limits[spec.LimitIO] == spec.Enforced
 }
 
 // checkNothingLeft waits until no process, directory, mount or control group of

@@ -19,7 +19,9 @@ type row struct {
 	command []string
 	// request and resources go over what every row has.
 	request, resources object
-	want               verdict
+	// configuration is that of capsule; empty: the host's.
+	configuration string
+	want          verdict
 	// or are the other verdicts of a race.
 	or []verdict
 	// stdout is what must be kept of it; nil: anything.
@@ -106,7 +108,10 @@ func (v *row) check(t *testing.T, id, self string, have map[string]bool) {
 	for k, value := range v.request {
 		request[k] = value
 	}
-	r := run(t, id, request)
+	if v.configuration != "" {
+		request["isolation"].(object)["seccomp"] = "unconfined"
+	}
+	r := runUnder(t, v.configuration, id, request)
 	want := v.want
 	lacking := false
 	for _, limit := range v.needs {
@@ -157,8 +162,11 @@ func TestAsUnprivilegedUser(t *testing.T) {
 	if os.Geteuid() != 0 || os.Getenv(marker) != "" || slow() > 1 {
 		return // machines for tests are started once for each user
 	}
-	dir := filepath.Join(scratch(), "unprivileged")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(scratch(), "unprivileged-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	// The checkout may be out of that user's reach.

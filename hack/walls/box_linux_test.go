@@ -70,6 +70,14 @@ var filter = sync.OnceValues(func() ([]byte, error) {
 // the slot is released with the test.
 func (b box) compile(t testing.TB, arguments ...string) *plan.Plan {
 	t.Helper()
+	p, err := b.tryCompile(t, arguments...)
+	must(t, err)
+	return p
+}
+
+// tryCompile is compile for configurations that may be refused.
+func (b box) tryCompile(t testing.TB, arguments ...string) (*plan.Plan, error) {
+	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
 	r := spec.Default()
@@ -104,12 +112,14 @@ func (b box) compile(t testing.TB, arguments ...string) *plan.Plan {
 		config.Linux.Seccomp, program = nil, nil
 	}
 	p, err := plan.Compile(config, plan.Facts{Rootless: facts.Host.Rootless, BundleDir: dir, Kinds: host.Kinds(config),
-		Filter: program, Skeleton: skeleton, NoInit: !r.Isolation.Init})
-	must(t, err)
+		Filter: program, Skeleton: skeleton, NoInit: !r.Isolation.Init, Landlock: host.Landlock()})
+	if err != nil {
+		return nil, err
+	}
 	for _, change := range b.plan {
 		change(p)
 	}
-	return p
+	return p, nil
 }
 
 // running is a sandbox that was started.
@@ -226,7 +236,7 @@ func asUser(ids string) func(*spec.Request) {
 // dropping takes the steps out that match.
 func dropping(match func(*plan.Step) bool) func(*plan.Plan) {
 	return func(p *plan.Plan) {
-		for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Init} {
+		for _, steps := range []*[]plan.Step{&p.Setup, &p.Payload, &p.Command, &p.Init} {
 			*steps = slices.DeleteFunc(*steps, func(s plan.Step) bool { return match(&s) })
 		}
 	}
@@ -251,8 +261,8 @@ func withCapabilities(p *plan.Plan) {
 	dropping(func(s *plan.Step) bool { return s.Field == "process.capabilities" })(p)
 }
 
-// withNewPrivileges takes no_new_privs out. The filter needs it, so it must be
-// out as well.
+// withNewPrivileges takes no_new_privs out. The filter and Landlock need it, so
+// they must be out as well.
 func withNewPrivileges(p *plan.Plan) {
 	dropping(func(s *plan.Step) bool { return isPrctl(s, prSetNoNewPrivs) })(p)
 }

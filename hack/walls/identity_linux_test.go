@@ -40,9 +40,9 @@ func TestIdentity(t *testing.T) {
 	t.Setenv("CAPSULE_WALLS_SECRET", "of the host")
 	box{}.expect(t, "behind all walls", map[string]string{
 		"ids": user1000(t), "caps": bare, "env": minimum, "session": "true /workspace ok", "hostname": "capsule",
-		"limits": "core 0 0 nofile 1024 ok", "tty": "ENXIO", "processes": "1", "exes": attackerPath, "init-files": "",
+		"limits": "core 0 0 nofile 1024 ok", "tty": "ENXIO", "processes": "", "exes": attackerPath, "init-files": "",
 	})
-	box{}.with(asUser("0")).expect(t, "as user 0", map[string]string{"caps": bare, "init-files": "", "processes": "1"})
+	box{}.with(asUser("0")).expect(t, "as user 0", map[string]string{"caps": bare, "init-files": "", "processes": ""})
 	box{}.with(droppingOp(plan.OpSetsid, "")).expect(t, "without a session of its own", map[string]string{"session": "false /workspace ok"})
 	if got := (box{}).with(droppingOp(plan.OpPrlimit, "")).attack(t, "limits")["limits"]; got == "core 0 0 nofile 1024 ok" {
 		t.Error("taking the limits away goes unnoticed")
@@ -107,7 +107,7 @@ func TestSetuidFile(t *testing.T) {
 	}
 	try("behind all walls", b, "1000 1000 1000 ", bare)
 	try("without nosuid", b.with(suid), "1000 1000 1000 ", bare)
-	unfiltered := b.with(noFilter{}, withNewPrivileges)
+	unfiltered := b.with(noFilter{}, withoutLandlock, withNewPrivileges)
 	try("without no_new_privs", unfiltered, "1000 1000 1000 ", "Inh=0 Prm=0 Eff=0 Bnd=0 Amb=0 NoNewPrivs=0")
 	try("without either", unfiltered.with(suid), "1000 0 0 ", "Inh=0 Prm=0 Eff=0 Bnd=0 Amb=0 NoNewPrivs=0")
 	try("with capabilities too", unfiltered.with(suid, withCapabilities), "1000 0 0 ", "Inh=0 Prm=1")

@@ -6,7 +6,10 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/hack/walls/attack"
 	"github.com/capsule-run/capsule/runtime/plan"
@@ -41,32 +44,40 @@ var (
 	}
 )
 
+// shown lets /proc show processes that may not be traced.
+func shown(s *specs.Spec) {
+	m := mountAt(s, "/proc")
+	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return strings.HasPrefix(o, "hidepid=") })
+}
+
 // TestInitIsOutOfReach: the command can read and change nothing of process 1,
 // which holds the status channel. As root its ids and its dumpable flag each
-// forbid it; rootless the flag alone.
+// forbid it; rootless the flag alone. Landlock, where there is one, does too, and
+// /proc does not show process 1 at all.
 func TestInitIsOutOfReach(t *testing.T) {
-	b := box{}.with(asUser("0"))
+	box{}.expect(t, "hidden", map[string]string{"exists:/proc/1": "ENOENT", "init-files": ""})
+	b := box{}.with(asUser("0"), shown)
 	nothing := map[string]string{"init-files": ""}
-	box{}.expect(t, "behind all walls", nothing)
-	b.expect(t, "behind all walls, as user 0", nothing)
+	box{}.with(shown).expect(t, "behind the other walls", map[string]string{"exists:/proc/1": "ok", "init-files": ""})
+	b.expect(t, "as user 0", nothing)
 	b.with(sameIDs).expect(t, "with the same ids", nothing)
 	if !rootless() {
 		b.with(dumpable).expect(t, "dumpable", nothing)
 	}
-	if got := b.with(sameIDs, dumpable).attack(t, "init-files")["init-files"]; got == "" {
-		t.Error("with the same ids and dumpable nothing is reached: the attack does not work")
+	if got := b.with(sameIDs, dumpable, withoutLandlock).attack(t, "init-files")["init-files"]; got == "" {
+		t.Error("with the same ids, dumpable and no Landlock nothing is reached: the attack does not work")
 	} else {
 		t.Logf("without the walls the command reaches %s of process 1", got)
 	}
-	traced := b.with(noFilter{}, sameIDs, dumpable)
+	traced := b.with(noFilter{}, sameIDs, dumpable, withoutLandlock)
 	traced.expect(t, "without the walls", map[string]string{"ptrace-init": "ok", "pidfd-init": "ok or EBADF"})
-	b.with(noFilter{}, sameIDs).expect(t, "without the filter", map[string]string{"ptrace-init": "EPERM", "pidfd-init": "EPERM"})
+	b.with(noFilter{}, sameIDs, withoutLandlock).expect(t, "without the filter", map[string]string{"ptrace-init": "EPERM", "pidfd-init": "EPERM"})
 }
 
 // TestInitIsNeverInReach holds process 1 after each step in which it becomes
 // what it will be, while the command already runs and reaches for it.
 func TestInitIsNeverInReach(t *testing.T) {
-	b := box{}.with(asUser("0"), sameIDs)
+	b := box{}.with(asUser("0"), sameIDs, shown, withoutLandlock)
 	if got := reachForInit(t, b); got != "" {
 		t.Errorf("with the same ids: %s", got)
 	}

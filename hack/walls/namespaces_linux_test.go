@@ -71,7 +71,8 @@ func TestHostname(t *testing.T) {
 }
 
 func TestHostProcesses(t *testing.T) {
-	box{}.expect(t, "behind all walls", map[string]string{"processes": "1"})
+	box{}.expect(t, "behind all walls", map[string]string{"processes": ""})
+	box{}.with(shown).expect(t, "with a /proc that hides nothing", map[string]string{"processes": "1"})
 	got := box{}.with(sharedPIDs...).attack(t, "processes")["processes"]
 	if !slices.Contains(strings.Fields(got), itoa(os.Getpid())) {
 		t.Errorf("without the wall we are not seen: %s", got)
@@ -101,7 +102,7 @@ func TestNetwork(t *testing.T) {
 	if !strings.HasSuffix(got["loopback"], "up=true") || got[toTCP] != "ECONNREFUSED" || got[toAbstract] != "ECONNREFUSED" {
 		t.Errorf("behind all walls: %v", got)
 	}
-	box{}.with(sharedNetwork).expect(t, "without the wall", map[string]string{toTCP: "ok", toAbstract: "ok"})
+	box{}.with(sharedNetwork, withoutLandlock).expect(t, "without the wall", map[string]string{toTCP: "ok", toAbstract: "ok"})
 	down := box{}.with(dropping(func(s *plan.Step) bool { return s.Path == "lo" })).attack(t, "loopback", toTCP)
 	if !strings.HasSuffix(down["loopback"], "up=false") || down[toTCP] != "ENETUNREACH" {
 		t.Errorf("without loopback: %v", down)
@@ -114,10 +115,10 @@ func TestTwoSandboxes(t *testing.T) {
 	name := "walls-" + itoa(os.Getpid())
 	makes := []string{"abstract:!" + name, "sysv:!" + key, "mqueue:!" + name, "create:/dev/shm/" + name, "create:/tmp/" + name, "wait"}
 	finds := map[string]string{"abstract:" + name: "ECONNREFUSED", "sysv:" + key: "ENOENT", "mqueue:" + name: "ENOENT",
-		"exists:/dev/shm/" + name: "ENOENT", "exists:/tmp/" + name: "ENOENT", "processes": "1"}
+		"exists:/dev/shm/" + name: "ENOENT", "exists:/tmp/" + name: "ENOENT", "processes": ""}
 	pair(t, box{}, makes, func() { box{}.expect(t, "behind all walls", finds) })
 	finds["abstract:"+name], finds["sysv:"+key], finds["mqueue:"+name] = "ok", "ok", "ok"
-	shared := box{}.with(sharedIPC...).with(sharedNetwork)
+	shared := box{}.with(sharedIPC...).with(sharedNetwork, withoutLandlock)
 	defer forget(t, key, name)
 	pair(t, shared, makes, func() { shared.expect(t, "with ipc and network of the host", finds) })
 }

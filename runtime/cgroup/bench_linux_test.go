@@ -40,6 +40,8 @@ func BenchmarkLife(b *testing.B) {
 			return err
 		})
 		step("stats", func() error { _, err := g.Stats(); return err })
+		step("sample", func() error { g.Sample(); return nil })
+		step("pressure", func() error { _, err := g.Pressure(); return err })
 		step("remove", func() error { return g.Remove(context.Background()) })
 	}
 	for name, list := range times {

@@ -207,7 +207,17 @@ func (m *member) set(b *buffer, s setting) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return s.confirms(string(b.fixed[:n]), s.value), nil
+	content := string(b.fixed[:n])
+	if n == len(b.fixed) {
+		// io.max of a host with very many disks, which do not fit.
+		if _, err = unix.Seek(fd, 0, unix.SEEK_SET); err == nil {
+			content, err = b.readFD(fd)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return s.confirms(content, s.value), nil
 }
 
 // hostSwaps is true when the host has swap space, or hides whether it has.

@@ -169,33 +169,6 @@ func weight(shares uint64) uint64 {
 	return uint64(math.Ceil(math.Pow(10, (l*l+125*l)/612.0-7.0/34.0)))
 }
 
-func ioWants(b *specs.LinuxBlockIO) []want {
-	if b == nil {
-		return nil
-	}
-	var list []want
-	add := func(devices []specs.LinuxThrottleDevice, field, v1File, v2Key string) {
-		for _, d := range devices {
-			device := strconv.FormatInt(d.Major, 10) + ":" + strconv.FormatInt(d.Minor, 10)
-			rate := strconv.FormatUint(d.Rate, 10)
-			list = append(list, want{LimitIO, IO, "linux.resources.blockIO." + field, func(version int) []setting {
-				if version == 1 {
-					return []setting{{LimitIO, IO, v1File, device + " " + rate, hasDevice}}
-				}
-				return []setting{{LimitIO, IO, "io.max", device + " " + v2Key + "=" + rate, hasDevice}}
-			}})
-		}
-	}
-	add(b.ThrottleReadBpsDevice, "throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps")
-	add(b.ThrottleWriteBpsDevice, "throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps")
-	add(b.ThrottleReadIOPSDevice, "throttleReadIOPSDevice", "blkio.throttle.read_iops_device", "riops")
-	add(b.ThrottleWriteIOPSDevice, "throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", "wiops")
-	if b.Weight != nil || b.LeafWeight != nil || len(b.WeightDevice) > 0 {
-		list = append(list, want{limit: "io_weight", controller: IO, field: "linux.resources.blockIO.weight"})
-	}
-	return list
-}
-
 // otherWants are resources that this package sets on no host. devices is not
 // among them: inside a user namespace mknod is refused and device nodes come
 // from the launch plan alone.
@@ -260,22 +233,4 @@ func atMost(content, value string) bool {
 	}
 	asked, err := strconv.ParseUint(value, 10, 64)
 	return err == nil && got <= asked && asked-got < 1<<16
-}
-
-// hasDevice looks for "8:0 rbps=1048576" in io.max, where one line has every
-// key of the device, and for "8:0 1048576" in the blkio files.
-func hasDevice(content, value string) bool {
-	device, rate, _ := strings.Cut(value, " ")
-	for line := range strings.Lines(content) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != device {
-			continue
-		}
-		for _, field := range fields[1:] {
-			if field == rate {
-				return true
-			}
-		}
-	}
-	return false
 }

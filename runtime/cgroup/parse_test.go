@@ -107,7 +107,10 @@ func TestConfirmation(t *testing.T) {
 		{hasDevice, "8:0 rbps=1048576 wbps=max riops=max wiops=max\n", "8:0 rbps=1048576", true},
 		{hasDevice, "8:16 rbps=1048576 wbps=max\n", "8:0 rbps=1048576", false},
 		{hasDevice, "8:0 rbps=max wbps=1048576\n", "8:0 rbps=1048576", false},
+		{hasDevice, "254:0 rbps=9\n8:0 rbps=1048576 wbps=max riops=7 wiops=max\n", "8:0 rbps=1048576 riops=7", true},
+		{hasDevice, "8:0 rbps=1048576 wbps=max riops=max wiops=max\n", "8:0 rbps=1048576 riops=7", false},
 		{hasDevice, "8:0 1048576\n", "8:0 1048576", true},
+		{hasDevice, "8:0 1048576\n", "8:0", false},
 		{hasDevice, "", "8:0 1048576", false},
 	} {
 		if got := c.confirms(c.content, c.value); got != c.want {

@@ -56,6 +56,25 @@ func (g *Group) Pids() *int64 {
 	return n
 }
 
+// Sample reads what is in use now and the CPU time so far; nil: not measured. It
+// is a part of Stats, for who asks often, and may be called like it.
+func (g *Group) Sample() (memory *int64, cpu *time.Duration, pids *int64) {
+	r := reader{}
+	if m := g.with(Memory); m != nil {
+		name := "memory.current"
+		if m.version == 1 {
+			name = "memory.usage_in_bytes"
+		}
+		memory = number(r.file(m, name))
+	}
+	if m := g.v2(); m != nil {
+		cpu = duration(keyed(r.file(m, "cpu.stat"), "usage_usec"), time.Microsecond)
+	} else if m := g.with(CPUAcct); m != nil {
+		cpu = duration(number(r.file(m, "cpuacct.usage")), time.Nanosecond)
+	}
+	return memory, cpu, g.Pids()
+}
+
 // Pressure reads the pressure stall information of the group, which only the
 // v2 tree has. It is apart from Stats because few callers want its three files.
 func (g *Group) Pressure() (Pressure, error) {

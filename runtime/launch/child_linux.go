@@ -41,6 +41,8 @@ const (
 	phasePayload = 2
 	phaseInit    = 3
 	phaseFork    = 4
+	phaseHold    = 5
+	phaseCommand = 6
 )
 
 // report is one message from the sandbox to its launcher.
@@ -75,6 +77,9 @@ type program struct {
 // machine is all memory that the child uses.
 type machine struct {
 	setup, payload, init program
+	hold                 program  // between payload and command; empty: there is no wait
+	command              *program // own, or in memory that the launcher fills later
+	own                  program
 	regs                 [512]uintptr
 	status               uintptr // our end of the status socket
 	peer                 uintptr // the launcher's end, closed first
@@ -145,7 +150,7 @@ func sandboxMain(m *machine) {
 		fail(m)
 	}
 	if !m.hasInit {
-		walk(m, &m.payload, phasePayload)
+		become(m)
 		fail(m)
 	}
 	// Descriptors are shared until execve: the payload loads its filter last and
@@ -174,15 +179,26 @@ func sandboxMain(m *machine) {
 //go:norace
 //go:nosplit
 func payloadMain(m *machine) {
-	walk(m, &m.payload, phasePayload)
+	become(m)
 	// Only a failed execve comes here. The init reports for us: our filter may
 	// forbid it.
 	m.failed = 1
 	exit(1)
 }
 
+// become makes this process the command, after a wait for it where there is one. It
+// returns only when a step failed.
+//
+//go:norace
+//go:nosplit
+func become(m *machine) {
+	if walk(m, &m.payload, phasePayload) && walk(m, &m.hold, phaseHold) {
+		walk(m, m.command, phaseCommand)
+	}
+}
+
 // walk executes a program. It returns false when a step failed, which
-// m.report then names, and when a payload program ends without execve.
+// m.report then names, and when a command's program ends without execve.
 //
 //go:norace
 //go:nosplit
@@ -227,7 +243,7 @@ func walk(m *machine, p *program, phase uint32) bool {
 		m.report.phase, m.report.step, m.report.value = phase, uint32(i), uint32(errno)
 		return false
 	}
-	if phase != phasePayload {
+	if phase != phaseCommand {
 		return true
 	}
 	m.report.phase, m.report.value = phase, denied

@@ -25,21 +25,63 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpCloseRange: unix.SYS_CLOSE_RANGE, plan.OpSeccomp: unix.SYS_SECCOMP, plan.OpSocket: unix.SYS_SOCKET,
 	plan.OpIoctl: unix.SYS_IOCTL, plan.OpFaccessat: unix.SYS_FACCESSAT, plan.OpExecve: unix.SYS_EXECVE, plan.OpUmask: unix.SYS_UMASK,
 	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME, plan.OpKeyctl: unix.SYS_KEYCTL,
+	plan.OpLandlockCreateRuleset: unix.SYS_LANDLOCK_CREATE_RULESET, plan.OpLandlockAddRule: unix.SYS_LANDLOCK_ADD_RULE,
+	plan.OpLandlockRestrictSelf: unix.SYS_LANDLOCK_RESTRICT_SELF,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by
 // address. That memory is a mapping of its own: the child has no Go heap.
 type encoder struct {
-	mapping  []byte
-	machine  *machine
-	data     []byte
-	pointers []uintptr
-	progs    []instr
+	arena
+	mapping []byte
+	machine *machine
 	// Tops of the two stacks of the child.
 	sandboxStack, payloadStack uintptr
 	// storage is the thread pointer of the child, amid zeros.
 	storage uintptr
 }
+
+// arena is memory into which programs are encoded.
+type arena struct {
+	data     []byte
+	pointers []uintptr
+	progs    []instr
+	at       addresses
+}
+
+// addresses are those of the machine that arguments may refer to.
+type addresses struct{ clock, regs uintptr }
+
+// room is what the parts of an arena take.
+type room struct{ data, pointers, steps int }
+
+// parts are the sizes of instructions, pointers and data, in bytes.
+func (r room) parts() [3]int {
+	return [3]int{r.steps * int(unsafe.Sizeof(instr{})), r.pointers * 8, r.data + 8}
+}
+
+// newArena lays an arena out with take, which gives the next bytes of a mapping.
+func newArena(r room, take func(n int) unsafe.Pointer, machine addresses) arena {
+	parts := r.parts()
+	return arena{
+		progs:    unsafe.Slice((*instr)(take(parts[0])), r.steps)[:0],
+		pointers: unsafe.Slice((*uintptr)(take(parts[1])), r.pointers)[:0],
+		data:     unsafe.Slice((*byte)(take(parts[2])), parts[2])[:0],
+		at:       machine,
+	}
+}
+
+// taker hands out a mapping piece by piece, each on a boundary of 16 bytes.
+func taker(mapping []byte) func(n int) unsafe.Pointer {
+	at := unsafe.Pointer(unsafe.SliceData(mapping))
+	return func(n int) unsafe.Pointer {
+		p := at
+		at = unsafe.Add(at, rounded(n))
+		return p
+	}
+}
+
+func rounded(n int) int { return (n + 15) &^ 15 }
 
 // stackSize is the room of each of the child's stacks. The frames of the
 // walker are within the linker's nosplit limit (under 1 KiB).
@@ -51,65 +93,57 @@ const storageSize = 4 << 10
 
 // measure counts what the steps need, so that each buffer is allocated once
 // and never moves while addresses into it are handed out.
-func measure(programs ...[]plan.Step) (data, pointers, steps int) {
+func measure(programs ...[]plan.Step) (r room) {
 	for _, p := range programs {
-		steps += len(p)
+		r.steps += len(p)
 		for i := range p {
 			for _, a := range p[i].Args {
 				switch a.Kind {
 				case plan.ArgString:
-					data += len(a.S) + 1
+					r.data += len(a.S) + 1
 				case plan.ArgBytes:
-					data += align(len(a.S))
+					r.data += align(len(a.S))
 				case plan.ArgProgram:
-					data += align(len(a.S)) + 16
+					r.data += align(len(a.S)) + 16
 				case plan.ArgVector:
-					pointers += len(a.Vec) + 1
+					r.pointers += len(a.Vec) + 1
 					for _, s := range a.Vec {
-						data += len(s) + 1
+						r.data += len(s) + 1
 					}
 				}
-				data += 8 // alignment
+				r.data += 8 // alignment
 			}
 		}
 	}
-	return data, pointers, steps
+	return r
 }
 
 func align(n int) int { return (n + 7) &^ 7 }
 
 func newEncoder(disks []string, programs ...[]plan.Step) (*encoder, error) {
-	data, pointers, steps := measure(programs...)
+	r := measure(programs...)
 	for _, path := range disks {
-		data += len(path) + 1
+		r.data += len(path) + 1
 	}
-	if data > plan.MaxDataSize {
+	if r.data > plan.MaxDataSize {
 		return nil, fault.New(fault.OutOfRange, "encode plan", "arguments and environment are larger than 64 MiB").WithField("process.args")
 	}
-	parts := []int{2 * stackSize, int(unsafe.Sizeof(machine{})), steps * int(unsafe.Sizeof(instr{})), pointers * 8, data + 8, storageSize}
-	size := 0
-	for _, n := range parts {
-		size += (n + 15) &^ 15
+	size := 2*stackSize + rounded(int(unsafe.Sizeof(machine{}))) + rounded(storageSize)
+	for _, n := range r.parts() {
+		size += rounded(n)
 	}
 	mapping, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fault.Wrap(fault.SystemCall, "mmap", err)
 	}
 	e := &encoder{mapping: mapping}
-	at := unsafe.Pointer(unsafe.SliceData(mapping))
-	take := func(n int) unsafe.Pointer {
-		p := at
-		at = unsafe.Add(at, (n+15)&^15)
-		return p
-	}
-	stacks := uintptr(take(parts[0]))
+	take := taker(mapping)
+	stacks := uintptr(take(2 * stackSize))
 	e.sandboxStack, e.payloadStack = stacks+stackSize, stacks+2*stackSize
-	e.machine = (*machine)(take(parts[1]))
-	e.progs = unsafe.Slice((*instr)(take(parts[2])), steps)[:0]
-	e.pointers = unsafe.Slice((*uintptr)(take(parts[3])), pointers)[:0]
-	e.data = unsafe.Slice((*byte)(take(parts[4])), data+8)[:0]
+	e.machine = (*machine)(take(int(unsafe.Sizeof(machine{}))))
+	e.arena = newArena(r, take, addresses{uintptr(unsafe.Pointer(&e.machine.clock)), uintptr(unsafe.Pointer(&e.machine.regs))})
 	e.machine.stack = e.payloadStack
-	e.storage = uintptr(take(parts[5])) + storageSize/2
+	e.storage = uintptr(take(storageSize)) + storageSize/2
 	return e, nil
 }
 
@@ -136,25 +170,25 @@ func keepHeap() {
 }
 
 // put copies b to an aligned place and returns its address.
-func (e *encoder) put(b string, tail int) uintptr {
+func (e *arena) put(b string, tail int) uintptr {
 	start := align(len(e.data))
 	e.data = e.data[:start+len(b)+tail]
 	copy(e.data[start:], b)
 	return e.address(start)
 }
 
-func (e *encoder) address(offset int) uintptr {
+func (e *arena) address(offset int) uintptr {
 	return uintptr(unsafe.Pointer(unsafe.SliceData(e.data))) + uintptr(offset)
 }
 
 // cstring copies s with its NUL; no alignment needed.
-func (e *encoder) cstring(s string) uintptr {
+func (e *arena) cstring(s string) uintptr {
 	start := len(e.data)
 	e.data = append(append(e.data, s...), 0)
 	return e.address(start)
 }
 
-func (e *encoder) vector(v []string) uintptr {
+func (e *arena) vector(v []string) uintptr {
 	start := len(e.pointers)
 	e.pointers = e.pointers[:start+len(v)+1]
 	for i, s := range v {
@@ -165,7 +199,7 @@ func (e *encoder) vector(v []string) uintptr {
 }
 
 // filter lays out struct sock_fprog {unsigned short len; struct sock_filter *filter}.
-func (e *encoder) filter(code string) uintptr {
+func (e *arena) filter(code string) uintptr {
 	body := e.put(code, 0)
 	head := e.put("", 16)
 	*(*uint16)(unsafe.Pointer(&e.data[head-e.address(0)])) = uint16(len(code) / 8)
@@ -174,7 +208,7 @@ func (e *encoder) filter(code string) uintptr {
 }
 
 // program encodes steps.
-func (e *encoder) program(steps []plan.Step) program {
+func (e *arena) program(steps []plan.Step) program {
 	start := len(e.progs)
 	for i := range steps {
 		s := &steps[i]
@@ -192,7 +226,9 @@ func (e *encoder) program(steps []plan.Step) program {
 			case plan.ArgProgram:
 				in.args[k] = e.filter(a.S)
 			case plan.ArgClock:
-				in.args[k] = uintptr(unsafe.Pointer(&e.machine.clock))
+				in.args[k] = e.at.clock
+			case plan.ArgRegs:
+				in.args[k] = e.at.regs + uintptr(a.N&511)*unsafe.Sizeof(uintptr(0))
 			case plan.ArgVector:
 				in.args[k] = e.vector(a.Vec)
 			}

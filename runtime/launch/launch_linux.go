@@ -26,6 +26,9 @@ type Options struct {
 	// Keep is a descriptor that process 1 holds for as long as it lives, such
 	// as the lock of its host ids. Nil: none. Without an init it is not held.
 	Keep *os.File
+	// Hold builds the sandbox and waits before Plan.Command, which comes later by
+	// Sandbox.Release. The plan needs an init.
+	Hold bool
 }
 
 // cloneArgs is struct clone_args of clone3(2), Linux 5.7.
@@ -55,12 +58,17 @@ type Prepared struct {
 	enc   *encoder
 	trees []int
 	opts  Options
+	late  *late // nil: the plan is whole
 }
 
 // Prepare encodes the plan and makes its detached mounts. It needs root when
 // the plan has sources. The result must be started or closed.
 func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
-	enc, err := newEncoder(p.Disks, p.Setup, p.Payload, p.Init)
+	programs := [][]plan.Step{p.Setup, p.Payload, p.Init, p.Command}
+	if o.Hold {
+		programs[3] = holdSteps
+	}
+	enc, err := newEncoder(p.Disks, programs...)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +82,16 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 	}
 	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
 	pr := &Prepared{plan: p, enc: enc, opts: o}
+	if o.Hold {
+		if pr.late, err = newLate(enc); err != nil {
+			pr.Close()
+			return nil, err
+		}
+		m.hold, m.command = enc.program(holdSteps), pr.late.program
+	} else {
+		m.own = enc.program(p.Command)
+		m.command = &m.own
+	}
 	m.regs[plan.RegStdin], m.regs[plan.RegStdout], m.regs[plan.RegStderr] = uintptr(o.Stdin), uintptr(o.Stdout), uintptr(o.Stderr)
 	if len(o.Tasks) != p.Tasks {
 		pr.Close()
@@ -81,6 +99,9 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 	}
 	for i, fd := range o.Tasks {
 		m.regs[plan.RegTasks0+plan.Reg(i)] = uintptr(fd)
+	}
+	for i, rights := range p.Rights {
+		m.regs[plan.RegRule0+plan.Reg(2*i)] = uintptr(rights)
 	}
 	for i := range p.Sources {
 		fd, err := openSource(&p.Sources[i])
@@ -101,6 +122,8 @@ func (pr *Prepared) Close() {
 	}
 	pr.trees = nil
 	pr.enc.close()
+	pr.late.close()
+	pr.late = nil
 }
 
 // Start clones the sandbox and lets it run. It returns once the id maps are
@@ -137,7 +160,8 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 		unix.Close(ends[0])
 		return nil, cloneFault(errno, pr.opts.CgroupFD >= 0)
 	}
-	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
+	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0], late: pr.late}
+	pr.late = nil // it is the sandbox's from here on
 	if err := pr.mapIDs(sb); err != nil {
 		sb.Abandon()
 		return nil, err

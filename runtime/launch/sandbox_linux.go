@@ -26,6 +26,7 @@ type Sandbox struct {
 	status  int
 	// listener of the filter's notifications, until TakeListener. Not positive: none.
 	listener int
+	late     *late      // of a sandbox that waits for its command
 	mu       sync.Mutex // guards the descriptors against their closing
 }
 
@@ -112,6 +113,8 @@ type Exit struct {
 	// Full are the tmpfs of Plan.Disks that were full at that moment. Without an
 	// init nobody looks.
 	Full []FullDisk
+	// Usage is that of the payload and of what it waited for. Nil with an init.
+	Usage *unix.Rusage
 }
 
 // FullDisk is a tmpfs that has no room left.
@@ -135,9 +138,9 @@ func (s *Sandbox) fullDisks(bits uint32) []FullDisk {
 // kernel gave it. io.EOF: process 1 died first, so the status is not known.
 func (s *Sandbox) Exited() (Exit, error) {
 	if !s.plan.HasInit {
-		status, _, err := waitPidfd(s.pidfd, s.Pid)
+		status, usage, err := waitPidfd(s.pidfd, s.Pid)
 		// The kernel lets process 1 be waited for when all others are dead.
-		return Exit{Status: status, At: monotonic(), Alone: true}, err
+		return Exit{Status: status, At: monotonic(), Alone: true, Usage: usage}, err
 	}
 	r, _, err := s.receive()
 	if err != nil {
@@ -192,6 +195,8 @@ func (s *Sandbox) closeAll() {
 	if s.payload == s.pidfd {
 		s.payload = -1 // one descriptor by two names is closed once
 	}
+	s.late.close()
+	s.late = nil
 	for _, fd := range []*int{&s.status, &s.payload, &s.pidfd} {
 		if *fd >= 0 {
 			unix.Close(*fd)
@@ -268,7 +273,8 @@ func monotonic() time.Duration {
 // stepFault names the step that failed.
 func (s *Sandbox) stepFault(r report) error {
 	errno := syscall.Errno(r.value)
-	steps := map[uint32][]plan.Step{phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload, phaseInit: s.plan.Init}[r.phase]
+	steps := map[uint32][]plan.Step{phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload,
+		phaseHold: holdSteps, phaseCommand: s.plan.Command, phaseInit: s.plan.Init}[r.phase]
 	if int(r.step) >= len(steps) {
 		return fault.Wrap(fault.Namespace, "start the command's process", errno)
 	}
@@ -340,6 +346,8 @@ func stepCode(s plan.Step) fault.Code {
 		}
 	case plan.OpPrctl, plan.OpCapset:
 		return fault.Capabilities
+	case plan.OpLandlockCreateRuleset, plan.OpLandlockAddRule, plan.OpLandlockRestrictSelf:
+		return fault.Unsupported
 	case plan.OpSeccomp:
 		return fault.Seccomp
 	case plan.OpSocket, plan.OpIoctl:

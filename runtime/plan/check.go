@@ -26,7 +26,7 @@ func check(s *specs.Spec, f Facts) error {
 	p, l := s.Process, s.Linux
 	refuse(len(p.Args) == 0, "process.args", "is empty")
 	refuse(!path.IsAbs(p.Cwd), "process.cwd", "is not absolute")
-	refuse(p.Terminal, "process.terminal", later)
+	refuse(p.Terminal, "process.terminal", later+"; set it to false")
 	refuse(p.CommandLine != "", "process.commandLine", later)
 	refuse(p.ApparmorProfile != "", "process.apparmorProfile", later)
 	refuse(p.SelinuxLabel != "", "process.selinuxLabel", later)
@@ -35,10 +35,11 @@ func check(s *specs.Spec, f Facts) error {
 	refuse(p.IOPriority != nil, "process.ioPriority", later)
 	refuse(p.ExecCPUAffinity != nil, "process.execCPUAffinity", later)
 	refuse(!p.NoNewPrivileges, "process.noNewPrivileges", "must be true")
-	if caps := p.Capabilities; caps != nil {
-		refuse(len(caps.Bounding)+len(caps.Effective)+len(caps.Inheritable)+len(caps.Permitted)+len(caps.Ambient) > 0,
-			"process.capabilities", "other than empty sets "+later)
-	}
+	caps, field, name := capabilitiesOf(p)
+	refuse(name != "", field, strconv.Quote(name)+" is not a capability")
+	// With some of them the command could write process 1's reports, which the verdict is made of.
+	refuse(caps.any() && !f.NoInit, "process.capabilities", "other than empty sets need the command to be process 1 (annotation run.capsule.init: \"false\")")
+	refuse(p.User.Username != "", "process.user.username", later)
 	refuse(f.Rootless && len(p.User.AdditionalGids) > 0, "process.user.additionalGids", "needs root")
 	h := s.Hooks
 	//lint:ignore SA1019 A deprecated hook is refused like the others.
@@ -54,10 +55,16 @@ func check(s *specs.Spec, f Facts) error {
 	refuse(l.RootfsPropagation != "" && !strings.HasSuffix(l.RootfsPropagation, "private"), "linux.rootfsPropagation", "other than private "+later)
 	refuse((l.Seccomp != nil) != (len(f.Filter) > 0), "linux.seccomp", "has no compiled program")
 	refuse(f.Listener != 0 && f.NoInit, "linux.seccomp", "cannot have a listener without an init")
+	checkPlatforms(s, refuse)
+	checkResources(l.Resources, refuse)
 	checkNamespaces(l, refuse)
 	for i, m := range s.Mounts {
 		field := "mounts[" + strconv.Itoa(i) + "]"
 		refuse(!path.IsAbs(m.Destination) || path.Clean(m.Destination) != m.Destination || m.Destination == "/" || strings.IndexByte(m.Destination, 0) >= 0, field+".destination", "is not an absolute, clean path below /")
+		refuse(!mountable(m), field+".type", strconv.Quote(m.Type)+" "+later)
+		for k, o := range m.Options {
+			refuse(unbuilt(o), field+".options["+strconv.Itoa(k)+"]", strconv.Quote(o)+" "+later)
+		}
 		refuse(f.Rootless && len(m.UIDMappings)+len(m.GIDMappings) > 0, field+".uidMappings", "needs root")
 	}
 	return all.Err()
@@ -82,4 +89,77 @@ func checkNamespaces(l *specs.Linux, refuse func(bool, string, string)) {
 	}
 	refuse(len(l.UIDMappings) == 0, "linux.uidMappings", "is empty")
 	refuse(len(l.GIDMappings) == 0, "linux.gidMappings", "is empty")
+}
+
+// checkPlatforms refuses the sections of other systems.
+func checkPlatforms(s *specs.Spec, refuse func(bool, string, string)) {
+	const why = "is for another platform"
+	refuse(s.Solaris != nil, "solaris", why)
+	refuse(s.Windows != nil, "windows", why)
+	refuse(s.VM != nil, "vm", why)
+	refuse(s.ZOS != nil, "zos", why)
+	refuse(s.FreeBSD != nil, "freebsd", why)
+}
+
+// checkResources refuses what no control group of ours is given; what is left
+// out here runtime/cgroup sets or refuses.
+func checkResources(r *specs.LinuxResources, refuse func(bool, string, string)) {
+	if r == nil {
+		return
+	}
+	const later, field = "is not supported", "linux.resources."
+	if m := r.Memory; m != nil {
+		//lint:ignore SA1019 A deprecated field is refused like the others.
+		refuse(m.Kernel != nil, field+"memory.kernel", later)
+		//lint:ignore SA1019 As above.
+		refuse(m.KernelTCP != nil, field+"memory.kernelTCP", later)
+		refuse(m.Swappiness != nil, field+"memory.swappiness", later)
+		refuse(m.UseHierarchy != nil && !*m.UseHierarchy, field+"memory.useHierarchy", "must be true")
+		refuse(m.CheckBeforeUpdate != nil && *m.CheckBeforeUpdate, field+"memory.checkBeforeUpdate", later)
+		refuse(m.Swap != nil && *m.Swap != 0 && m.Limit == nil, field+"memory.swap", "means nothing without limit")
+	}
+	if c := r.CPU; c != nil {
+		refuse(c.Burst != nil && *c.Burst != 0, field+"cpu.burst", later)
+		refuse(c.Idle != nil && *c.Idle != 0, field+"cpu.idle", later)
+	}
+	checkDevices(r.Devices, refuse)
+}
+
+// checkDevices accepts what holds in a sandbox without a rule: no device node
+// but the default ones can be made or opened, for the user namespace refuses mknod
+// and nothing but those is mounted with devices on. Rules that allow more allow
+// nodes that do not exist.
+func checkDevices(rules []specs.LinuxDeviceCgroup, refuse func(bool, string, string)) {
+	for i, d := range rules {
+		all := (d.Type == "" || d.Type == "a") && d.Major == nil && d.Minor == nil
+		field := "linux.resources.devices[" + strconv.Itoa(i) + "]"
+		refuse(d.Allow && all, field, "allows every device, which is not supported")
+		refuse(!d.Allow && !all, field, "denies single devices, which is not supported; deny all of them")
+	}
+}
+
+// unbuilt names the options of the OCI runtime specification that would
+// otherwise reach the file system as words of its own.
+func unbuilt(option string) bool {
+	switch option {
+	case "async", "sync", "dirsync", "mand", "nomand", "iversion", "noiversion", "silent", "loud", "lazytime", "nolazytime",
+		"remount", "tmpcopyup", "acl", "noacl":
+		return true
+	}
+	return false
+}
+
+// mountable tells whether mounts of this type are made. Other file systems name
+// host paths or servers among their options, which nothing here would judge.
+func mountable(m specs.Mount) bool {
+	for _, o := range m.Options {
+		if o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	switch m.Type {
+	case "bind", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2":
+		return true
+	}
+	return false
 }

@@ -18,15 +18,16 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	c := &compiler{spec: s, facts: f, plan: &Plan{Tasks: f.Tasks, HasInit: !f.NoInit}, dirs: map[string]bool{"/": true}}
+	c.caps, _, _ = capabilitiesOf(s.Process) // checked
 	c.out = &c.plan.Setup
 	for _, part := range []func() error{
-		c.namespaces, c.join, c.root, c.mounts, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.payload, c.init,
+		c.namespaces, c.join, c.root, c.mounts, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.landlock, c.payload, c.command, c.init,
 	} {
 		if err := part(); err != nil {
 			return nil, err
 		}
 	}
-	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Init); n > MaxSteps {
+	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command) + len(c.plan.Init); n > MaxSteps {
 		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
 	}
 	return c.plan, nil
@@ -36,6 +37,7 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 type compiler struct {
 	spec  *specs.Spec
 	facts Facts
+	caps  capabilities
 	plan  *Plan
 	out   *[]Step
 	field string
@@ -226,7 +228,8 @@ func (c *compiler) bindRoot() error {
 	} else {
 		// The launcher's clone of it, so that an unreadable parent is no obstacle.
 		c.plan.Sources = append(c.plan.Sources, Source{Reg: RegRoot, Path: c.rootDir(), Recursive: true,
-			Set: mountAttrNosuid | mountAttrNodev, Propagation: msPrivate, Field: "root.path"})
+			Set: mountAttrNosuid | mountAttrNodev, Propagation: msPrivate, Field: "root.path",
+			UIDMap: c.facts.RootUIDMap, GIDMap: c.facts.RootGIDMap})
 	}
 	c.enterRoot()
 	return nil

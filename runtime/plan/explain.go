@@ -41,7 +41,8 @@ func (p *Plan) Explain(w io.Writer) error {
 		}
 	}
 	section("set-up, by the first process of the sandbox", p.Setup)
-	section("command, by the process that becomes it", p.Payload)
+	section("payload, by the process that becomes the command", p.Payload)
+	section("command, by the same process", p.Command)
 	section("init, by process 1 once the command runs", p.Init)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -74,7 +75,7 @@ func cloneNames(f uint64) string {
 
 var regNames = map[Reg]string{RegSync: "sync", RegStdin: "stdin", RegStdout: "stdout", RegStderr: "stderr", RegRoot: "root",
 	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file",
-	RegBelow: "low-1", RegBetweenFirst: "low+1", RegBetweenLast: "high-1", RegAbove: "high+1", RegListener: "listener"}
+	RegBelow: "low-1", RegBetweenFirst: "low+1", RegBetweenLast: "high-1", RegAbove: "high+1", RegListener: "listener", RegRuleset: "ruleset"}
 
 func regName(r Reg) string {
 	if n, ok := regNames[r]; ok {
@@ -82,6 +83,9 @@ func regName(r Reg) string {
 	}
 	if r >= RegSource0 {
 		return "source" + strconv.Itoa(int(r-RegSource0))
+	}
+	if r < RegTasks0 {
+		return "beneath"
 	}
 	return "tasks" + strconv.Itoa(int(r-RegTasks0))
 }

@@ -55,7 +55,7 @@ func FuzzCompile(f *testing.F) {
 
 // fuzzFacts are a host of which how decides what there is.
 func fuzzFacts(s *specs.Spec, how uint8) Facts {
-	f := Facts{BundleDir: "/bundle", Kinds: map[string]Kind{}, Rootless: how&1 != 0, NoInit: how&2 != 0, Tasks: int(how>>2) & 3}
+	f := Facts{BundleDir: "/bundle", Kinds: map[string]Kind{}, Rootless: how&1 != 0, NoInit: how&2 != 0, Tasks: int(how>>2) & 3, Landlock: int(how>>4) % 9}
 	if s.Linux != nil {
 		if s.Linux.Seccomp != nil {
 			f.Filter = make([]byte, 8)
@@ -75,6 +75,9 @@ func checkPlan(t *testing.T, p *Plan) {
 	if len(p.Setup)+len(p.Payload)+len(p.Init) > MaxSteps {
 		t.Errorf("%d steps", len(p.Setup)+len(p.Payload)+len(p.Init))
 	}
+	if len(p.Rights) > MaxRights {
+		t.Errorf("%d different rights", len(p.Rights))
+	}
 	const never = CloneNewUser | CloneNewNS | CloneNewPID | CloneNewIPC | CloneNewUTS
 	if p.Clone&never != never {
 		t.Errorf("namespaces %x", p.Clone)
@@ -92,7 +95,7 @@ func checkPlan(t *testing.T, p *Plan) {
 	}
 	// Ids go before capabilities, which changing them needs, and the last thing
 	// before the filter is nothing that a filter may forbid.
-	if order[OpCapset] < order[OpSetresuid] || order[OpExecve] < order[OpCapset] || order[OpExecve] < order[OpPrctl] {
+	if order[OpCapset] < order[OpSetresuid] || order[OpExecve] < order[OpCapset] || order[OpExecve] < order[OpPrctl] || order[OpLandlockRestrictSelf] != 0 && order[OpLandlockRestrictSelf] < order[OpCapset] {
 		t.Errorf("the order of the payload's steps: %v", order)
 	}
 }

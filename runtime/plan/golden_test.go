@@ -14,7 +14,7 @@ import (
 // name says otherwise, and /proc has the usual entries.
 func goldenFacts(name string, s *specs.Spec) Facts {
 	f := Facts{BundleDir: "/run/capsule/executions/ID/bundle", Kinds: map[string]Kind{}, Tasks: 3,
-		Rootless: strings.Contains(name, "rootless"), NoInit: s.Annotations["run.capsule.init"] == "false"}
+		Rootless: strings.Contains(name, "rootless"), NoInit: s.Annotations["run.capsule.init"] == "false", Landlock: LandlockWhole}
 	if f.Rootless {
 		f.Tasks = 0
 	}

@@ -58,8 +58,10 @@ const (
 	prCapbsetDrop     = 24
 	prSetSecurebits   = 28
 	prSetPdeathsig    = 1
+	prSetKeepcaps     = 8
 	prSetNoNewPrivs   = 38
 	prCapAmbient      = 47
+	prCapAmbientRaise = 2
 	prCapAmbientClear = 4
 	securebitsLocked  = 0xeb // NOROOT and NO_CAP_AMBIENT_RAISE on, NO_SETUID_FIXUP and KEEP_CAPS off, all four locked
 	capVersion3       = 0x20080522

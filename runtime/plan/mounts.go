@@ -172,10 +172,13 @@ func (c *compiler) mounts() error {
 			return err
 		}
 		dest := path.Clean(m.Destination)
-		if o.bind {
+		switch {
+		case o.bind:
 			err = c.attach(dest, bind, c.facts.Kinds[m.Source])
 			bind++
-		} else {
+		case m.Type == "cgroup":
+			err = c.cgroups(dest, m, o)
+		default:
 			err = c.mountFS(dest, m, o)
 		}
 		if err != nil {
@@ -245,6 +248,7 @@ func (c *compiler) mountFS(dest string, m specs.Mount, o options) error {
 	c.do(OpFchdir, "/", reg(RegRoot))
 	c.closeReg(RegTarget)
 	c.made = append(c.made, madeMount{dest, m.Type == "tmpfs"})
+	c.dirs[dest] = true // also where a root on disk brought the mount point
 	if m.Type == "tmpfs" && dest != "/dev" && len(c.plan.Disks) < MaxDisks {
 		c.plan.Disks = append(c.plan.Disks, dest)
 	}

@@ -14,27 +14,61 @@ import (
 // maxCandidates bounds the search of PATH.
 const maxCandidates = 64
 
-// payload is what the process does that becomes the command. The order
-// matters: descriptors and limits while nothing is dropped, ids next, then
-// what ids decide (directory, existence), then capabilities, and the filter
-// last, since it binds our own calls too.
+// payload is what the process does that becomes the command, as far as the
+// sandbox alone decides it: a process that has come so far can wait for its
+// command. The order matters: ids first, then what they decide (directory), then
+// capabilities. The directory belongs here and not to the command because filters
+// do not permit openat2, whose arguments they cannot see.
 func (c *compiler) payload() error {
 	c.out = &c.plan.Payload
-	p := c.spec.Process
 	c.field = "process"
 	// A new session: no controlling terminal into which keys could be pushed.
 	c.do(OpSetsid, "")
-	if err := c.rlimits(); err != nil {
-		return err
+	if c.caps.any() {
+		c.field = "process.capabilities"
+		c.do(OpPrctl, "", flag(prSetKeepcaps, "PR_SET_KEEPCAPS"), imm(1), imm(0), imm(0), imm(0)) // execve clears it
 	}
 	c.identity()
+	c.directory()
+	if c.caps.any() {
+		c.take(c.caps)
+	} else {
+		c.dropAll()
+	}
+	c.wall("no_new_privs")
+	c.restrict()
+	if c.facts.FilterFirst {
+		c.filter()
+	}
+	return nil
+}
+
+// directory enters the working directory.
+func (c *compiler) directory() {
 	c.field = "process.cwd"
+	cwd := c.spec.Process.Cwd
 	// Links are followed, but none of /proc's that stand for an open file: one
 	// below a bind or in a given root would lead to a directory that the
 	// launcher has open, outside the root (CVE-2024-21626).
-	c.into(RegFile, OpOpenat2, p.Cwd, imm(atFDCWD), str(p.Cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
-	c.do(OpFchdir, p.Cwd, reg(RegFile))
+	c.into(RegFile, OpOpenat2, cwd, imm(atFDCWD), str(cwd), raw(openHow(resolveNoMagiclinks), "O_PATH, no magic links"), imm(openHowSize))
+	c.do(OpFchdir, cwd, reg(RegFile))
 	c.closeReg(RegFile)
+}
+
+// command is the rest, which depends on the command. A filter that need not permit
+// any of this comes last, since it binds our own calls too.
+func (c *compiler) command() error {
+	c.out = &c.plan.Command
+	p := c.spec.Process
+	if err := c.rlimits(); err != nil {
+		return err
+	}
+	if c.facts.NoStdin {
+		c.field = "process"
+		c.into(RegFile, OpOpenat, "/dev/null", imm(atFDCWD), str("/dev/null"), flag(oCloexec, "O_RDONLY|O_CLOEXEC"), imm(0))
+		c.do(OpDup3, "", reg(RegFile), imm(0), imm(0))
+		c.closeReg(RegFile)
+	}
 	candidates, err := c.candidates()
 	if err != nil {
 		return err
@@ -43,8 +77,6 @@ func (c *compiler) payload() error {
 	for _, file := range candidates {
 		c.emit(Step{Op: OpFaccessat, Args: []Arg{imm(atFDCWD), str(file), imm(0), imm(0)}, Mode: Note, Path: file})
 	}
-	c.dropAll()
-	c.wall("no_new_privs")
 	if c.facts.NoInit {
 		c.field = "process"
 		c.do(OpPrctl, "", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), flag(sigKill, "SIGKILL"), imm(0), imm(0), imm(0))
@@ -54,10 +86,12 @@ func (c *compiler) payload() error {
 	}
 	c.field = "process"
 	c.do(OpCloseRange, "", imm(3), flag(0xffffffff, "~0"), flag(closeRangeCloexec, "CLOSE_RANGE_CLOEXEC"))
-	// The start of the command's wall clock. The last moment at which we may
-	// call anything: process 1 learns of execve only when it is scheduled again.
+	// The start of the command's wall clock: process 1 learns of execve only when
+	// it is scheduled again.
 	c.do(OpClockGettime, "", flag(1, "CLOCK_MONOTONIC"), Arg{Kind: ArgClock, Note: "start of the command"})
-	c.filter()
+	if !c.facts.FilterFirst {
+		c.filter()
+	}
 	c.field = "process.args"
 	for _, file := range candidates {
 		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})

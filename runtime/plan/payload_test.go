@@ -40,7 +40,7 @@ func TestWorkingDirectory(t *testing.T) {
 		if next := p.Payload[open+1]; next.Op != OpFchdir || next.Args[0].N != int64(p.Payload[open].Result) {
 			t.Errorf("noInit %v: %v follows", noInit, next)
 		}
-		if slices.ContainsFunc(p.Payload, func(s Step) bool { return s.Op == OpChdir }) {
+		if slices.ContainsFunc(slices.Concat(p.Payload, p.Command), func(s Step) bool { return s.Op == OpChdir }) {
 			t.Errorf("noInit %v: a path is entered by name", noInit)
 		}
 		// The last of the set-up closes all that the launcher has open, around
@@ -69,6 +69,7 @@ func TestFilter(t *testing.T) {
 		"no filter":               {Facts{}, nil},
 		"plain":                   {Facts{Filter: make([]byte, 16)}, []load{{Must, 0, 16, false}}},
 		"listener":                {Facts{Filter: make([]byte, 16), Listener: 8}, []load{{Must, 8, 16, true}}},
+		"before the command":      {Facts{Filter: make([]byte, 16), Listener: 8, FilterFirst: true}, []load{{Must, 8, 16, true}}},
 		"listener, or a fallback": {Facts{Filter: make([]byte, 16), Listener: 8, Fallback: make([]byte, 24)}, []load{{Prefer, 8, 16, true}, {Must, 0, 24, false}}},
 	} {
 		s := bare()
@@ -81,12 +82,15 @@ func TestFilter(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []load
-		for i, s := range p.Payload {
+		for i, s := range slices.Concat(p.Payload, p.Command) {
 			if s.Op == OpSeccomp {
 				got = append(got, load{s.Mode, s.Args[1].N, len(s.Args[2].S), s.Result == RegListener})
-			} else if len(got) > 0 && s.Op != OpExecve {
+			} else if len(got) > 0 && s.Op != OpExecve && !tc.facts.FilterFirst {
 				t.Errorf("%s: step %d comes after the filter: %v", name, i, s)
 			}
+		}
+		if first := slices.ContainsFunc(p.Payload, func(s Step) bool { return s.Op == OpSeccomp }); first != tc.facts.FilterFirst {
+			t.Errorf("%s: the filter is loaded before it is known what runs: %v", name, first)
 		}
 		if !slices.Equal(got, tc.want) || slices.Contains(p.Walls, "seccomp") != (len(got) > 0) {
 			t.Errorf("%s: loads %v, want %v; walls %v", name, got, tc.want, p.Walls)

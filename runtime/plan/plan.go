@@ -18,9 +18,12 @@ type Plan struct {
 	Sources []Source
 	// Setup is walked by the first process of the sandbox.
 	Setup []Step
-	// Payload is walked by the process that becomes the command; its last
-	// steps are execve. Without Init it follows Setup in the same process.
+	// Payload is walked by the process that becomes the command. Without Init it
+	// follows Setup in the same process. Like Setup it depends on the sandbox and
+	// not on what runs in it: see SameSandbox.
 	Payload []Step
+	// Command follows Payload in the same process; its last steps are execve.
+	Command []Step
 	// Init is walked by process 1 after the command has started. Nil: the
 	// command itself is process 1.
 	Init []Step
@@ -32,6 +35,11 @@ type Plan struct {
 	// Walls are the walls that the plan builds. All of its steps having
 	// succeeded is the kernel's confirmation of each.
 	Walls []string
+	// Partial are those of them of which this kernel has not everything.
+	Partial []string
+	// Rights are what the launcher puts into the first register of each pair
+	// from RegRule0 on, at most MaxRights.
+	Rights []uint64
 }
 
 // MaxDisks bounds Plan.Disks: two bits of a report's word are for each.
@@ -88,11 +96,34 @@ type Facts struct {
 	// listener (EBUSY: another filter of the process has one). Nil: the launch
 	// fails then.
 	Fallback []byte
+	// FilterFirst loads the filter at the end of Plan.Payload instead of right
+	// before execve. The filter must permit every step of Plan.Command.
+	FilterFirst bool
+	// NoStdin makes the command take /dev/null of the sandbox as its descriptor 0,
+	// in place of what the launcher donated before it was known what runs.
+	NoStdin bool
+	// Landlock is the version of Landlock's ABI in this kernel. Below
+	// LandlockLeast, and 0 where there is none, the plan goes without.
+	Landlock int
 	// Skeleton is the decoded AnnotationSkeleton, for a caller that made it;
 	// decoding it again costs 0.2 ms in a fresh process. Nil: it is decoded.
 	Skeleton *Skeleton
 	// NoInit makes the command process 1.
 	NoInit bool
+	// RootUIDMap and RootGIDMap, when not empty, make the root an idmapped mount: ids
+	// on disk become those of the host. Only with a root on disk, and not rootless.
+	RootUIDMap, RootGIDMap []IDMap
+	// Hierarchies are the cgroup v1 hierarchies of the host, which a mount of type
+	// cgroup shows. Empty: it shows v2.
+	Hierarchies []Hierarchy
 	// LastCap is the highest capability of the kernel. 0: 40.
 	LastCap int
+}
+
+// Hierarchy is one cgroup v1 hierarchy.
+type Hierarchy struct {
+	// Name is that of its directory below /sys/fs/cgroup.
+	Name string
+	// Options are its mount options that say of which controllers it is.
+	Options string
 }

@@ -111,7 +111,13 @@ func (c *compiler) bound() error {
 		last = capLastDefault
 	}
 	for i := 0; i <= last; i++ {
+		if c.caps.bounding&(1<<i) != 0 {
+			continue
+		}
 		c.do(OpPrctl, "", flag(prCapbsetDrop, "PR_CAPBSET_DROP"), imm(int64(i)), imm(0), imm(0), imm(0))
+	}
+	if c.caps.any() {
+		return nil // root inside is root then, and ids change capabilities as capabilities(7) has it
 	}
 	c.do(OpPrctl, "", flag(prSetSecurebits, "PR_SET_SECUREBITS"), flag(securebitsLocked, "NOROOT and NO_CAP_AMBIENT_RAISE, all locked"), imm(0), imm(0), imm(0))
 	c.wall("capabilities")

@@ -45,6 +45,9 @@ const (
 	OpUmask
 	OpClockGettime
 	OpKeyctl
+	OpLandlockCreateRuleset
+	OpLandlockAddRule
+	OpLandlockRestrictSelf
 	opCount
 )
 
@@ -56,6 +59,7 @@ var opNames = [OpCount]string{
 	"open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "mount", "umount2", "pivot_root",
 	"unshare", "sethostname", "setdomainname", "setresuid", "setresgid", "setgroups", "setsid", "prctl", "capset",
 	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime", "keyctl",
+	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
 }
 
 // String is the kernel's name of the system call.
@@ -89,14 +93,19 @@ const (
 	RegBetweenLast  // the number below the higher
 	RegAbove        // the number above the higher
 	RegListener     // of the filter's notifications
-	RegTasks0       // first of MaxTasks cgroup v1 tasks files, donated
+	RegRuleset      // of Landlock
+	// First of MaxRights pairs: the rights of a rule of Landlock, which are no
+	// descriptor and stand there from the beginning, and its descriptor.
+	RegRule0
 )
 
 // Bounds of the register file.
 const (
 	MaxTasks    = 12
-	RegSource0  = RegTasks0 + MaxTasks  // first of the detached source trees
-	MaxSources  = 512 - int(RegSource0) // the walker masks register numbers with 511
+	MaxRights   = 20                     // different rights; the options of mounts make no more
+	RegTasks0   = RegRule0 + 2*MaxRights // first of MaxTasks cgroup v1 tasks files, donated
+	RegSource0  = RegTasks0 + MaxTasks   // first of the detached source trees
+	MaxSources  = 512 - int(RegSource0)  // the walker masks register numbers with 511
 	RegCount    = int(RegSource0) + MaxSources
 	MaxSteps    = 8192
 	MaxDataSize = 64 << 20
@@ -114,6 +123,7 @@ const (
 	ArgVector                 // pointer to a NULL-terminated array of pointers to Vec
 	ArgProgram                // pointer to a struct sock_fprog over the bytes of S
 	ArgClock                  // pointer to the launch's timespec
+	ArgRegs                   // pointer to register N, of 8 bytes, behind which the next one lies
 )
 
 // Arg is one argument of a step.

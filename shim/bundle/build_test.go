@@ -9,6 +9,7 @@ import (
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestBuildRefuses(t *testing.T) {
@@ -57,7 +58,6 @@ func TestBuildRefuses(t *testing.T) {
 		{"quota below", fault.OutOfRange, "/resources/cpu_quota", quota(0.001)},
 		{"quota NaN", fault.OutOfRange, "/resources/cpu_quota", quota(math.NaN())},
 		{"rlimit soft above hard", fault.OutOfRange, "/resources/rlimits/nofile", func(r *spec.Request, _ *Host) { r.Resources.Rlimits["nofile"] = spec.Rlimit{Soft: 2, Hard: 1} }},
-		{"io", fault.LimitUnavailable, "/resources/io", func(r *spec.Request, _ *Host) { r.Resources.IO = &spec.IOLimits{} }},
 		{"no slot", fault.IDMapping, "", func(_ *spec.Request, h *Host) { h.SlotBase = 0 }},
 		{"unresolved bind", fault.InvalidPath, "/isolation", func(r *spec.Request, _ *Host) { r.Isolation.ReadonlyPaths = []string{"/srv"} }},
 		{"over root", fault.InvalidPath, "/isolation/bind_mounts/0", bindAt("/")},
@@ -103,22 +103,48 @@ func TestBuildRefuses(t *testing.T) {
 func TestBuildReportsEverythingAtOnce(t *testing.T) {
 	r := request(func(r *spec.Request) {
 		r.Isolation.User, r.Isolation.WorkingDirectory, r.Resources.MemoryBytes = "x", "/proc/1/cwd", 1<<50
-		r.Resources.IO = &spec.IOLimits{}
 	})
 	_, err := Build(r, rootHost())
 	var list fault.List
-	if !errors.As(err, &list) || len(list) != 4 {
-		t.Fatalf("got %v, want four faults", err)
+	if !errors.As(err, &list) || len(list) != 3 {
+		t.Fatalf("got %v, want three faults", err)
 	}
 }
 
-func TestBuildAllowsDegradedIO(t *testing.T) {
-	r := request(func(r *spec.Request) {
-		r.Resources.IO = &spec.IOLimits{}
-		r.Isolation.AllowDegraded = []string{"io"}
-	})
-	if _, err := Build(r, rootHost()); err != nil {
-		t.Fatal(err)
+// TestBuildBoundsEveryDisk: each bound that is given, on each disk, and nothing
+// where there is none.
+func TestBuildBoundsEveryDisk(t *testing.T) {
+	rate := int64(1000)
+	build := func(io *spec.IOLimits, disks ...Device) *specs.LinuxBlockIO {
+		h := rootHost()
+		h.Disks = disks
+		s, err := Build(request(func(r *spec.Request) { r.Resources.IO = io }), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Linux.Resources.BlockIO
+	}
+	if b := build(nil, Device{8, 0}); b != nil {
+		t.Errorf("without bounds: %+v", b)
+	}
+	if b := build(&spec.IOLimits{}, Device{8, 0}); b != nil {
+		t.Errorf("with empty bounds: %+v", b)
+	}
+	if b := build(&spec.IOLimits{ReadOpsPerSecond: &rate}); b != nil {
+		t.Errorf("without disks: %+v", b)
+	}
+	endless := int64(math.MaxInt64)
+	if b := build(&spec.IOLimits{ReadOpsPerSecond: &endless}, Device{8, 0}); b.ThrottleReadIOPSDevice[0].Rate != maxOps {
+		t.Errorf("the kernel does not keep %d", b.ThrottleReadIOPSDevice[0].Rate)
+	}
+	b := build(&spec.IOLimits{ReadBytesPerSecond: &rate, WriteOpsPerSecond: &rate}, Device{8, 0}, Device{254, 16})
+	if b.ThrottleWriteBpsDevice != nil || b.ThrottleReadIOPSDevice != nil {
+		t.Errorf("bounds that nobody asked for: %+v", b)
+	}
+	for _, list := range [][]specs.LinuxThrottleDevice{b.ThrottleReadBpsDevice, b.ThrottleWriteIOPSDevice} {
+		if len(list) != 2 || list[0].Major != 8 || list[1].Major != 254 || list[1].Minor != 16 || list[0].Rate != 1000 || list[1].Rate != 1000 {
+			t.Errorf("%+v", list)
+		}
 	}
 }
 

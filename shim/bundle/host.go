@@ -55,6 +55,13 @@ type Host struct {
 	// ask for. Zero: not known, not checked.
 	HostMemory int64
 	HostCPUs   int
+	// Disks are the block devices that resources.io bounds. Not used without it.
+	Disks []Device
+}
+
+// Device is a block device by its numbers.
+type Device struct {
+	Major, Minor int64
 }
 
 // Kind is the type of a host directory entry.

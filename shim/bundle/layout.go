@@ -34,6 +34,11 @@ func (b *builder) systemDirectories() {
 	b.skeleton.Files = b.etcFiles()
 	for _, e := range b.host.Etc {
 		b.show(e, e.Path, nil)
+		if e.Kind != Symlink {
+			// Configuration holds no programs.
+			m := &b.mounts[len(b.mounts)-1]
+			m.Options = append(m.Options, "rnoexec")
+		}
 	}
 	b.skeleton.Symlinks = append(b.skeleton.Symlinks, plan.Symlink{Path: "/var/run", Target: "/run"})
 }
@@ -72,7 +77,8 @@ func (b *builder) pseudoFilesystems() {
 		// Rootless, the group of terminals is not mapped.
 		pts = append(pts, "gid="+id(ttyGID))
 	}
-	b.mount(specs.Mount{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}})
+	// Who may not trace process 1 does not see it either (proc(5)).
+	b.mount(specs.Mount{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev", "hidepid=invisible"}})
 	// Devices are bound onto files in it; it need not hold more than their names.
 	b.mount(specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
 		Options: []string{"nosuid", "noexec", "mode=755", "size=65536", "nr_inodes=64"}})

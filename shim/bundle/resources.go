@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"math"
-	"slices"
 	"strconv"
 
 	"github.com/capsule-run/capsule/spec/fault"
@@ -31,9 +30,10 @@ func (b *builder) resources() *specs.LinuxResources {
 		cpu.Quota, cpu.Period = &quota, &period
 	}
 	return &specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: &memory, Swap: &swap},
-		CPU:    cpu,
-		Pids:   &specs.LinuxPids{Limit: &pids},
+		Memory:  &specs.LinuxMemory{Limit: &memory, Swap: &swap},
+		CPU:     cpu,
+		Pids:    &specs.LinuxPids{Limit: &pids},
+		BlockIO: b.blockIO(),
 	}
 }
 
@@ -55,9 +55,30 @@ func (b *builder) checkRanges() {
 				"at most "+strconv.Itoa(b.host.HostCPUs)+", the cores of this host")
 		}
 	}
-	// Throttling names block devices, and a request knows none.
-	if r.IO != nil && !slices.Contains(b.req.Isolation.AllowDegraded, "io") {
-		b.refuse(fault.LimitUnavailable, "/resources/io", "block device limits are not enforced by this version").
-			WithHint(`Drop resources.io, or list "io" in isolation.allow_degraded.`)
+}
+
+// maxOps is the largest number of operations that the kernel keeps as a bound:
+// one more means none to it, and no disk comes near it.
+const maxOps = 1<<32 - 2
+
+// blockIO bounds every disk in the same way. Nil: nothing is bounded.
+func (b *builder) blockIO() *specs.LinuxBlockIO {
+	io := b.req.Resources.IO
+	if !io.Bounds() || len(b.host.Disks) == 0 {
+		return nil
+	}
+	on := func(rate *int64, most int64) []specs.LinuxThrottleDevice {
+		if rate == nil {
+			return nil
+		}
+		list := make([]specs.LinuxThrottleDevice, len(b.host.Disks))
+		for i, d := range b.host.Disks {
+			list[i].Major, list[i].Minor, list[i].Rate = d.Major, d.Minor, uint64(min(*rate, most))
+		}
+		return list
+	}
+	return &specs.LinuxBlockIO{
+		ThrottleReadBpsDevice: on(io.ReadBytesPerSecond, math.MaxInt64), ThrottleWriteBpsDevice: on(io.WriteBytesPerSecond, math.MaxInt64),
+		ThrottleReadIOPSDevice: on(io.ReadOpsPerSecond, maxOps), ThrottleWriteIOPSDevice: on(io.WriteOpsPerSecond, maxOps),
 	}
 }

@@ -22,6 +22,7 @@ const (
 	ioctlValid    = 0x40082102
 	ioctlSetFlags = 0x40082104 // Linux 6.6
 	flagSyncWake  = 1
+	flagContinue  = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE, of an answer
 )
 
 // notification is struct seccomp_notif, with room for a kernel that has more.
@@ -67,18 +68,20 @@ type Listener struct {
 	fd      int
 	program []bpf.Instruction
 	record  *Record
+	watched *Observed // nil: no call goes on
 	pace    pace
 }
 
 // Serve answers refused calls until no process has the filter any more, and
-// closes fd. program is the one that was loaded.
-func Serve(fd int, program []byte, r *Record) error {
+// closes fd. program is the one that was loaded. With watched, calls that program
+// lets go on are noted there and go on; without it they are refused as well.
+func Serve(fd int, program []byte, r *Record, watched *Observed) error {
 	defer unix.Close(fd)
 	parsed, err := bpf.Parse(program)
 	if err != nil {
 		return err
 	}
-	l := &Listener{fd: fd, program: parsed, record: r, pace: newPace(time.Now())}
+	l := &Listener{fd: fd, program: parsed, record: r, watched: watched, pace: newPace(time.Now())}
 	// The answer's process runs at once where this one ran; EINVAL before 6.6.
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlSetFlags, flagSyncWake)
 	for {
@@ -104,9 +107,16 @@ func Serve(fd int, program []byte, r *Record) error {
 	}
 }
 
-// serve answers one call. Nothing is answered with a flag, so no call goes on.
+// serve answers one call. Only what the program itself allows, and notifies
+// because it is watched, goes on.
 func (l *Listener) serve(n *notification) {
 	word, _ := bpf.Run(l.program, &n.data)
+	if l.watched != nil && word == bpf.RetUserNotify|bpf.NotifyContinue {
+		l.watched.add(calls.Name(n.data.Arch, n.data.Number), &n.data.Args, n.pid, func() string { return l.process(n) })
+		l.pace.wait(time.Now, time.Sleep)
+		l.send(&answer{id: n.id, flags: flagContinue})
+		return
+	}
 	errno := int32(unix.EPERM) // whatever else the program says: it is refused
 	if word&^bpf.RetDataMask == bpf.RetUserNotify && word&bpf.RetDataMask < bpf.NotifyContinue {
 		errno = int32(word & bpf.RetDataMask)
@@ -126,9 +136,12 @@ func (l *Listener) serve(n *notification) {
 }
 
 func (l *Listener) refuse(n *notification, errno int32) {
-	a := answer{id: n.id, errno: -errno}
+	l.send(&answer{id: n.id, errno: -errno})
+}
+
+func (l *Listener) send(a *answer) {
 	// ENOENT: the task died, or a signal took it out of the call.
-	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), ioctlSend, uintptr(unsafe.Pointer(&a)))
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), ioctlSend, uintptr(unsafe.Pointer(a)))
 }
 
 // valid says whether the call still waits: what was read under /proc by its

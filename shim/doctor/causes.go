@@ -128,6 +128,8 @@ var causes = []Cause{
 		"the limits of v2: E4001 when asked for, absent otherwise", []string{"systemctl show -p Delegate,ControlGroup $(ps -o unit= $$)  # set Delegate=yes and DelegateSubgroup=main"}},
 	{"cgroup_max", "cgroup.max.descendants or cgroup.max.depth of a cgroup around capsule", "containers and services of engines that bound them",
 		"E2002: mkdir answers EAGAIN", []string{"grep -H . $(sed -n 's|^0::|/sys/fs/cgroup|p' /proc/self/cgroup)/cgroup.max.*  # raise what is not max, here or above"}},
+	{"io_elsewhere", "the file system of a path that is shown, or that no disk is below /sys/block", "diskless hosts, containers and machines whose root is 9p, virtiofs, NFS, FUSE or ZFS",
+		"io: E4001 when asked for", []string{"findmnt -T PATH  # show the sandbox a directory or a rootfs on a local disk"}},
 	{"swap_accounting", "swap accounting of control groups v1", "Debian and Ubuntu hosts on v1",
 		"memory is degraded: what is swapped out is not counted", []string{"sudo swapoff -a", "# or add swapaccount=1 to the kernel's command line"}},
 	{"state_directory", "the state directory", "users without XDG_RUNTIME_DIR, directories of somebody else",

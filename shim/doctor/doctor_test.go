@@ -58,7 +58,7 @@ func TestWorse(t *testing.T) {
 		want   State
 		exit   int
 	}{
-		{nil, Works, 0}, {[]State{Works, Unbuilt}, Works, 0}, {[]State{Works, Degraded, Unbuilt}, Degraded, 1},
+		{nil, Works, 0}, {[]State{Works}, Works, 0}, {[]State{Works, Degraded}, Degraded, 1},
 		{[]State{Blocked, Degraded}, Blocked, 2}, {[]State{Degraded, Blocked, Works}, Blocked, 2},
 	} {
 		x := Examination{}

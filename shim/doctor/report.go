@@ -12,9 +12,6 @@ const (
 	Degraded State = "degraded"
 	// Blocked: no execution can run because of it.
 	Blocked State = "blocked"
-	// Unbuilt: this version of capsule enforces it on no host. It says nothing
-	// about this one and does not count.
-	Unbuilt State = "unbuilt"
 )
 
 // Kind says what a check is about.
@@ -78,7 +75,7 @@ type Report struct {
 	Users []Examination `json:"users"`
 }
 
-// Worse is the worse of two states; Unbuilt is as good as Works.
+// Worse is the worse of two states.
 func Worse(a, b State) State {
 	for _, s := range [...]State{Blocked, Degraded} {
 		if a == s || b == s {

@@ -27,4 +27,6 @@ type Facts struct {
 	// Degraded are the names, as in isolation.allow_degraded, of walls and
 	// limits that are weaker than asked. Each once.
 	Degraded []string
+	// IO is zero unless the request bounds the traffic to disks.
+	IO IO
 }

@@ -37,6 +37,9 @@ func Probe(req *spec.Request, opt Options) (*Facts, error) {
 	if err := p.paths(); err != nil {
 		return nil, err
 	}
+	if err := p.disks(); err != nil {
+		return nil, err
+	}
 	p.warnDisk()
 	return p.facts, nil
 }

@@ -99,6 +99,10 @@ func (d Dir) Result() string { return string(d) + "/result.json" }
 // Shim identifies the shim process.
 func (d Dir) Shim() string { return string(d) + "/shim.json" }
 
+// Cgroup names the cgroup of an execution whose sandbox was built before it had
+// its id. Without this file it is named after the id.
+func (d Dir) Cgroup() string { return string(d) + "/cgroup" }
+
 // Socket is the shim's API.
 func (d Dir) Socket() string { return string(d) + "/shim.sock" }
 

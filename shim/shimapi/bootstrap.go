@@ -12,7 +12,7 @@ import (
 )
 
 // BootstrapVersion is the version of Bootstrap that this package speaks.
-const BootstrapVersion = 3
+const BootstrapVersion = 4
 
 // Window is how many messages of a stream may be under way unacknowledged. It
 // is below the 64 that ttrpc holds for a receiver: one more, and a receiver that
@@ -39,6 +39,9 @@ const (
 	EnvironmentPath   = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
+// Ready is the byte by which a shim says that it waits for its execution.
+const Ready = 'R'
+
 // Bootstrap is the first message that a supervisor gives to a shim, which may
 // have been started before anybody knew what for: the lengths of two parts, four
 // bytes each, the lowest first; this as JSON; and the request. With it come two
@@ -57,6 +60,13 @@ type Bootstrap struct {
 	// Request begins a foreground execution at once, as CreateRequest.request with
 	// start does: a round trip less. At most RequestMax bytes; empty: Create comes.
 	Request []byte `json:"-"`
+	// Template makes the shim build a sandbox for Request in the directory of
+	// ExecutionID, write Ready to the connection, and wait for another message
+	// without descriptors: the execution that the sandbox is for. Its directory has
+	// been given its name by then. It fits when it wants the same sandbox, else the
+	// shim builds another. A connection that ends before that ends the shim, which
+	// leaves nothing behind.
+	Template bool `json:"template,omitempty"`
 	// HoldStdout and HoldStderr keep the output of such an execution back from its
 	// first byte on until an attachment with hold has come for it.
 	HoldStdout bool `json:"hold_stdout,omitempty"`
@@ -66,6 +76,9 @@ type Bootstrap struct {
 	// OutputFiles: the supervisor takes large output from the files Stdout and
 	// Stderr of the directory. The result then has none, though Output counts it.
 	OutputFiles bool `json:"output_files,omitempty"`
+	// TimelineMS is the time until the first point of the time line and between
+	// two of them, in milliseconds. 0: the default; below 0: there is none.
+	TimelineMS int64 `json:"timeline_ms,omitempty"`
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string `json:"seccomp_helper"`
 	// Policy is what a configuration says; nil: the built-in rules alone.

@@ -15,6 +15,8 @@ type Policy struct {
 	Section string `json:"section"`
 	// AllowUnconfined permits an execution without a system call filter.
 	AllowUnconfined bool `json:"allow_unconfined,omitempty"`
+	// AllowProcess permits an execution without any wall.
+	AllowProcess bool `json:"allow_process,omitempty"`
 
 	// AnyCommand: Allowed does not matter.
 	AnyCommand bool `json:"any_command,omitempty"`

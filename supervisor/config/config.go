@@ -45,6 +45,7 @@ type Rules struct {
 	AllowedCommands, BlockedCommands []string
 	AllowedPatterns, BlockedPatterns []string
 	AllowNetwork, AllowUnconfined    bool
+	AllowProcess                     bool
 	AllowCustomSeccomp               bool
 	MaxConcurrent                    int64
 	// Trusted callers of another uid may use what the supervisor's own user may.
@@ -76,6 +77,8 @@ type Owner struct {
 type Monitoring struct {
 	Enabled    bool
 	IntervalMS int64
+	// TimelineMS is the time between the first points of a time line.
+	TimelineMS int64
 	Prometheus string
 	// Percentages of a limit whose crossing is an event; 0: none is.
 	MemoryPercent, CPUPercent, OutputPercent int64
@@ -86,10 +89,19 @@ func (m *Monitoring) Watches() bool {
 	return m.Enabled && m.MemoryPercent+m.CPUPercent+m.OutputPercent > 0
 }
 
+// Timeline is shimapi.Bootstrap.TimelineMS.
+func (m *Monitoring) Timeline() int64 {
+	if !m.Enabled {
+		return -1
+	}
+	return m.TimelineMS
+}
+
 // Pool is about sandboxes that are prepared ahead.
 type Pool struct {
-	// Size is how many; this build has none.
-	Size int64
+	// Size is how many there may be; IdleSeconds is how long nobody may ask for one
+	// until their number falls.
+	Size, IdleSeconds int64
 }
 
 // State is where capsule keeps what, and for how long.

@@ -400,7 +400,7 @@ func TestLaterFilesWin(t *testing.T) {
 func TestRefusedDocuments(t *testing.T) {
 	for name, text := range map[string]string{
 		"a.toml": "[security\n", "b.toml": "[security]\nallow_network = true\nallow_network = false\n", "c.json": `{"pool":{"size":0,"size":0}}`,
-		"d.json": `[]`, "e.json": `{} {}`, "f.toml": "[nowhere]\n", "g.toml": "security = 1\n", "h.toml": "[pool]\nsize = 4\n",
+		"d.json": `[]`, "e.json": `{} {}`, "f.toml": "[nowhere]\n", "g.toml": "security = 1\n", "h.toml": "[pool]\nsize = 257\n",
 		"i.toml": "[security.users.root]\n", "j.toml": "[security]\nallowed_patterns = [\"x\"]\n", "k.toml": "[security]\nblocked_patterns = [\"(\"]\n",
 		"l.toml": "[security]\nblocked_commands = [\"a/b\"]\n", "m.toml": "[limits.max]\nmemory_bytes = -1\n", "n.json": `{"defaults":null}`,
 	} {

@@ -92,7 +92,7 @@ func (p *Policy) compile(section string, r *config.Rules) (*rules, error) {
 		}
 	}
 	c.shim = shimapi.Policy{
-		Hash: p.hash, Section: section, AllowUnconfined: r.AllowUnconfined,
+		Hash: p.hash, Section: section, AllowUnconfined: r.AllowUnconfined, AllowProcess: r.AllowProcess,
 		AnyCommand: slices.Contains(r.AllowedCommands, config.AnyCommand),
 		Allowed:    slices.DeleteFunc(slices.Clone(r.AllowedCommands), func(s string) bool { return s == config.AnyCommand }),
 		Blocked:    r.BlockedCommands,
@@ -234,6 +234,9 @@ func (r *rules) walls(i *spec.Isolation) fault.List {
 	}
 	if i.Seccomp.Name == spec.SeccompUnconfined && !r.AllowUnconfined {
 		refuse("allow_unconfined", "/isolation/seccomp", "running without a system call filter is not allowed", "Use the default or the network profile.")
+	}
+	if i.Backend == spec.BackendProcess && !r.AllowProcess {
+		refuse("allow_process_backend", "/isolation/backend", "running without walls is not allowed", "Use the namespace backend.")
 	}
 	if i.Seccomp.Custom != nil && !r.AllowCustomSeccomp {
 		refuse("allow_custom_seccomp", "/isolation/seccomp", "filters of the caller's own are not allowed", "Use a shipped profile.")

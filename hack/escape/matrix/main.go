@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -109,6 +111,9 @@ func absent(wall string) string {
 	}
 	if _, err := os.Stat("/proc/self/ns/time"); wall == "time_namespace" && err != nil {
 		return "this kernel has no time namespaces"
+	}
+	if _, _, errno := syscall.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1); wall == "landlock" && errno != 0 {
+		return "this kernel has no Landlock"
 	}
 	if os.Getuid() != 0 && slices.Contains([]string{"id_slots", "idmapped_binds", "init_ids", "memory_limit", "pids_limit", "setgroups", "nodev", "user_namespace"}, wall) {
 		return "root has it"

@@ -12,12 +12,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/history"
 )
+
+// Pool is the variable that lets the execution find a prepared sandbox, or one whose
+// shim has died.
+const Pool = "CAPSULE_DRIVER_POOL"
 
 // compact compacts the history in a file, which must be worth it.
 func compact(file string) error {
@@ -49,9 +54,19 @@ func main() {
 }
 
 func run(state, shim, id string, command []string) error {
-	s, err := supervisor.NewDaemon(supervisor.DaemonOptions{Options: supervisor.Options{StateDir: state, ShimPath: shim}})
+	o := supervisor.DaemonOptions{Options: supervisor.Options{StateDir: state, ShimPath: shim}}
+	if os.Getenv(Pool) != "" {
+		o.Pool = supervisor.PoolLimits{Size: 1, Idle: time.Hour}
+	}
+	s, err := supervisor.NewDaemon(o)
 	if err != nil {
 		return err
+	}
+	for o.Pool.Size > 0 {
+		if p := s.PoolStats(); p.Ready+int(p.Failed) > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond) // what is prepared sends no event
 	}
 	if _, err := s.RecoverAll(context.Background()); err != nil {
 		return err

@@ -3,6 +3,7 @@ package bpf
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -85,5 +86,35 @@ func TestChain(t *testing.T) {
 	long := make([]uint32, MaxInstructions/2-1)
 	if _, err := Chain(byNumber(append(long, RetAllow)...), byNumber(long...)); err == nil {
 		t.Error("a program longer than the kernel takes")
+	}
+}
+
+// TestAudit: what is allowed is watched, unless it is left alone; what is refused
+// stays so, on every table.
+func TestAudit(t *testing.T) {
+	made := byNumber(RetAllow, RetErrno|1, RetAllow, RetUserNotify|2, RetAllow, RetKillProcess)
+	for _, unwatched := range [][]uint32{{}, {2}, {2, 4}, {4, 1, 2}} {
+		raw := Audit(made, 0, unwatched...)
+		for i, got := range answers(t, raw, 6) {
+			want := answers(t, made, 6)[i]
+			if want == RetAllow && !slices.Contains(unwatched, uint32(i)) {
+				want = RetUserNotify | NotifyContinue
+			}
+			if got != want {
+				t.Errorf("unwatched %v: call %d: %s, want %s", unwatched, i, ActionName(got), ActionName(want))
+			}
+		}
+		program, err := Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := Run(program, &Data{Number: 2, Arch: 7}); got != RetUserNotify|NotifyContinue {
+			t.Errorf("unwatched %v, another table: %s", unwatched, ActionName(got))
+		}
+		for i, got := range answers(t, Plain(raw), 6) {
+			if want := answers(t, Plain(made), 6)[i]; got != want {
+				t.Errorf("without a listener, call %d: %s, want %s", i, ActionName(got), ActionName(want))
+			}
+		}
 	}
 }

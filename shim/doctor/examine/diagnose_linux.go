@@ -26,6 +26,9 @@ type diagnosis struct {
 func (x *examiner) diagnose(f *fault.Fault) diagnosis {
 	switch f.Code {
 	case fault.LimitUnavailable, fault.Cgroup:
+		if paths, ok := f.Details["paths"].([]string); ok {
+			return diagnosis{cause: "io_elsewhere", by: strings.Join(paths, ", ")}
+		}
 		if f.Code == fault.Cgroup && f.Errno == unix.EAGAIN {
 			return diagnosis{cause: "cgroup_max", by: "cgroup.max.descendants or cgroup.max.depth above " + f.Path}
 		}

@@ -74,10 +74,6 @@ func (x *examiner) limit(name, document string) {
 	out := x.try(document)
 	if out.Fault != nil {
 		f := fault.From(out.Fault, fault.LimitUnavailable)
-		if name == spec.LimitIO && f.Field == "/resources/io" {
-			x.add(doctor.Check{Kind: doctor.KindLimit, Name: name, State: doctor.Unbuilt, Code: string(f.Code), Detail: f.Message()})
-			return
-		}
 		x.bad(doctor.KindLimit, name, doctor.Degraded, x.limitFault(name, f))
 		return
 	}
@@ -109,7 +105,7 @@ func (x *examiner) limitAlone(name string) {
 		spec.LimitCPUTime:   {},
 	}[name]
 	if r == nil {
-		x.add(doctor.Check{Kind: doctor.KindLimit, Name: name, State: doctor.Unbuilt, Detail: "not tried: no sandbox can be built"})
+		x.add(doctor.Check{Kind: doctor.KindLimit, Name: name, State: doctor.Blocked, Detail: "not reached: no sandbox can be built"})
 		return
 	}
 	err := makeGroup(r)
@@ -141,6 +137,9 @@ func makeGroup(r *specs.LinuxResources) error {
 // limitFault adds to f what the control groups say about the limit.
 func (x *examiner) limitFault(name string, f *fault.Fault) *fault.Fault {
 	out := *f
+	if out.Details["paths"] != nil {
+		return &out // it is not the control groups
+	}
 	out.Details = map[string]any{"limit": name, "controller": controllerOf(name)}
 	return &out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -185,7 +186,11 @@ func (x *examiner) walls(out *shim.Outcome) {
 		case name == spec.WallIDMap:
 			// Tried with paths.
 		case out != nil && slices.Contains(out.Built, name):
-			x.add(doctor.Check{Kind: doctor.KindWall, Name: name, State: doctor.Works})
+			c := doctor.Check{Kind: doctor.KindWall, Name: name, State: doctor.Works}
+			if e := out.Response.Enforcement; e != nil && e.Walls[name] == spec.Degraded {
+				c.Detail = "in part: this kernel does not know all of it"
+			}
+			x.add(c)
 		case out == nil && x.cloned(name):
 			x.add(doctor.Check{Kind: doctor.KindWall, Name: name, State: doctor.Works, Detail: "tried alone"})
 		case out == nil:
@@ -221,6 +226,9 @@ func wallOf(f *fault.Fault) string {
 			return spec.WallRlimits
 		}
 		return shim.WithoutLimits
+	}
+	if strings.HasPrefix(f.Op, "landlock_") {
+		return spec.WallLandlock
 	}
 	switch f.Field {
 	case "linux.namespaces":

@@ -87,7 +87,10 @@ type CreateRequest struct {
 	// The command's stdin comes through WriteStdin instead of the request.
 	StreamStdin bool `protobuf:"varint,2,opt,name=stream_stdin,json=streamStdin,proto3" json:"stream_stdin,omitempty"`
 	// Start at once; saves a round trip.
-	Start         bool `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
+	Start bool `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
+	// The directory of an OCI bundle to run. request is then what a Bundle call with
+	// load gave for it: the bundle is refused when it asks for something else now.
+	Bundle        string `protobuf:"bytes,4,opt,name=bundle,proto3" json:"bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +144,13 @@ func (x *CreateRequest) GetStart() bool {
 		return x.Start
 	}
 	return false
+}
+
+func (x *CreateRequest) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
 }
 
 type CreateResponse struct {
@@ -857,7 +867,9 @@ func (x *StateResponse) GetRequest() []byte {
 }
 
 type StatsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Adds the time line so far to the metrics.
+	Timeline      bool `protobuf:"varint,1,opt,name=timeline,proto3" json:"timeline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,9 +904,16 @@ func (*StatsRequest) Descriptor() ([]byte, []int) {
 	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{14}
 }
 
+func (x *StatsRequest) GetTimeline() bool {
+	if x != nil {
+		return x.Timeline
+	}
+	return false
+}
+
 type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The metrics of an ExecutionResponse so far, JSON.
+	// An ExecutionResponse with the metrics so far, JSON.
 	Metrics []byte `protobuf:"bytes,1,opt,name=metrics,proto3" json:"metrics,omitempty"`
 	// Memory in use now, in bytes; absent: not measured.
 	MemoryBytes *int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
@@ -1062,6 +1081,146 @@ func (x *ExplainResponse) GetError() []byte {
 	return nil
 }
 
+type BundleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// load: what the bundle asks for in the terms of a request. validate: what is wrong
+	// with it, and what this host can do of it. diff: what it and other differ in. write: make
+	// a portable bundle of request in other. probe: make in other a bundle that shows
+	// what the command of dir would find.
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// An existing bundle.
+	Dir string `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	// The other directory.
+	Other string `protobuf:"bytes,3,opt,name=other,proto3" json:"other,omitempty"`
+	// One resolved ExecutionRequest, JSON. load: what a bundle cannot say, such as the
+	// deadline.
+	Request []byte `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
+	// write: stands in the description that is written.
+	ExecutionId   string `protobuf:"bytes,5,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleRequest) Reset() {
+	*x = BundleRequest{}
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleRequest) ProtoMessage() {}
+
+func (x *BundleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
+func (*BundleRequest) Descriptor() ([]byte, []int) {
+	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BundleRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *BundleRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+type BundleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON: of load an ExecutionRequest, of validate a shimapi.BundleReport, of diff a list of
+	// bundle.Difference, of probe the masked paths.
+	Document []byte `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`
+	// The error of an ExecutionResponse, JSON, when there is no document.
+	Error         []byte `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleResponse) Reset() {
+	*x = BundleResponse{}
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleResponse) ProtoMessage() {}
+
+func (x *BundleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleResponse.ProtoReflect.Descriptor instead.
+func (*BundleResponse) Descriptor() ([]byte, []int) {
+	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BundleResponse) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetError() []byte {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type ShutdownRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1070,7 +1229,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[18]
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1241,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[18]
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1254,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{18}
+	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{20}
 }
 
 type ShutdownResponse struct {
@@ -1106,7 +1265,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[19]
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1277,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[19]
+	mi := &file_shim_shimapi_v1_shim_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,18 +1290,19 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{19}
+	return file_shim_shimapi_v1_shim_proto_rawDescGZIP(), []int{21}
 }
 
 var File_shim_shimapi_v1_shim_proto protoreflect.FileDescriptor
 
 const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\n" +
-	"\x1ashim/shimapi/v1/shim.proto\x12\x0fcapsule.shim.v1\"b\n" +
+	"\x1ashim/shimapi/v1/shim.proto\x12\x0fcapsule.shim.v1\"z\n" +
 	"\rCreateRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12!\n" +
 	"\fstream_stdin\x18\x02 \x01(\bR\vstreamStdin\x12\x14\n" +
-	"\x05start\x18\x03 \x01(\bR\x05start\" \n" +
+	"\x05start\x18\x03 \x01(\bR\x05start\x12\x16\n" +
+	"\x06bundle\x18\x04 \x01(\tR\x06bundle\" \n" +
 	"\x0eCreateResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x0e\n" +
 	"\fStartRequest\"\x1f\n" +
@@ -1182,8 +1342,9 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\fexecution_id\x18\x02 \x01(\tR\vexecutionId\x12\x10\n" +
 	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x18\n" +
 	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x18\n" +
-	"\arequest\x18\x05 \x01(\fR\arequest\"\x0e\n" +
-	"\fStatsRequest\"\x84\x01\n" +
+	"\arequest\x18\x05 \x01(\fR\arequest\"*\n" +
+	"\fStatsRequest\x12\x1a\n" +
+	"\btimeline\x18\x01 \x01(\bR\btimeline\"\x84\x01\n" +
 	"\rStatsResponse\x12\x18\n" +
 	"\ametrics\x18\x01 \x01(\fR\ametrics\x12&\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03H\x00R\vmemoryBytes\x88\x01\x01\x12\x17\n" +
@@ -1195,13 +1356,22 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x06bundle\x18\x02 \x01(\tR\x06bundle\";\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04plan\x18\x01 \x01(\tR\x04plan\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\fR\x05error\"\x8c\x01\n" +
+	"\rBundleRequest\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x10\n" +
+	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x14\n" +
+	"\x05other\x18\x03 \x01(\tR\x05other\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\fR\arequest\x12!\n" +
+	"\fexecution_id\x18\x05 \x01(\tR\vexecutionId\"B\n" +
+	"\x0eBundleResponse\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\fR\x05error\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
 	"\x10ShutdownResponse*F\n" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
-	"\rSTREAM_STDERR\x10\x022\xfc\x05\n" +
+	"\rSTREAM_STDERR\x10\x022\xc7\x06\n" +
 	"\x04Shim\x12I\n" +
 	"\x06Create\x12\x1e.capsule.shim.v1.CreateRequest\x1a\x1f.capsule.shim.v1.CreateResponse\x12F\n" +
 	"\x05Start\x12\x1d.capsule.shim.v1.StartRequest\x1a\x1e.capsule.shim.v1.StartResponse\x12M\n" +
@@ -1212,7 +1382,8 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x04Kill\x12\x1c.capsule.shim.v1.KillRequest\x1a\x1d.capsule.shim.v1.KillResponse\x12F\n" +
 	"\x05State\x12\x1d.capsule.shim.v1.StateRequest\x1a\x1e.capsule.shim.v1.StateResponse\x12F\n" +
 	"\x05Stats\x12\x1d.capsule.shim.v1.StatsRequest\x1a\x1e.capsule.shim.v1.StatsResponse\x12L\n" +
-	"\aExplain\x12\x1f.capsule.shim.v1.ExplainRequest\x1a .capsule.shim.v1.ExplainResponse\x12O\n" +
+	"\aExplain\x12\x1f.capsule.shim.v1.ExplainRequest\x1a .capsule.shim.v1.ExplainResponse\x12I\n" +
+	"\x06Bundle\x12\x1e.capsule.shim.v1.BundleRequest\x1a\x1f.capsule.shim.v1.BundleResponse\x12O\n" +
 	"\bShutdown\x12 .capsule.shim.v1.ShutdownRequest\x1a!.capsule.shim.v1.ShutdownResponseB7Z5github.com/capsule-run/capsule/shim/shimapi/v1;shimv1b\x06proto3"
 
 var (
@@ -1228,7 +1399,7 @@ func file_shim_shimapi_v1_shim_proto_rawDescGZIP() []byte {
 }
 
 var file_shim_shimapi_v1_shim_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shim_shimapi_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_shim_shimapi_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_shim_shimapi_v1_shim_proto_goTypes = []any{
 	(Stream)(0),                // 0: capsule.shim.v1.Stream
 	(*CreateRequest)(nil),      // 1: capsule.shim.v1.CreateRequest
@@ -1249,8 +1420,10 @@ var file_shim_shimapi_v1_shim_proto_goTypes = []any{
 	(*StatsResponse)(nil),      // 16: capsule.shim.v1.StatsResponse
 	(*ExplainRequest)(nil),     // 17: capsule.shim.v1.ExplainRequest
 	(*ExplainResponse)(nil),    // 18: capsule.shim.v1.ExplainResponse
-	(*ShutdownRequest)(nil),    // 19: capsule.shim.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),   // 20: capsule.shim.v1.ShutdownResponse
+	(*BundleRequest)(nil),      // 19: capsule.shim.v1.BundleRequest
+	(*BundleResponse)(nil),     // 20: capsule.shim.v1.BundleResponse
+	(*ShutdownRequest)(nil),    // 21: capsule.shim.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),   // 22: capsule.shim.v1.ShutdownResponse
 }
 var file_shim_shimapi_v1_shim_proto_depIdxs = []int32{
 	0,  // 0: capsule.shim.v1.AttachRequest.streams:type_name -> capsule.shim.v1.Stream
@@ -1264,19 +1437,21 @@ var file_shim_shimapi_v1_shim_proto_depIdxs = []int32{
 	13, // 8: capsule.shim.v1.Shim.State:input_type -> capsule.shim.v1.StateRequest
 	15, // 9: capsule.shim.v1.Shim.Stats:input_type -> capsule.shim.v1.StatsRequest
 	17, // 10: capsule.shim.v1.Shim.Explain:input_type -> capsule.shim.v1.ExplainRequest
-	19, // 11: capsule.shim.v1.Shim.Shutdown:input_type -> capsule.shim.v1.ShutdownRequest
-	2,  // 12: capsule.shim.v1.Shim.Create:output_type -> capsule.shim.v1.CreateResponse
-	4,  // 13: capsule.shim.v1.Shim.Start:output_type -> capsule.shim.v1.StartResponse
-	6,  // 14: capsule.shim.v1.Shim.Attach:output_type -> capsule.shim.v1.AttachResponse
-	8,  // 15: capsule.shim.v1.Shim.WriteStdin:output_type -> capsule.shim.v1.WriteStdinResponse
-	10, // 16: capsule.shim.v1.Shim.Wait:output_type -> capsule.shim.v1.WaitResponse
-	12, // 17: capsule.shim.v1.Shim.Kill:output_type -> capsule.shim.v1.KillResponse
-	14, // 18: capsule.shim.v1.Shim.State:output_type -> capsule.shim.v1.StateResponse
-	16, // 19: capsule.shim.v1.Shim.Stats:output_type -> capsule.shim.v1.StatsResponse
-	18, // 20: capsule.shim.v1.Shim.Explain:output_type -> capsule.shim.v1.ExplainResponse
-	20, // 21: capsule.shim.v1.Shim.Shutdown:output_type -> capsule.shim.v1.ShutdownResponse
-	12, // [12:22] is the sub-list for method output_type
-	2,  // [2:12] is the sub-list for method input_type
+	19, // 11: capsule.shim.v1.Shim.Bundle:input_type -> capsule.shim.v1.BundleRequest
+	21, // 12: capsule.shim.v1.Shim.Shutdown:input_type -> capsule.shim.v1.ShutdownRequest
+	2,  // 13: capsule.shim.v1.Shim.Create:output_type -> capsule.shim.v1.CreateResponse
+	4,  // 14: capsule.shim.v1.Shim.Start:output_type -> capsule.shim.v1.StartResponse
+	6,  // 15: capsule.shim.v1.Shim.Attach:output_type -> capsule.shim.v1.AttachResponse
+	8,  // 16: capsule.shim.v1.Shim.WriteStdin:output_type -> capsule.shim.v1.WriteStdinResponse
+	10, // 17: capsule.shim.v1.Shim.Wait:output_type -> capsule.shim.v1.WaitResponse
+	12, // 18: capsule.shim.v1.Shim.Kill:output_type -> capsule.shim.v1.KillResponse
+	14, // 19: capsule.shim.v1.Shim.State:output_type -> capsule.shim.v1.StateResponse
+	16, // 20: capsule.shim.v1.Shim.Stats:output_type -> capsule.shim.v1.StatsResponse
+	18, // 21: capsule.shim.v1.Shim.Explain:output_type -> capsule.shim.v1.ExplainResponse
+	20, // 22: capsule.shim.v1.Shim.Bundle:output_type -> capsule.shim.v1.BundleResponse
+	22, // 23: capsule.shim.v1.Shim.Shutdown:output_type -> capsule.shim.v1.ShutdownResponse
+	13, // [13:24] is the sub-list for method output_type
+	2,  // [2:13] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -1294,7 +1469,7 @@ func file_shim_shimapi_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_shimapi_v1_shim_proto_rawDesc), len(file_shim_shimapi_v1_shim_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

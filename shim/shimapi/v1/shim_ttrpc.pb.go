@@ -17,6 +17,7 @@ type ShimService interface {
 	State(context.Context, *StateRequest) (*StateResponse, error)
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
 
@@ -116,6 +117,13 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				}
 				return svc.Explain(ctx, &req)
 			},
+			"Bundle": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req BundleRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Bundle(ctx, &req)
+			},
 			"Shutdown": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ShutdownRequest
 				if err := unmarshal(&req); err != nil {
@@ -153,6 +161,7 @@ type ShimClient interface {
 	State(context.Context, *StateRequest) (*StateResponse, error)
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
 
@@ -285,6 +294,14 @@ func (c *shimClient) Stats(ctx context.Context, req *StatsRequest) (*StatsRespon
 func (c *shimClient) Explain(ctx context.Context, req *ExplainRequest) (*ExplainResponse, error) {
 	var resp ExplainResponse
 	if err := c.client.Call(ctx, "capsule.shim.v1.Shim", "Explain", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *shimClient) Bundle(ctx context.Context, req *BundleRequest) (*BundleResponse, error) {
+	var resp BundleResponse
+	if err := c.client.Call(ctx, "capsule.shim.v1.Shim", "Bundle", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -1,0 +1,299 @@
+package budget
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/seccomp/calls"
+)
+
+// traceOptions make the kernel stop every process and thread of the tree at its
+// first instruction, at execve and at its end, and end all with the tracer.
+const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE |
+	unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_TRACEEXIT | unix.PTRACE_O_EXITKILL
+
+// tracee is one process of the tree.
+type tracee struct {
+	role   string
+	faults int64 // page faults that needed no disk, as last read
+}
+
+// tracer counts what a tree of processes does. One goroutine, locked to its
+// thread, traces: the kernel knows a tracer by its thread.
+type tracer struct {
+	root int
+	done chan struct{} // closed when the tree has ended
+
+	mu        sync.Mutex // guards what follows
+	changed   *sync.Cond // a process ended, or the trace did
+	processes map[int]*tracee
+	threads   map[int]int      // living tid to its pid
+	coming    map[int]bool     // cloned, and not yet seen
+	seen      map[int]bool     // have had their first stop, which may come before the event of whoever cloned them
+	ended     map[string]int64 // page faults of processes that have ended, by role
+	counted   counts
+	status    syscall.WaitStatus
+	err       error
+}
+
+// trace starts a program and follows it until its tree has ended.
+func trace(argv, env []string, files []uintptr) (*tracer, error) {
+	t := &tracer{done: make(chan struct{}), processes: map[int]*tracee{}, threads: map[int]int{}, coming: map[int]bool{}, seen: map[int]bool{}, ended: map[string]int64{}, counted: counts{}}
+	t.changed = sync.NewCond(&t.mu)
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the trace
+		defer close(t.done)
+		pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Ptrace: true}})
+		if err == nil {
+			t.root = pid
+			err = t.adopt(pid)
+		}
+		started <- err
+		if err != nil {
+			return
+		}
+		err = t.follow()
+		t.mu.Lock()
+		t.err = err
+		t.changed.Broadcast()
+		t.mu.Unlock()
+	}()
+	return t, <-started
+}
+
+// adopt takes the stop of the first process at its execve and lets it go.
+func (t *tracer) adopt(pid int) error {
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, syscall.WALL, nil); err != nil {
+		return err
+	}
+	if !status.Stopped() {
+		return fmt.Errorf("the program did not stop: %#x", status)
+	}
+	if err := syscall.PtraceSetOptions(pid, traceOptions); err != nil {
+		return err
+	}
+	t.processes[pid] = &tracee{role: roleOf(pid, "")}
+	t.threads[pid] = pid
+	t.counted.of(t.processes[pid].role).Starts++
+	t.counted.of(t.processes[pid].role).Threads++
+	return syscall.PtraceSyscall(pid, 0)
+}
+
+// follow handles every stop until no tracee is left. The thread may have other
+// children, so that nobody is left to wait for is not what ends it.
+func (t *tracer) follow() error {
+	for t.living() {
+		var status syscall.WaitStatus
+		// Of this thread alone: children of the others are not ours to wait for.
+		tid, err := syscall.Wait4(-1, &status, syscall.WALL|unix.WNOTHREAD, nil)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return err
+		}
+		t.mu.Lock()
+		signal := t.stopped(tid, status)
+		t.mu.Unlock()
+		if status.Exited() || status.Signaled() {
+			continue
+		}
+		// ESRCH: it was killed in the meantime, and its end comes next.
+		if err := syscall.PtraceSyscall(tid, signal); err != nil && err != syscall.ESRCH {
+			return fmt.Errorf("continue %d: %w", tid, err)
+		}
+	}
+	return nil
+}
+
+func (t *tracer) living() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.threads) > 0 || len(t.coming) > 0
+}
+
+// stopped accounts for one stop and returns the signal to deliver.
+func (t *tracer) stopped(tid int, status syscall.WaitStatus) int {
+	if status.Exited() || status.Signaled() {
+		t.gone(tid, status)
+		return 0
+	}
+	pid := t.threads[tid]
+	if pid == 0 {
+		// The first stop is the kernel's own SIGSTOP, which is not for the tracee.
+		t.born(tid)
+		return 0
+	}
+	p := t.processes[pid]
+	sig := status.StopSignal()
+	switch {
+	case sig == syscall.SIGTRAP|0x80:
+		if name, entry := enteredCall(tid); entry {
+			t.counted.of(p.role).calls[name]++
+		}
+		return 0
+	case sig != syscall.SIGTRAP:
+		return int(sig)
+	}
+	switch status.TrapCause() {
+	case unix.PTRACE_EVENT_EXEC:
+		p.role = roleOf(pid, p.role)
+		t.counted.of(p.role).Execs++
+	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
+		if child, err := syscall.PtraceGetEventMsg(tid); err == nil && !t.seen[int(child)] {
+			t.coming[int(child)] = true
+		}
+	case unix.PTRACE_EVENT_EXIT:
+		// The other threads of the process no longer run, or it goes on without this one.
+		p.faults = max(p.faults, minorFaults(pid))
+	}
+	return 0
+}
+
+// born registers a thread, and its process if that is new.
+func (t *tracer) born(tid int) {
+	t.seen[tid] = true
+	delete(t.coming, tid)
+	pid, parent := family(tid)
+	if pid == 0 {
+		pid, parent = tid, t.root // it has been killed already
+	}
+	t.threads[tid] = pid
+	if pid != tid {
+		t.counted.of(t.processes[pid].role).Threads++
+		return
+	}
+	role := "process"
+	if p := t.processes[parent]; p != nil {
+		role = childOf(p.role)
+	}
+	t.processes[pid] = &tracee{role: role}
+	t.counted.of(role).Starts++
+	t.counted.of(role).Threads++
+}
+
+// gone forgets a thread, and the process when it was its leader, which the
+// kernel reports last.
+func (t *tracer) gone(tid int, status syscall.WaitStatus) {
+	pid := t.threads[tid]
+	delete(t.threads, tid)
+	delete(t.coming, tid)
+	if p := t.processes[tid]; p != nil && pid == tid {
+		t.ended[p.role] += p.faults
+		delete(t.processes, tid)
+	}
+	if tid == t.root {
+		t.status = status
+	}
+	t.changed.Broadcast()
+}
+
+// idle waits until n processes are left, or the trace has failed or ended.
+func (t *tracer) idle(n int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.err == nil && len(t.processes) > n {
+		t.changed.Wait()
+	}
+	return t.err
+}
+
+// snapshot is what was counted up to now.
+func (t *tracer) snapshot() counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.counted.clone()
+	for role, n := range t.ended {
+		c.of(role).Faults += n
+	}
+	for pid, p := range t.processes {
+		c.of(p.role).Faults += max(p.faults, minorFaults(pid))
+	}
+	return c
+}
+
+// childOf is what a process is, before it executes another program, that was
+// cloned by one with the given role.
+func childOf(role string) string {
+	switch role {
+	case "capsulectl", "capsuled":
+		return "capsule-shim"
+	case "capsule-shim":
+		return "init"
+	case "init", "payload":
+		return "payload"
+	}
+	return role + "'s child"
+}
+
+// roleOf names a process after its program, which the payload is not known by.
+func roleOf(pid int, before string) string {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	switch name := filepath.Base(exe); {
+	case before == "payload" || before == "init" || err != nil:
+		return "payload"
+	default:
+		return name
+	}
+}
+
+// family reads the process of a thread and the parent of that process.
+func family(tid int) (pid, parent int) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	if err != nil {
+		return 0, 0
+	}
+	for line := range bytes.Lines(text) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		n, _ := strconv.Atoi(string(bytes.TrimSpace(value))) // of other lines it is not used
+		switch string(name) {
+		case "Tgid":
+			pid = n
+		case "PPid":
+			parent = n
+		}
+	}
+	return pid, parent
+}
+
+// minorFaults of all threads that a process has or had; proc(5), field 10.
+func minorFaults(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name in parentheses may hold anything.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	n, _ := strconv.ParseInt(string(fields[7]), 10, 64) // a number, by the kernel's word
+	return n
+}
+
+// enteredCall tells whether the thread stands at the entry of a system call, and
+// of which; ptrace(2), PTRACE_GET_SYSCALL_INFO, Linux 5.3.
+func enteredCall(tid int) (name string, entry bool) {
+	var info struct {
+		op     uint8
+		_      [3]uint8
+		arch   uint32
+		_, _   uint64 // instruction and stack pointers
+		number uint64
+		_      [8]uint64 // arguments, and what seccomp would have here
+	}
+	_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
+	const atEntry = 1 // PTRACE_SYSCALL_INFO_ENTRY
+	if errno != 0 || info.op != atEntry {
+		return "", false
+	}
+	return calls.Name(info.arch, uint32(info.number)), true
+}
