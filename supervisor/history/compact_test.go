@@ -20,6 +20,20 @@ func bulky(n int) history.Entry {
 	return e
 }
 
+// putBulky stores the first n, a few at a time.
+func putBulky(t *testing.T, s *history.Store, n int) {
+	t.Helper()
+	for from := 0; from < n; from += 25 {
+		var some []history.Entry
+		for i := from; i < min(from+25, n); i++ {
+			some = append(some, bulky(i))
+		}
+		if err := s.Put(some...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // emptied is a history of which most was removed; those that are left begin with
 // the number returned.
 func emptied(t *testing.T, path string, n int) (*history.Store, int) {
@@ -29,16 +43,12 @@ func emptied(t *testing.T, path string, n int) (*history.Store, int) {
 		t.Fatal(err)
 	}
 	history.CompactLeast(s, 1<<20)
-	for i := range n {
-		if err := s.Put(bulky(i)); err != nil {
-			t.Fatal(err)
-		}
+	putBulky(t, s, n)
+	s.SetLimits(history.Limits{Count: n / 10})
+	if _, err := s.Retain(epoch); err != nil {
+		t.Fatal(err)
 	}
-	for i := range n * 9 / 10 {
-		if err := s.Remove(id(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.SetLimits(history.Limits{})
 	return s, n * 9 / 10
 }
 
@@ -132,15 +142,10 @@ func TestCompactLittle(t *testing.T) {
 	path := file(t)
 	s := open(t, path, history.Options{})
 	history.CompactLeast(s, 1<<20)
-	for i := range 100 {
-		if err := s.Put(bulky(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 40 {
-		if err := s.Remove(id(i)); err != nil {
-			t.Fatal(err)
-		}
+	putBulky(t, s, 100)
+	s.SetLimits(history.Limits{Count: 60})
+	if _, err := s.Retain(epoch); err != nil {
+		t.Fatal(err)
 	}
 	before := length(t, path)
 	if done, err := s.Compact(); done != nil || err != nil || length(t, path) != before {

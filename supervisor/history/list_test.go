@@ -151,6 +151,7 @@ func TestListAsChosen(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	word := func() string { return words[random.IntN(len(words))] }
 	var all []api.Summary
+	var entries []history.Entry
 	for n := range 200 {
 		e := entry(n)
 		e.Summary.Owner = uint32(random.IntN(3)) * 7
@@ -159,9 +160,12 @@ func TestListAsChosen(t *testing.T) {
 		for range random.IntN(3) {
 			e.Summary.Labels[word()] = word()
 		}
-		if err := s.Put(e); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, e)
+	}
+	if err := s.Put(entries...); err != nil {
+		t.Fatal(err)
+	}
+	for n := range entries {
 		// As it is kept: JSON has no word for some bytes.
 		r, err := s.Get(id(n))
 		if err != nil {

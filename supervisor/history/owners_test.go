@@ -64,14 +64,16 @@ func TestOwnersAreCounted(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	next := 0
 	for range 60 {
+		var entries []history.Entry
 		for range random.IntN(20) {
 			e := entry(next)
 			next++
 			e.Summary.Owner = uint32(random.IntN(4))
 			e.Stdout = make([]byte, random.IntN(9000))
-			if err := s.Put(e); err != nil {
-				t.Fatal(err)
-			}
+			entries = append(entries, e)
+		}
+		if err := s.Put(entries...); err != nil {
+			t.Fatal(err)
 		}
 		for range random.IntN(5) {
 			if err := s.Remove(id(random.IntN(next + 1))); err != nil && code(err) != fault.NotFound {
