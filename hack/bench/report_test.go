@@ -105,15 +105,16 @@ func TestGrowth(t *testing.T) {
 		{Name: "all", Total: true, Values: []float64{0, 5, 50}},
 		{Name: "square", Total: true, Values: []float64{0, 1, 100}},
 		{Name: "short", Total: true, Values: []float64{7}},
+		{Name: "idle", Total: true, Values: []float64{0, 0.01, 4}},
 	}}
-	for i, want := range []bool{false, true, false, true, false} {
+	for i, want := range []bool{false, true, false, true, false, false} {
 		if s := &c.Series[i]; c.worse(s) != want {
 			k, _ := c.growth(s)
 			t.Errorf("%s: k %.2f, worse %v", s.Name, k, !want)
 		}
 	}
 	text := scalingText(host{}, []*curve{&c})
-	if !strings.Contains(text, "| k | 0.04 | **1.00** | 1.00 | **2.00** | |") || !strings.Contains(text, "| 100 | 1.10 | 10.0 | 50.0 | 100 | |") {
+	if !strings.Contains(text, "| k | 0.04 | **1.00** | 1.00 | **2.00** | | |") || !strings.Contains(text, "| 100 | 1.10 | 10.0 | 50.0 | 100 | | 4.00 |") {
 		t.Errorf("the report is %s", text)
 	}
 }

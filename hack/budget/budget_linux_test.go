@@ -160,14 +160,14 @@ func TestBudget(t *testing.T) {
 		writeRows(t, file, renewed(budget, measured))
 		return
 	}
+	measured = withRows(t, budget, measured)
 	seen := map[string]bool{}
 	for i := range measured {
 		m := &measured[i]
 		seen[m.Scenario+m.Host] = true
 		b := slices.IndexFunc(budget, func(b row) bool { return b.key() == m.key() })
 		if b < 0 {
-			line, err := json.Marshal(m)
-			t.Errorf("%s: not in %s; see the comment of this package for -update, or add the line\n%s %v", m.key(), file, line, err)
+			t.Errorf("%s: not in %s; see the comment of this package for -update", m.key(), file)
 			continue
 		}
 		if err := m.against(&budget[b]); err != nil {
@@ -184,6 +184,29 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%s: nothing of that kind ran; take its row out with -update", b.key())
 		}
 	}
+}
+
+// withRows leaves out the kinds of host that the budget knows nothing of, and
+// tells what their rows would be: somebody has to look at them once. Where skips
+// count as failures, so does this.
+func withRows(t *testing.T, budget, measured []row) (known []row) {
+	t.Helper()
+	for _, m := range measured {
+		if slices.ContainsFunc(budget, func(b row) bool { return b.Host == m.Host }) {
+			known = append(known, m)
+			continue
+		}
+		line, err := json.Marshal(m)
+		tell := t.Logf
+		if os.Getenv("CAPSULE_TEST_STRICT") == "1" {
+			tell = t.Errorf
+		}
+		tell("%s has no rows for this kind of host; this one would be\n%s %v", file, line, err)
+	}
+	if len(known) == 0 && !t.Failed() {
+		t.Skip("no row is for this kind of host")
+	}
+	return known
 }
 
 // TestTheBudgetNoticesMore keeps the comparison from agreeing to everything.
