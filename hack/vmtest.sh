@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=${CAPSULE_VMTEST_PACKAGES:-./runtime/... ./shim/... ./supervisor/... ./cmd/... ./hack/e2e/... ./hack/budget ./hack/walls ./hack/escape}
+packages=${CAPSULE_VMTEST_PACKAGES:-./runtime/... ./shim/... ./supervisor/... ./cmd/... ./hack/e2e/... ./hack/walls ./hack/escape}
 if [ "${1:-}" = -p ]; then
   packages=$2
   shift 2

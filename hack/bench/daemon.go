@@ -66,12 +66,24 @@ func (f *field) startDaemonAt(ctx context.Context, dir, configuration string) (*
 	return nil, errors.Join(fmt.Errorf("capsuled does not answer: %s", text), d.stop())
 }
 
-// stop ends the daemon. It is an error when it leaves an execution.
+// stop ends the daemon, as soon as it has collected what has ended. It is an
+// error when it leaves an execution.
 func (d *daemon) stop() error {
+	for range 1000 {
+		if left, err := d.executions(); err != nil || len(left) == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // until the last record is in the history
+	}
 	err := errors.Join(d.cmd.Process.Signal(unix.SIGTERM), d.cmd.Wait())
-	left, globErr := filepath.Glob(filepath.Join(d.dir, "state/executions/*"))
+	left, globErr := d.executions()
 	if err = errors.Join(err, globErr); len(left) > 0 {
 		err = errors.Join(err, fmt.Errorf("left behind: %v", left))
 	}
 	return err
+}
+
+// executions are the directories that the daemon has.
+func (d *daemon) executions() ([]string, error) {
+	return filepath.Glob(filepath.Join(d.dir, "state/executions/*"))
 }

@@ -66,7 +66,11 @@ func newField(ctx context.Context, s settings) (f *field, err error) {
 		names := strings.Split(s.only, ",")
 		for _, name := range names {
 			if !slices.ContainsFunc(f.ways, func(w *bench.Way) bool { return w.Name == name }) {
-				return f, fmt.Errorf("-only: there is no %q", name)
+				var all []string
+				for _, w := range f.ways {
+					all = append(all, w.Name)
+				}
+				return f, fmt.Errorf("-only: %q is none of %s", name, strings.Join(all, ", "))
 			}
 		}
 		f.ways = append(f.ways[:1], slices.DeleteFunc(f.ways[1:], func(w *bench.Way) bool { return !slices.Contains(names, w.Name) })...)
@@ -120,7 +124,7 @@ func (f *field) own(ctx context.Context) ([]*bench.Way, error) {
 		if err != nil {
 			return fmt.Errorf("response: %w: %s", err, bench.FirstLine(said))
 		}
-		f.look("capsulectl run --json, no daemon")(r)
+		f.look("capsulectl run --json (no daemon)")(r)
 		return bench.Succeeded(r)
 	}}
 	cold, err := f.startDaemon(ctx, "cold", "[pool]\nsize = 0\n")
@@ -129,10 +133,10 @@ func (f *field) own(ctx context.Context) ([]*bench.Way, error) {
 	}
 	f.daemon = cold
 	ways := []*bench.Way{
-		f.through("capsuled, cold", walls, cold),
-		f.asking("capsulectl run, capsuled cold", walls, cold),
-		{Name: "capsulectl run, no daemon", Walls: walls, Open: embedded.Open},
-		{Name: "capsulectl run --json, no daemon", Walls: walls, Open: asJSON.Open},
+		f.through("capsuled (cold)", walls, cold),
+		f.asking("capsulectl run (capsuled cold)", walls, cold),
+		{Name: "capsulectl run (no daemon)", Walls: walls, Open: embedded.Open},
+		{Name: "capsulectl run --json (no daemon)", Walls: walls, Open: asJSON.Open},
 	}
 	// A build that prepares nothing ahead has one kind of daemon.
 	if config.Default().Pool.Size == 0 {
@@ -142,7 +146,7 @@ func (f *field) own(ctx context.Context) ([]*bench.Way, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]*bench.Way{f.through("capsuled, warm", walls, warm), f.asking("capsulectl run, capsuled warm", walls, warm)}, ways...), nil
+	return append([]*bench.Way{f.through("capsuled (warm)", walls, warm), f.asking("capsulectl run (capsuled warm)", walls, warm)}, ways...), nil
 }
 
 // through is the way over one connection per client.

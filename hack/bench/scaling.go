@@ -44,13 +44,26 @@ func (c *curve) add(name string, total bool, value float64) {
 	c.Series[i].Values = append(c.Series[i].Values, value)
 }
 
-// growth is the exponent k of N^k between the last two points.
+// tooSmall is a value whose ratio to another says nothing: a share of a CPU that
+// is not used, a time of the clock's own grain.
+const tooSmall = 0.1
+
+// growth is the exponent k of N^k between the last point and the first one that
+// is no less than a tenth of it: two points that lie close together say little
+// on a machine that does other things.
 func (c *curve) growth(s *series) (k float64, ok bool) {
-	n := len(s.Values)
-	if n < 2 || c.Points[n-2] == 0 || s.Values[n-2] <= 0 || s.Values[n-1] <= 0 {
+	last := len(s.Values) - 1
+	if last < 1 || c.Points[last] == 0 {
 		return 0, false
 	}
-	return math.Log(s.Values[n-1]/s.Values[n-2]) / math.Log(float64(c.Points[n-1])/float64(c.Points[n-2])), true
+	first := slices.IndexFunc(c.Points, func(n int) bool { return n*10 >= c.Points[last] })
+	if first == last {
+		first--
+	}
+	if c.Points[first] == 0 || s.Values[first] < tooSmall || s.Values[last] < tooSmall {
+		return 0, false
+	}
+	return math.Log(s.Values[last]/s.Values[first]) / math.Log(float64(c.Points[last])/float64(c.Points[first])), true
 }
 
 // worse tells whether the cost of N of them grows faster than N: the exponent of
@@ -108,7 +121,7 @@ func scaling(ctx context.Context, s settings, f *field) error {
 func scalingText(h host, curves []*curve) string {
 	var b strings.Builder
 	b.WriteString(h.text())
-	b.WriteString("\nThe last line of each table is the exponent k of N^k between the last two points: near 0, the cost does not depend on the\nnumber; near 1, it grows with it. **Bold** is what grows faster than it must: more than linearly where the cost is that of\nall together, at all where it is the cost of one operation.\n")
+	b.WriteString("\nThe last line of each table is the exponent k of N^k over the last factor of ten: near 0, the cost does not depend on the\nnumber; near 1, it grows with it. **Bold** is what grows faster than it must: more than linearly where the cost is that of\nall together, at all where it is the cost of one operation.\n")
 	for _, c := range curves {
 		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n| %s |", c.Name, c.About, c.Of)
 		for _, s := range c.Series {

@@ -46,17 +46,23 @@ func (r *row) key() string { return r.Scenario + " | " + r.Host + " | " + r.Proc
 // of the code alone. Neither has the scheduler's share any in the init and the
 // payload; there it is what two kernels do differently.
 const (
-	moreCallsPercent  = 5 // reads that find a pipe empty, connections read in two pieces
-	moreCalls         = 8
-	moreCallsBare     = 4
-	moreFaultsPercent = 10 // pages that the kernel mapped around a fault, stacks of other threads
-	moreFaults        = 16
-	moreThreads       = 2 // the scheduler starts one when another is in a system call for long
+	moreCallsPercent = 5 // reads that find a pipe empty, connections read in two pieces
+	moreCalls        = 8
+	// What the daemon does after its answer (collecting, the history's transactions)
+	// it does for one execution or for several at once, by the pace of the machine.
+	moreCallsDaemonPercent = 20
+	moreCallsBare          = 4
+	moreFaultsPercent      = 10 // pages that the kernel mapped around a fault, stacks of other threads
+	moreFaults             = 16
+	moreThreads            = 2 // the scheduler starts one when another is in a system call for long
 )
 
 // boundOfCalls is the most system calls that a row allows.
 func (r *row) boundOfCalls() int {
-	if scheduled(r.Process) {
+	switch {
+	case r.Process == "capsuled":
+		return r.Calls + r.Calls*moreCallsDaemonPercent/100 + moreCalls
+	case scheduled(r.Process):
 		return r.Calls + r.Calls*moreCallsPercent/100 + moreCalls
 	}
 	return r.Calls + moreCallsBare
@@ -154,6 +160,7 @@ func TestBudget(t *testing.T) {
 		writeRows(t, file, renewed(budget, measured))
 		return
 	}
+	measured = withRows(t, budget, measured)
 	seen := map[string]bool{}
 	for i := range measured {
 		m := &measured[i]
@@ -177,6 +184,29 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%s: nothing of that kind ran; take its row out with -update", b.key())
 		}
 	}
+}
+
+// withRows leaves out the kinds of host that the budget knows nothing of, and
+// tells what their rows would be: somebody has to look at them once. Where skips
+// count as failures, so does this.
+func withRows(t *testing.T, budget, measured []row) (known []row) {
+	t.Helper()
+	for _, m := range measured {
+		if slices.ContainsFunc(budget, func(b row) bool { return b.Host == m.Host }) {
+			known = append(known, m)
+			continue
+		}
+		line, err := json.Marshal(m)
+		tell := t.Logf
+		if os.Getenv("CAPSULE_TEST_STRICT") == "1" {
+			tell = t.Errorf
+		}
+		tell("%s has no rows for this kind of host; this one would be\n%s %v", file, line, err)
+	}
+	if len(known) == 0 && !t.Failed() {
+		t.Skip("no row is for this kind of host")
+	}
+	return known
 }
 
 // TestTheBudgetNoticesMore keeps the comparison from agreeing to everything.

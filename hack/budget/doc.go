@@ -30,7 +30,9 @@
 // A row belongs to a way (scenario), a kind of host and a process. The kinds of
 // host differ in what has to be done: cgroup v1 has a directory for each
 // controller and v2 one for all, an ordinary user has one id where root has
-// ranges of them. A kind of host with no rows fails, and says how to make them:
+// ranges of them. A kind of host with no rows is told with what they would be, and
+// fails where skips do (CAPSULE_TEST_STRICT); this makes them, and -merge keeps the
+// larger numbers of two kernels of the same kind:
 //
 //	go test ./hack/budget -run TestBudget -update
 //

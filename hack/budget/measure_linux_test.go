@@ -31,6 +31,14 @@ const (
 	batch   = 8 // executions between two looks at a daemon
 )
 
+// times is how many of n a slow machine makes: a traced execution takes seconds there.
+func times(n int) int {
+	if slow() > 1 {
+		return n / 2
+	}
+	return n
+}
+
 // scenario is one way to an execution. Adding one is adding a line, and its rows
 // with -update.
 type scenario struct {
@@ -119,7 +127,7 @@ func (p *place) commands(args ...string) []counts {
 		env = append(env, "CAPSULE_ADDRESS="+p.address())
 	}
 	var samples []counts
-	for i := range warmUps + repeats {
+	for i := range warmUps + times(repeats) {
 		said := p.create("said")
 		t, err := trace(append([]string{filepath.Join(p.bin, "capsulectl")}, args...), env, p.descriptors(said))
 		if err != nil {
@@ -197,16 +205,16 @@ func (p *place) throughDaemon() []counts {
 	c := p.dial()
 	p.executions(c, warmUps)
 	var samples []counts
-	for range repeats {
+	for range times(repeats) {
 		if err := t.idle(1); err != nil {
 			p.Fatal(err)
 		}
 		before := t.snapshot()
-		p.executions(c, batch)
+		p.executions(c, times(batch))
 		if err := t.idle(1); err != nil {
 			p.Fatal(err)
 		}
-		samples = append(samples, t.snapshot().since(before).divided(batch))
+		samples = append(samples, t.snapshot().since(before).divided(times(batch)))
 	}
 	c.Close()
 	if err := syscall.Kill(t.root, syscall.SIGTERM); err != nil {
