@@ -27,6 +27,13 @@ echo "portable packages"
 portable=(./spec/... ./runtime/plan/... ./shim/bundle/...)
 CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go vet "${portable[@]}"
 
+echo "darwin and freebsd"
+for target in darwin/amd64 darwin/arm64 freebsd/amd64; do
+  CGO_ENABLED=0 GOOS=${target%/*} GOARCH=${target#*/} go build -tags "$tags" -o /dev/null ./cmd/capsulectl ./cmd/capsule-shim
+  CGO_ENABLED=0 GOOS=${target%/*} GOARCH=${target#*/} go vet -tags "$tags" ./cmd/capsule-shim ./shim/... ./supervisor
+done
+CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go test -c -tags "$tags" -o /dev/null ./shim
+
 echo "go.mod"
 go mod verify >/dev/null
 go mod tidy -diff

@@ -35,9 +35,6 @@ const quotaQuiet = 150 * time.Millisecond
 // of a file system that does not answer must not hold everything up.
 const setupTime = 20 * time.Second
 
-// teardownTime bounds the wait for the end of killed processes.
-const teardownTime = 10 * time.Second
-
 // start clones the sandbox, waits until the command runs and leaves the rest
 // to monitor.
 func (e *execution) start() error {
@@ -95,10 +92,6 @@ func (e *execution) awaitCommand(sb *launch.Sandbox) (time.Duration, error) {
 		return 0, cancelledEarly()
 	}
 	return at, err
-}
-
-func cancelledEarly() error {
-	return fault.New(fault.Cancelled, "", "ended by the caller before the command ran")
 }
 
 // run is the whole execution after create. It ends with the response written

@@ -3,7 +3,6 @@ package shim
 import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,10 +12,6 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
-
-// pipeCapacity is what every new pipe takes without a reader: a page is what
-// is left to a user whose pipes hold too much (pipe(7), pipe-user-pages-soft).
-const pipeCapacity = 4 << 10
 
 // openStdio makes the three streams of the payload.
 func (e *execution) openStdio(t *translation, streamStdin bool) error {
@@ -120,20 +115,6 @@ func (e *execution) openStdin(t *translation, stream bool) error {
 	}
 	feed(writer, *e.req.Stdin)
 	return nil
-}
-
-// feed writes data and closes w: at once when it fits into the pipe, beside
-// the execution otherwise. A command that does not read it all is no error.
-func feed(w io.WriteCloser, data spec.Bytes) {
-	write := func() {
-		_, _ = w.Write(data) // EPIPE: the command does not want the rest
-		_ = w.Close()        // nothing is buffered
-	}
-	if len(data) <= pipeCapacity {
-		write()
-		return
-	}
-	go write()
 }
 
 // closePayloadEnds closes what belongs to the payload once it has it.

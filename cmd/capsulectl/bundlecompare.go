@@ -9,12 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/inside"
 	"github.com/capsule-run/capsule/spec"
@@ -230,35 +228,6 @@ func runThere(ctx context.Context, program, dir string) (r *trialRun, err error)
 		return nil, fault.Wrap(fault.IO, "start "+program, runErr)
 	}
 	return &trialRun{fmt.Sprint(cmd.ProcessState.ExitCode()), out.String(), errs.String()}, nil
-}
-
-// unified is the v2 tree of a host that has v1 as well.
-const unified = "/sys/fs/cgroup/unified"
-
-// start starts a runtime. crun refuses a hybrid host whose v2 tree has controllers, so
-// there it gets a mount namespace that does not show that tree. The thread that has
-// made it serves nothing else again.
-func start(cmd *exec.Cmd, hides bool) error {
-	controllers, err := os.ReadFile(unified + "/cgroup.controllers")
-	if !hides || err != nil || len(bytes.TrimSpace(controllers)) == 0 {
-		return cmd.Start()
-	}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this function
-		err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err == nil {
-			err = unix.Unmount(unified, 0)
-		}
-		if err == nil {
-			err = cmd.Start()
-		}
-		started <- err
-	}()
-	return <-started
 }
 
 func (k *comparison) text() string {

@@ -7,6 +7,9 @@ import (
 )
 
 func main() {
+	if launcher(os.Args[1:]) {
+		os.Exit(exitRefused)
+	}
 	c := &console{
 		stdin: os.Stdin, stdout: descriptor(1), stderr: descriptor(2),
 		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit,

@@ -13,16 +13,6 @@ import (
 	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
-// openEmbedded gives the supervisor in this process for the run verb.
-func openEmbedded(rules *policy.Policy) (engine, error) {
-	quiet()
-	s, err := supervisor.New(supervisor.Options{Policy: rules})
-	if err != nil {
-		return nil, err
-	}
-	return embedded{s}, nil
-}
-
 // openCore gives the supervisor in this process for verbs about executions that
 // outlive capsulectl.
 func openCore(rules *policy.Policy) (api.Supervisor, func() error, error) {

@@ -119,13 +119,6 @@ type Exit struct {
 	Usage *unix.Rusage
 }
 
-// FullDisk is a tmpfs that has no room left.
-type FullDisk struct {
-	Path string
-	// Bytes and Inodes tell of which there are none left.
-	Bytes, Inodes bool
-}
-
 func (s *Sandbox) fullDisks(bits uint32) []FullDisk {
 	var list []FullDisk
 	for i, path := range s.plan.Disks {
