@@ -10,6 +10,7 @@ import (
 
 	"github.com/capsule-run/capsule/runtime/cgroup"
 	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -123,8 +122,8 @@ func readBenchFlags(ctx *cli.Context) (f benchFlags, err error) {
 // bench measures and returns the report.
 func (c *console) bench(ctx context.Context, f benchFlags) (string, error) {
 	// A shim that outlives its client comes to this process, which counts it.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return "", fault.Wrap(fault.SystemCall, "become subreaper", err)
+	if err := becomeSubreaper(); err != nil {
+		return "", err
 	}
 	if len(f.command) == 0 {
 		f.command = []string{"true"}
