@@ -111,7 +111,6 @@ func checkResources(r *specs.LinuxResources, refuse func(bool, string, string)) 
 	if m := r.Memory; m != nil {
 		//lint:ignore SA1019 A deprecated field is refused like the others.
 		refuse(m.Kernel != nil, field+"memory.kernel", later)
-		//lint:ignore SA1019 As above.
 		refuse(m.KernelTCP != nil, field+"memory.kernelTCP", later)
 		refuse(m.Swappiness != nil, field+"memory.swappiness", later)
 		refuse(m.UseHierarchy != nil && !*m.UseHierarchy, field+"memory.useHierarchy", "must be true")
