@@ -26,6 +26,7 @@ type Options struct {
 	StateDir, ShimPath string
 	Policy             *policy.Policy
 	CgroupBeside       bool
+	Warn               func(message string)
 }
 
 // Streams are the caller's ends.
