@@ -35,6 +35,10 @@ const quotaQuiet = 150 * time.Millisecond
 // of a file system that does not answer must not hold everything up.
 const setupTime = 20 * time.Second
 
+// setupTimeMax bounds it for a sandbox with a small CPU quota, which holds for its
+// set-up, too.
+const setupTimeMax = 3 * time.Minute
+
 // start clones the sandbox, waits until the command runs and leaves the rest
 // to monitor.
 func (e *execution) start() error {
@@ -70,7 +74,7 @@ func (e *execution) launch() (*launch.Sandbox, error) {
 }
 
 // awaitCommand waits until the command runs, for as long as somebody wants it
-// and setupTime allows.
+// and patience allows.
 func (e *execution) awaitCommand(sb *launch.Sandbox) (time.Duration, error) {
 	e.mu.Lock()
 	e.born = sb
@@ -79,19 +83,28 @@ func (e *execution) awaitCommand(sb *launch.Sandbox) (time.Duration, error) {
 	if unwanted {
 		return 0, cancelledEarly()
 	}
-	late := time.AfterFunc(setupTime, func() { _ = sb.Kill() }) // ESRCH: it has failed by itself
+	patience := e.patience()
+	late := time.AfterFunc(patience, func() { _ = sb.Kill() }) // ESRCH: it has failed by itself
 	at, err := sb.Started()
 	e.mu.Lock()
 	e.born = nil
 	e.mu.Unlock()
 	switch {
 	case !late.Stop():
-		return 0, fault.New(fault.SetupTimeout, "set up sandbox", "not done after "+setupTime.String()).
+		return 0, fault.New(fault.SetupTimeout, "set up sandbox", "not done after "+patience.String()).
 			WithHint("Look for a bind of a network or FUSE file system that does not answer.")
 	case err != nil && e.observed().cancelled:
 		return 0, cancelledEarly()
 	}
 	return at, err
+}
+
+// patience is how long the set-up may take: it works under the CPU quota already.
+func (e *execution) patience() time.Duration {
+	if q := e.req.Resources.CPUQuota; q != nil && *q < 1 {
+		return min(time.Duration(float64(setupTime) / *q), setupTimeMax)
+	}
+	return setupTime
 }
 
 // run is the whole execution after create. It ends with the response written

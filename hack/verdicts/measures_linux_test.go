@@ -48,12 +48,21 @@ func TestCPUTimeIsMeasured(t *testing.T) {
 	if !enforced(t, 2)[spec.LimitCPUTime] {
 		return // the table holds that such a host refuses the limit
 	}
+	// Process 1 and the set-up are not the payload's own, and dear in a machine.
+	r, own := measured(t, 24, object{}, "spin", "1")
+	if r.Metrics.CPUTimeMS == nil {
+		t.Fatalf("not measured: %s", r.Encode(true))
+	}
+	start := *r.Metrics.CPUTimeMS*1000 - own
+	if slow() == 1 && start > 200_000 {
+		t.Errorf("the start took %.0f us of CPU time", start)
+	}
 	for n, threads := range []string{"1", "2"} {
 		r, own := measured(t, 16+n, object{}, "spin", strconv.FormatInt(ms(600*time.Millisecond), 10), threads)
 		if r.Metrics.CPUTimeMS == nil {
 			t.Fatalf("not measured: %s", r.Encode(true))
 		}
-		if have := *r.Metrics.CPUTimeMS * 1000; math.Abs(have-own) > 0.05*own {
+		if have := *r.Metrics.CPUTimeMS*1000 - start; math.Abs(have-own) > 0.05*own {
 			t.Errorf("%s threads: measured %.0f us, by its own account %.0f", threads, have, own)
 		}
 	}
@@ -108,7 +117,8 @@ func TestTimeline(t *testing.T) {
 			t.Fatalf("not measured: %+v", p)
 		}
 		if p.AtMS <= last.AtMS || p.AtMS < 100 || float64(p.AtMS) > *r.Metrics.WallTimeMS+1 || *p.CPUTimeMS < *last.CPUTimeMS ||
-			*p.CPUTimeMS > *r.Metrics.CPUTimeMS || *p.MemoryBytes > *r.Metrics.MaxMemoryBytes || *p.Pids < 1 || *p.Pids > 2 {
+			*p.CPUTimeMS > *r.Metrics.CPUTimeMS || *p.MemoryBytes > *r.Metrics.MaxMemoryBytes || *p.Pids > 2 ||
+			*p.Pids < 1 && p.AtMS < ms(time.Second) {
 			t.Errorf("at %d ms: %d bytes, %.1f ms of CPU, %d processes; before: %d ms, %.1f ms", p.AtMS, *p.MemoryBytes, *p.CPUTimeMS, *p.Pids, last.AtMS, *last.CPUTimeMS)
 		}
 		last = p

@@ -123,7 +123,7 @@ func asks() []row {
 		{name: "required", command: sh("exit 0"), request: object{"isolation": object{"require": []string{"memory"}}}, needs: []string{spec.LimitMemory}, want: exited(0)},
 		{name: "bounded reads", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30, "read_ops_per_second": 1 << 20}},
 			needs: []string{spec.LimitIO}, want: exited(0), also: ioHeld},
-		{name: "bounded writes", command: sh("exit 0"), resources: object{"io": object{"write_bytes_per_second": 1 << 30, "write_ops_per_second": 1}},
+		{name: "bounded writes", command: sh("exit 0"), resources: object{"io": object{"write_bytes_per_second": 1 << 30, "write_ops_per_second": 2}},
 			needs: []string{ioWrites}, want: exited(0), also: ioHeld},
 		{name: "no bounds", command: sh("exit 0"), resources: object{"io": object{}}, want: exited(0)},
 		{name: "bounds that may be missing", command: sh("exit 0"), resources: object{"io": object{"read_bytes_per_second": 1 << 30}},

@@ -34,7 +34,7 @@ func memory() []row {
 		{name: "allocate in a session of its own", command: sh("setsid /payload act alloc 400 & sleep 1000"), resources: limit, needs: needs, want: oom, also: killed},
 		{name: "allocate within the limit", command: payload("alloc", "24"), resources: limit, needs: needs, want: exited(0), also: fine},
 		{name: "reserve and not touch", command: payload("reserve", "8"), resources: limit, needs: needs, want: exited(0), also: fine},
-		{name: "page cache", command: sh("cat /usr/bin/* >/dev/null 2>&1; exit 0"), resources: object{"memory_bytes": 16 * mib}, needs: needs, want: exited(0), also: fine},
+		{name: "page cache", command: sh("cat /usr/bin/* 2>/dev/null | head -c " + strconv.Itoa(300*mib/slow()) + " >/dev/null; exit 0"), resources: object{"memory_bytes": 16 * mib}, needs: needs, want: exited(0), also: fine},
 		{name: "tmpfs does not take the memory", command: sh("for d in /tmp /workspace /var/tmp /run /dev/shm; do head -c 100M /dev/zero >$d/x; done; exit 0"), resources: limit, needs: needs, want: exited(0), also: fine},
 		{name: "out of memory before the deadline", command: payload("alloc", "400"), resources: limit, needs: needs, want: oom,
 			request: object{"timeout_ms": ms(20 * time.Second)}},
@@ -50,6 +50,12 @@ func processes() []row {
 	atLimit := func(t *testing.T, r *spec.Response) {
 		if n := r.Metrics.MaxPids; n == nil || *n != 20 {
 			t.Errorf("max_pids %v, want 20", show(n))
+		}
+	}
+	// Of two forks that raise the kernel's peak at once the lower value may stay.
+	nearLimit := func(t *testing.T, r *spec.Response) {
+		if n := r.Metrics.MaxPids; n == nil || *n > 20 || *n < 15 {
+			t.Errorf("max_pids %v, want 20 or little less", show(n))
 		}
 	}
 	// Bounded by itself, too.
@@ -68,7 +74,7 @@ func processes() []row {
 		{name: "threads beyond the limit", command: payload("threads", "40"), resources: limit, needs: needs, want: failed(spec.ReasonPidsLimit, "E4003", 2, -1), also: atLimit},
 		{name: "threads within the limit", command: payload("threads", "12"), resources: object{"max_pids": 60}, needs: needs, want: exited(0)},
 		{name: "fork bomb", command: sh("f() { f | f & }; f; sleep 1000"), resources: limit, needs: needs, want: timedOut(-1, 15),
-			request: object{"timeout_ms": ms(300 * time.Millisecond), "grace_ms": 60000}, also: atLimit,
+			request: object{"timeout_ms": ms(300 * time.Millisecond), "grace_ms": 60000}, also: nearLimit,
 			or: []verdict{failed(spec.ReasonPidsLimit, "E4003", 2, -1)}}, // the bomb was quicker than the shell's own fork
 		{name: "few processes, failed", command: sh("exit 1"), resources: limit, needs: needs, want: exited(1)},
 	}

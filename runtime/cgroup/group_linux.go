@@ -180,7 +180,9 @@ func (g *Group) limit(asked []want, mayLack func(string) bool) error {
 			if err == unix.ENOENT && s.limit == LimitSwap && !hostSwaps(&b) {
 				ok, err = true, nil
 			}
-			if err != nil && err != unix.ENOENT && !mayLack(degradeName(w.limit)) {
+			// A disk may have no bounds, and io.max takes none of 1 before some
+			// kernel after 6.12: that is a lack, too.
+			if err != nil && err != unix.ENOENT && s.limit != LimitIO && !mayLack(degradeName(w.limit)) {
 				return fault.Wrap(fault.Cgroup, "write "+s.value+" to", err).WithField(w.field).WithPath(m.path + "/" + s.file)
 			}
 			confirmed = confirmed && ok && err == nil
