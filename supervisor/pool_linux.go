@@ -211,12 +211,16 @@ func (s *Supervisor) template(id string) (shimapi.Bootstrap, error) {
 	return boot, nil
 }
 
+// refillDelay is how long the next sandbox waits for the execution that took the last
+// one to begin, which needs the processors more.
+const refillDelay = 5 * time.Millisecond
+
 // take gives a shim that waits away; nil: there is none.
 func (p *pool) take() *ready {
 	if p == nil || p.limits.Size == 0 {
 		return nil
 	}
-	defer p.poke()
+	time.AfterFunc(refillDelay, p.poke)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = time.Now()

@@ -208,7 +208,9 @@ func runThere(ctx context.Context, program, dir string) (r *trialRun, err error)
 	defer cancel()
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(limited, program, "--root", state, "run", "--bundle", dir, id)
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	// Pipes all three: a runtime gives the streams that it is handed to the user of the
+	// bundle, and a nil Stdin would be the host's /dev/null.
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = new(bytes.Buffer), &out, &errs
 	// What holds the pipes after the runtime is dead is killed by delete.
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Cancel = func() error {
