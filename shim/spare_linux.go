@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -40,6 +42,7 @@ type spare struct {
 	sources []identity
 	hard    map[string]uint64 // hard limits that its processes have inherited
 	mounts  int               // a mountinfo, which tells when the host's mounts change
+	below   string            // the mounts below sources
 }
 
 // identity is what a path of the host was when the sandbox was built.
@@ -150,6 +153,10 @@ func (s *spare) watch(c *specs.Spec) error {
 		}
 		s.sources = append(s.sources, id)
 	}
+	var err error
+	if s.below, err = mountsBelow(s.sources); err != nil {
+		return err
+	}
 	s.hard = map[string]uint64{}
 	for _, l := range c.Process.Rlimits {
 		number, ok := plan.Rlimit(l.Type)
@@ -160,6 +167,24 @@ func (s *spare) watch(c *specs.Spec) error {
 		s.hard[l.Type] = have.Max
 	}
 	return nil
+}
+
+// mountsBelow are the lines of the mountinfo of this namespace whose mount points lie
+// strictly below one of the paths. One on a path itself, or above it, makes it another file.
+func mountsBelow(paths []identity) (string, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fault.Wrap(fault.SystemCall, "read mounts", err)
+	}
+	var below strings.Builder
+	for line := range strings.Lines(string(text)) {
+		// proc_pid_mountinfo(5): the mount point is the fifth field.
+		fields := strings.SplitN(line, " ", 6)
+		if len(fields) == 6 && slices.ContainsFunc(paths, func(p identity) bool { return strings.HasPrefix(fields[4], p.path+"/") }) {
+			below.WriteString(line)
+		}
+	}
+	return below.String(), nil
 }
 
 // allows tells whether the processes of the sandbox may have these limits. One that
@@ -193,13 +218,19 @@ func (s *spare) pipes(t *translation) (ends [3]int, err error) {
 	return ends, nil
 }
 
-// fresh tells whether the host is what it was when the sandbox was built: no mount
-// has changed, and the paths that it shows are the same files. What lies below
-// them it sees live.
+// fresh tells whether the host is what it was when the sandbox was built: the paths
+// that it shows are the same files, and no mount below them has changed. All else
+// that lies there it sees live.
 func (s *spare) fresh() bool {
-	fds := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
-	if n, err := unix.Poll(fds, 0); n != 0 || err != nil || !s.sandbox.Waits() {
+	if !s.sandbox.Waits() {
 		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
+	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+		// Hosts mount this and that all day, most of it elsewhere.
+		if below, err := mountsBelow(s.sources); err != nil || below != s.below {
+			return false
+		}
 	}
 	for _, was := range s.sources {
 		if is, err := identityOf(was.path); err != nil || is != was {

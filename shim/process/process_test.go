@@ -40,7 +40,7 @@ func TestCheck(t *testing.T) {
 		"/resources/cpu_quota":      {fault.LimitUnavailable, func(r *spec.Request) { r.Resources.CPUQuota = &quota }},
 		"/resources/cpu_time_ms":    {fault.LimitUnavailable, func(r *spec.Request) { r.Resources.CPUTimeMS = &millis }},
 		"/resources/disk_bytes":     {fault.LimitUnavailable, func(r *spec.Request) { r.Resources.DiskBytes++ }},
-		"/resources/io":             {fault.LimitUnavailable, func(r *spec.Request) { r.Resources.IO = new(spec.IOLimits) }},
+		"/resources/io":             {fault.LimitUnavailable, func(r *spec.Request) { r.Resources.IO = &spec.IOLimits{ReadBytesPerSecond: &millis} }},
 	} {
 		err := Check(request(c.change))
 		if f := fault.From(err, ""); err == nil || f.Field != field || f.Code != c.code {
