@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -56,7 +57,8 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	first := h.up("--audit-log", audit)
 	c := h.dial()
 	lives := h.execute(c, "read x; echo got $x; exit 7", true)
-	ends := h.execute(c, "sleep 0.5; echo alone; exit 5", false)
+	// Longer than the start of the other, which may find no prepared sandbox.
+	ends := h.execute(c, fmt.Sprintf("sleep %d; echo alone; exit 5", int(patient(time.Second).Seconds())), false)
 	h.eventually("both run", func() bool {
 		page, err := c.List(h.ctx, &api.Filter{Statuses: []string{api.StatusRunning}})
 		return err == nil && len(page.Executions) == 2

@@ -240,6 +240,9 @@ func (c *capsule) created(request object) string {
 // TestBundlesUnderOtherRuntimes runs every bundle under capsule and under another
 // runtime, and wants the same exit, output and view from inside.
 func TestBundlesUnderOtherRuntimes(t *testing.T) {
+	if slow() > 1 {
+		t.Skip("slow machines do not compare other runtimes")
+	}
 	c := begin(t)
 	needRuntime(t, "runc")
 	data := c.directory()
@@ -276,6 +279,9 @@ func TestBundlesUnderOtherRuntimes(t *testing.T) {
 // TestCompareFindsDifferences plants differences between what capsule and the other
 // runtime are given.
 func TestCompareFindsDifferences(t *testing.T) {
+	if slow() > 1 {
+		t.Skip("slow machines do not compare other runtimes")
+	}
 	c := begin(t)
 	needRuntime(t, "runc")
 	bundle := c.specBundle(func(config object) {
@@ -348,7 +354,8 @@ func TestBundleRun(t *testing.T) {
 	o := c.bundleRun(dir)
 	o.is(t, exited(4))
 	for wall, state := range o.Enforcement.Walls {
-		if state != spec.Enforced {
+		// An older kernel has less of Landlock.
+		if state != spec.Enforced && !(wall == spec.WallLandlock && state == spec.Degraded) {
 			t.Errorf("%s is %s", wall, state)
 		}
 	}

@@ -124,6 +124,7 @@ func TestForegroundStopped(t *testing.T) {
 func TestForegroundRemoved(t *testing.T) {
 	h := openHouse(t)
 	e := h.front(h.ctx, "sleep", "1000")
+	h.shimOf(e.ID()) // until others can find it
 	if err := h.embedded().Remove(h.ctx, e.ID(), true); err != nil {
 		t.Error(err)
 	}
