@@ -104,6 +104,13 @@ func TestForegroundStopped(t *testing.T) {
 	h := openHouse(t)
 	e := h.front(h.ctx, "sleep", "1000")
 	pid := h.shimOf(e.ID())
+	for seen := 0; seen == 0; { // its socket comes after its record
+		page, err := h.embedded().List(h.ctx, &api.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = len(page.Executions)
+	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
