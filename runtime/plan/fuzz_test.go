@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,8 +73,8 @@ func fuzzFacts(s *specs.Spec, how uint8) Facts {
 
 func checkPlan(t *testing.T, p *Plan) {
 	t.Helper()
-	if len(p.Setup)+len(p.Payload)+len(p.Init) > MaxSteps {
-		t.Errorf("%d steps", len(p.Setup)+len(p.Payload)+len(p.Init))
+	if n := len(p.Setup) + len(p.Payload) + len(p.Command) + len(p.Init); n > MaxSteps {
+		t.Errorf("%d steps", n)
 	}
 	if len(p.Rights) > MaxRights {
 		t.Errorf("%d different rights", len(p.Rights))
@@ -82,13 +83,13 @@ func checkPlan(t *testing.T, p *Plan) {
 	if p.Clone&never != never {
 		t.Errorf("namespaces %x", p.Clone)
 	}
-	for _, steps := range [][]Step{p.Setup, p.Payload, p.Init} {
+	for _, steps := range [][]Step{p.Setup, p.Payload, p.Command, p.Init} {
 		for i := range steps {
 			checkStep(t, &steps[i])
 		}
 	}
 	order := map[Op]int{}
-	for i, s := range p.Payload {
+	for i, s := range slices.Concat(p.Payload, p.Command) {
 		if _, seen := order[s.Op]; !seen || s.Op == OpPrctl {
 			order[s.Op] = i
 		}
