@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -56,6 +57,7 @@ type server struct {
 	once sync.Once
 
 	offered chan struct{} // closed when listen makes nothing more in the directory
+	visited atomic.Bool   // somebody else than the starter has connected
 }
 
 func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
@@ -74,7 +76,7 @@ func (s *server) serve() error {
 	if err != nil {
 		return fault.Wrap(fault.IO, "take over connection", err)
 	}
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{}))
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{&s.visited}))
 	if err != nil {
 		return fault.Wrap(fault.IO, "make ttrpc server", err)
 	}
@@ -85,6 +87,11 @@ func (s *server) serve() error {
 	go s.listen(srv)
 	if s.e.boot.Foreground {
 		s.wait(svc, life.lost)
+		if s.visited.Load() {
+			ctx, cancel := context.WithTimeout(context.Background(), visitTime)
+			defer cancel()
+			_ = srv.Shutdown(ctx) // whoever is later sees the connection end
+		}
 		return nil
 	}
 	s.outlive(svc, srv, life.lost)
@@ -94,6 +101,10 @@ func (s *server) serve() error {
 // answerTime is how long a detached shim stays for callers that have not taken
 // their answer. What they miss stands in the result.
 const answerTime = 5 * time.Second
+
+// visitTime is how long the shim of a foreground execution stays for others than
+// its caller that have not taken their answer: what came of their signal.
+const visitTime = time.Second
 
 // outlive sees an execution to its end that nobody needs to wait for. Its
 // starter ends the connection when it has the answer; closed by us, ttrpc may
@@ -262,14 +273,16 @@ func (s *server) record() error {
 	return layout.WriteFile(s.e.dir.Shim(), id)
 }
 
-// handshaker lets the inherited connection pass and checks the peer of every other.
-type handshaker struct{}
+// handshaker lets the inherited connection pass, and checks the peer of every
+// other and notes it.
+type handshaker struct{ visited *atomic.Bool }
 
 // Handshake implements ttrpc.Handshaker.
-func (handshaker) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
+func (h handshaker) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
 	if _, ok := conn.(*lifeline); ok {
 		return conn, nil, nil
 	}
+	h.visited.Store(true)
 	return ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)
 }
 

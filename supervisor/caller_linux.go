@@ -122,7 +122,11 @@ func (c *caller) Kill(ctx context.Context, id string, sig syscall.Signal, all bo
 		return delivered, nil
 	}
 	// It may have ended meanwhile; its shim may just be starting.
-	if now, findErr := c.find(id); findErr != nil || !now.summary.Live() {
+	now, findErr := c.find(id)
+	if is(findErr, fault.NotFound) {
+		return false, nil // nothing is kept of one in the foreground
+	}
+	if findErr != nil || !now.summary.Live() {
 		return false, findErr
 	}
 	return false, fault.Wrap(fault.Unreachable, "signal the execution", err).WithHint("Its shim does not answer; try again, or remove it with force.")

@@ -58,6 +58,9 @@ func (c *caller) end(ctx context.Context, e *entry) error {
 		return err
 	} // otherwise Wait tells how it ends
 	_, err := c.Wait(ctx, id)
+	if e.foreground && is(err, fault.NotFound) {
+		return nil // nothing is kept of it
+	}
 	return err
 }
 

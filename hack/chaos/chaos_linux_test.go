@@ -38,10 +38,11 @@ func TestChaos(t *testing.T) {
 		deadline: 4 * time.Minute, records: true, space: true, quick: true}
 	var out bytes.Buffer
 	err := chaos(t.Context(), c, &out)
-	t.Logf("%s", out.String())
 	if err != nil {
-		t.Error(err)
+		t.Errorf("%s%v", out.String(), err)
+		return
 	}
+	t.Logf("%s", out.String())
 }
 
 // TestFewExecutions refuses what would not be a load, or too much of one.

@@ -34,16 +34,16 @@ func (h *harness) report(out io.Writer, took time.Duration) {
 		fmt.Fprintf(out, "%s: %s\n", topic, h.tally[topic])
 	}
 	all := h.findings.all()
-	fmt.Fprintf(out, "\n%d deviations\n", len(all))
+	if len(all) > 0 {
+		fmt.Fprintf(out, "\nend of the log of capsuled:\n%s\n", h.house.lastLines(30))
+	}
+	fmt.Fprintf(out, "\n%d deviations\n", len(all)) // last, where the end of a long output is all that is kept
 	for i, f := range all {
 		if i == 50 {
 			fmt.Fprintf(out, "... and %d more\n", len(all)-i)
 			break
 		}
 		fmt.Fprintf(out, "- %s\n", f)
-	}
-	if len(all) > 0 {
-		fmt.Fprintf(out, "\nend of the log of capsuled:\n%s\n", h.house.lastLines(30))
 	}
 }
 
