@@ -86,13 +86,19 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 		return err
 	}
 	failpoint.Here("shim.create.stdio")
+	err = e.prepare()
+	e.clock.mark("prepare")
+	failpoint.Here("shim.create.prepared")
+	return err
+}
+
+// prepare opens what the sandbox is made of.
+func (e *execution) prepare() (err error) {
 	o := launch.Options{Stdin: e.stdio.payload[0], Stdout: e.stdio.payload[1], Stderr: e.stdio.payload[2], CgroupFD: -1, Keep: e.slot}
 	if e.group != nil {
 		o.CgroupFD, o.Tasks = e.group.DirFD(), e.group.TasksFDs()
 	}
 	e.ready, err = launch.Prepare(e.plan, o)
-	e.clock.mark("prepare")
-	failpoint.Here("shim.create.prepared")
 	return err
 }
 

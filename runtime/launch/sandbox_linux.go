@@ -2,7 +2,9 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -279,6 +281,10 @@ func (s *Sandbox) stepFault(r report) error {
 	if errno == unix.EPERM || errno == unix.EACCES {
 		f.Hint = forbiddenHint(step)
 	}
+	if errno == unix.ENOENT && s.mounts(step) {
+		f.Err = fmt.Errorf("%w: %w", ErrReplaced, errno)
+		f.Hint = "Something on the host, a package manager for instance, keeps replacing this file; try again."
+	}
 	if step.Field == "process.cwd" {
 		f.Op = "chdir" // what it amounts to; Details has the call
 	}
@@ -286,6 +292,18 @@ func (s *Sandbox) stepFault(r report) error {
 		return execFault(f, step, errno, r.found == 1)
 	}
 	return f
+}
+
+// ErrReplaced is that a source was replaced or removed on the host after it was
+// opened: the kernel does not mount what has no name any more. A launch prepared
+// anew opens what stands there now.
+var ErrReplaced = errors.New("the source was replaced while it was being mounted")
+
+// mounts tells whether a step mounts one of the plan's sources.
+func (s *Sandbox) mounts(step plan.Step) bool {
+	return step.Op == plan.OpMoveMount && slices.ContainsFunc(s.plan.Sources, func(source plan.Source) bool {
+		return step.Args[0].Kind == plan.ArgReg && step.Args[0].N == int64(source.Reg)
+	})
 }
 
 // forbiddenHint is for steps that the kernel allows in a user namespace unless
