@@ -43,6 +43,14 @@ func within(d time.Duration, f func() bool) {
 	}
 }
 
+// timeoutOf is the time that a request has, with its grace, in milliseconds.
+func timeoutOf(r *spec.Request) int64 { return r.TimeoutMS + r.GraceMS }
+
+// latest is how long a shim may take for an execution with that much time.
+func (s *Supervisor) latest(timeoutMS int64) time.Duration {
+	return time.Duration(timeoutMS)*time.Millisecond + s.overdue
+}
+
 // Execution is a started one. Its methods are safe for concurrent use.
 type Execution struct {
 	id         string
@@ -53,6 +61,7 @@ type Execution struct {
 	process    *process
 	bundle     string // that is run in place of the request; empty: none
 	created    time.Time
+	latest     time.Duration // after which the shim is killed
 	sweep      func() bool // waits for the removal of what dead shims left
 
 	done     chan struct{} // response is set
@@ -81,6 +90,8 @@ func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spe
 	// be complained of on stderr. It tells the shim that the result is delivered.
 	defer e.client.Close()
 	defer context.AfterFunc(ctx, func() { e.abandon(calls) })()
+	overdue := time.AfterFunc(e.latest, e.process.kill)
+	defer overdue.Stop()
 	var streams sync.WaitGroup
 	if err := e.attach(calls, st, &streams); err != nil {
 		return e.lost(err)
