@@ -269,6 +269,11 @@ func (s *server) offer() (net.Listener, error) {
 	case <-s.e.gone:
 		return nil, nil
 	}
+	if b := s.e.bundle; b != nil {
+		if err := b.done(); err != nil {
+			logLine(err.Error())
+		}
+	}
 	if err := s.record(); err != nil {
 		logLine(err.Error())
 	}
