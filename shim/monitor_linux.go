@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -341,6 +342,22 @@ func (e *execution) cancel() {
 	default:
 		// monitor looks when the command runs.
 	}
+}
+
+// signal gives a caller's signal to the command and tells whether it got it. One
+// that comes while the sandbox is made is not lost, unless its caller is.
+func (e *execution) signal(sig syscall.Signal, callerGone <-chan struct{}) bool {
+	select {
+	case <-e.running:
+	case <-e.gone:
+	case <-callerGone:
+		return false
+	}
+	if e.sandbox == nil || isClosed(e.ended) {
+		return false
+	}
+	e.note(func(o *observation) { o.callerSignal = sig })
+	return e.sandbox.Signal(sig) == nil
 }
 
 func monotonic() time.Duration {

@@ -319,7 +319,11 @@ func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
 	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
 	m.setup = enc.program(waitOnly)
 	m.regs[plan.RegSync] = uintptr(ends[1])
-	pid, errno := forkSandbox(enc.cloneArgs(unix.CLONE_NEWUSER), m)
+	flags := uint64(unix.CLONE_NEWUSER)
+	if bareChild {
+		flags |= unix.CLONE_VM // it lives in m and on its stack there, until Abandon has reaped it
+	}
+	pid, errno := forkSandbox(enc.cloneArgs(flags), m)
 	unix.Close(ends[1])
 	if errno != 0 {
 		unix.Close(ends[0])
