@@ -154,9 +154,12 @@ func attrNote(set uint64) string {
 const openHowSize = 24
 
 // openHow is struct open_how for an O_PATH descriptor.
-func openHow(resolve uint64) []byte {
+func openHow(resolve uint64) []byte { return openHowTo(oPath, resolve) }
+
+// openHowTo is struct open_how for a descriptor with the given flags.
+func openHowTo(flags, resolve uint64) []byte {
 	b := make([]byte, 0, openHowSize)
-	for _, v := range []uint64{oPath | oCloexec, 0, resolve} {
+	for _, v := range []uint64{flags | oCloexec, 0, resolve} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	return b
