@@ -2,6 +2,8 @@ package launch
 
 import (
 	"errors"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -110,3 +112,14 @@ const reportTerminal = 5
 // Leave gives the sandbox up to itself: its descriptors are closed and nothing else
 // happens. It is for one that no longer ends with its launcher.
 func (s *Sandbox) Leave() { s.closeAll() }
+
+// Failed reads a report that a container's process sent to whoever opened its gate: the
+// step of Plan.Command that failed, and the error.
+func Failed(b []byte) (step int, errno syscall.Errno, ok bool) {
+	var r report
+	if len(b) != int(reportSize) {
+		return 0, 0, false
+	}
+	copy((*[reportSize]byte)(unsafe.Pointer(&r))[:], b)
+	return int(r.step), syscall.Errno(r.value), r.kind == reportFailed && r.phase == phaseCommand
+}

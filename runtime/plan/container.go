@@ -21,6 +21,10 @@ type ContainerFacts struct {
 	// Gate makes the command wait, when all else is done, for somebody who
 	// connects to the launcher's socket in RegGate. The launcher may be gone then.
 	Gate bool
+	// NoCommand: there is nothing to execute yet, so nothing is looked for.
+	NoCommand bool
+	// AllCapabilities gives the command all that root has here.
+	AllCapabilities bool
 	// File is executed in place of process.args[0]. Empty: it is not.
 	File string
 	// FilterFlags are those of linux.seccomp, as seccomp(2) has them.
@@ -63,6 +67,10 @@ func foreignCompiler(s *specs.Spec, f Facts) *compiler {
 		c.caps.bounding, c.caps.effective, c.caps.inheritable = c.caps.bounding&held, c.caps.effective&held, c.caps.inheritable&held
 		c.caps.permitted, c.caps.ambient = c.caps.permitted&held, c.caps.ambient&held
 	}
+	if f.Container.AllCapabilities {
+		all := c.held()
+		c.caps = capabilities{bounding: all, effective: all, permitted: all}
+	}
 	c.out = &c.plan.Setup
 	return c
 }
@@ -104,6 +112,8 @@ func StepJoin(j Join) Join {
 		j.Reg = RegUserNS
 	case CloneNewNS:
 		j.Reg = RegMountNS
+	case CloneNewTime:
+		j.Reg = RegTimeNS
 	}
 	return j
 }
@@ -146,8 +156,8 @@ func (c *compiler) enter() error {
 		}
 	}
 	for _, j := range c.plan.Joins {
-		if j.Reg == RegMountNS {
-			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), "CLONE_NEWNS"))
+		if j.Reg != RegNone && j.Reg != RegUserNS {
+			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), cloneNames(j.Kind)))
 			c.closeReg(j.Reg)
 		}
 	}

@@ -144,6 +144,9 @@ func (c *compiler) held() uint64 {
 // findCommand fails where no file of those that execve will be tried on can be executed:
 // a caller learns of that when it creates the container.
 func (c *compiler) findCommand() error {
+	if c.facts.Container.NoCommand {
+		return nil
+	}
 	candidates, err := c.files()
 	if err != nil {
 		return err
