@@ -40,9 +40,7 @@ func (r *Runtime) Start(id string) error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	if err := c.hooks("poststart", hooksOf(&c.Config).Poststart, specs.StateRunning, c.Process.Pid, nil); err != nil {
-		r.Warn(err)
-	}
+	r.mild(c, "poststart", hooksOf(&c.Config).Poststart, specs.StateRunning, c.Process.Pid)
 	return nil
 }
 
@@ -219,8 +217,13 @@ func (r *Runtime) deleteUnreadable(id string) error {
 }
 
 func (r *Runtime) poststop(c *Container) {
-	for _, h := range hooksOf(&c.Config).Poststop {
-		if err := c.hooks("poststop", []specs.Hook{h}, specs.StateStopped, 0, nil); err != nil {
+	r.mild(c, "poststop", hooksOf(&c.Config).Poststop, specs.StateStopped, 0)
+}
+
+// mild calls hooks whose failure is only worth a warning.
+func (r *Runtime) mild(c *Container, kind string, list []specs.Hook, status specs.ContainerState, pid int) {
+	for _, h := range list {
+		if err := c.hooks(kind, []specs.Hook{h}, status, pid, nil); err != nil {
 			r.Warn(err)
 		}
 	}

@@ -150,11 +150,8 @@ func refuseMounts(s *specs.Spec, refuse func(bool, string, string)) {
 	for i, m := range s.Mounts {
 		field := mountField(i)
 		refuse(!cleanAbsolute(m.Destination) || path.Clean(m.Destination) == "/", field+".destination", "is not an absolute path below /")
-		o, err := parseOptions(m, field)
-		if err != nil {
-			refuse(true, field+".options", "have a word that means nothing on a bind mount")
-			continue
-		}
+		o, err := parseWords(m, field, true)
+		refuse(err != nil, field+".options", "cannot be read")
 		for k, word := range m.Options {
 			refuse(word == "remount" || word == "tmpcopyup", field+".options["+strconv.Itoa(k)+"]", strconv.Quote(word)+" is not supported")
 		}

@@ -25,7 +25,7 @@ var superFlags = map[string]struct{ set, clear uint64 }{
 // foreignOptions are the options of a mount, and the flags among them that are none
 // of the mount's attributes.
 func (c *compiler) foreignOptions(m specs.Mount, field string) (o options, flags uint64, err error) {
-	if o, err = parseOptions(m, field); err != nil {
+	if o, err = parseWords(m, field, true); err != nil {
 		return o, 0, err
 	}
 	o.data = slices.DeleteFunc(o.data, func(option string) bool {
@@ -49,9 +49,15 @@ func (c *compiler) foreignMount(m specs.Mount, bind *Reg) error {
 	dest := path.Clean(m.Destination)
 	switch {
 	case o.bind:
+		tree := RegTree
+		if c.inOrder(o) {
+			c.cloneHere(c.source(RegTree, m.Source, c.field, o), RegFS)
+		} else {
+			tree = *bind
+			*bind++
+		}
 		c.ensure(dest, c.facts.Kinds[m.Source] == KindDir)
-		c.move(dest, *bind)
-		*bind++
+		c.move(dest, tree)
 		return nil
 	case m.Type == "cgroup" || m.Type == "cgroup2":
 		return c.foreignCgroups(dest, m, o, bind)
@@ -62,6 +68,15 @@ func (c *compiler) foreignMount(m specs.Mount, bind *Reg) error {
 	}
 	c.freshFS(dest, m, o, flags)
 	return nil
+}
+
+// inOrder tells whether a bind is made by a step when its turn comes, as the kernel's
+// list of mounts then shows. Not where only the launcher can: with ids mapped, in a user
+// namespace, and where what is mounted inside is to appear on the host, from whose mounts
+// those of the container are cut off.
+func (c *compiler) inOrder(o options) bool {
+	outward := o.propagation == msShared && strings.HasSuffix(c.spec.Linux.RootfsPropagation, "shared")
+	return c.facts.Container.HostUser && !c.joined(CloneNewNS) && !o.idmap && !outward
 }
 
 func (c *compiler) foreignMounts() error {
@@ -152,6 +167,7 @@ func (c *compiler) foreignSources() error {
 			m.UIDMappings, m.GIDMappings = c.spec.Linux.UIDMappings, c.spec.Linux.GIDMappings
 		}
 		switch {
+		case o.bind && c.inOrder(o):
 		case o.bind:
 			c.addSource(m.Source, mountField(i), o, m)
 		case (m.Type == "cgroup" || m.Type == "cgroup2") && namespaceOf(c.spec.Linux, specs.CgroupNamespace) == nil:
@@ -248,7 +264,7 @@ func (c *compiler) allNodes() []specs.LinuxDevice {
 // container's own.
 func (c *compiler) foreignDev() bool {
 	return slices.ContainsFunc(c.spec.Mounts, func(m specs.Mount) bool {
-		o, err := parseOptions(m, "")
+		o, err := parseWords(m, "", true)
 		return err == nil && o.bind && path.Clean(m.Destination) == "/dev"
 	})
 }

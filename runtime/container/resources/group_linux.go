@@ -202,6 +202,12 @@ func (g *Group) Set(r *specs.LinuxResources) error {
 			}
 			err = write(dir+"/"+s.other, value)
 		}
+		if err == nil && s.file == "memory.kmem.limit_in_bytes" {
+			// Kernels from 5.16 on take any value and do nothing.
+			if now, _ := os.ReadFile(dir + "/" + s.file); number(strings.TrimSpace(string(now))) > number(s.value)+1<<16 {
+				err = unix.ENOENT
+			}
+		}
 		if errors.Is(err, unix.ENOENT) {
 			lacks("the kernel has no " + s.file + " in " + dir)
 		} else if err != nil {
