@@ -22,7 +22,6 @@ type program struct {
 	rt        *container.Runtime
 	log       string
 	logFormat string
-	debug     bool
 }
 
 // verb is a command: it gets what follows its name.
@@ -76,7 +75,7 @@ func (p *program) main(args []string) error {
 	f.StringVar(&p.rt.Root, "root", defaultRoot(), "directory of the state")
 	f.StringVar(&p.log, "log", "", "file that errors are appended to")
 	f.StringVar(&p.logFormat, "log-format", "text", "text or json")
-	f.BoolVar(&p.debug, "debug", false, "tell more")
+	f.BoolVar(&p.rt.Debug, "debug", false, "tell more")
 	systemd := f.Bool("systemd-cgroup", false, "not supported")
 	manager := f.String("cgroup-manager", "cgroupfs", "cgroupfs")
 	f.String("criu", "", "ignored: there are no checkpoints")

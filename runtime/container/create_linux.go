@@ -24,6 +24,8 @@ type Runtime struct {
 	Store
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string
+	// Debug tells more.
+	Debug bool
 	// Warn is told what went wrong without being an error. Not nil.
 	Warn func(error)
 }

@@ -67,7 +67,18 @@ func (c *Container) open() error {
 		return fault.New(fault.MonitorFailed, "start", "unknown report")
 	}
 	s := c.Steps[step]
-	return fault.Wrap(fault.CommandNotFound, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
+	code := fault.CommandNotFound
+	switch s.Call {
+	case "prlimit64":
+		code = fault.LimitUnavailable
+	case "seccomp":
+		code = fault.Seccomp
+	case "capset", "prctl":
+		code = fault.Capabilities
+	case "personality", "sched_setattr", "ioprio_set", "fcntl", "close_range":
+		code = fault.SystemCall
+	}
+	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
 }
 
 // end kills everything in the container and waits for its first process to be gone.

@@ -251,7 +251,8 @@ func (c *compiler) allNodes() []specs.LinuxDevice {
 	if c.foreignDev() {
 		return nil
 	}
-	all := slices.Clone(c.spec.Linux.Devices)
+	// /dev/ptmx is a link to that of the container's own devpts, whatever is asked for.
+	all := slices.DeleteFunc(slices.Clone(c.spec.Linux.Devices), func(d specs.LinuxDevice) bool { return path.Clean(d.Path) == "/dev/ptmx" })
 	for _, d := range defaultNodes {
 		if !slices.ContainsFunc(all, func(o specs.LinuxDevice) bool { return path.Clean(o.Path) == d.Path }) {
 			all = append(all, d)
