@@ -48,6 +48,9 @@ const teardown = 10 * time.Second
 
 // Create builds a container whose process waits for Start. On failure nothing is left.
 func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
+	if err := privileged(); err != nil {
+		return err
+	}
 	if bundle, err = filepath.Abs(bundle); err != nil {
 		return fault.Wrap(fault.InvalidBundle, "find bundle", err)
 	}
@@ -93,6 +96,15 @@ func (r *Runtime) undo(c *Container) error {
 		r.poststop(c)
 	}
 	return errors.Join(append(all, os.RemoveAll(c.dir))...)
+}
+
+// privileged refuses a caller whose containers this package cannot build.
+func privileged() error {
+	if os.Geteuid() != 0 {
+		return fault.New(fault.Unsupported, "create container", "containers of other users than root are not supported").
+			WithHint("Run it as root; capsulectl bundle run runs a bundle as any user.")
+	}
+	return nil
 }
 
 func checkStdio(p *specs.Process, o Stdio) error {

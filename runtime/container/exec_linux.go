@@ -51,6 +51,9 @@ type Started struct {
 // group, filter, and what the process' own object says of the rest. The caller waits
 // for it or leaves it.
 func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
+	if err := privileged(); err != nil {
+		return nil, err
+	}
 	c, err := r.Open(id)
 	if err != nil {
 		return nil, err
