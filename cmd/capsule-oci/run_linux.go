@@ -59,9 +59,12 @@ func run(args []string) error {
 	err := p.main(args)
 	var status exitStatus
 	if err != nil && !errors.As(err, &status) {
+		var f *fault.Fault
+		if errors.As(err, &f) && f.Field != "" && !strings.Contains(err.Error(), f.Field) {
+			err = fmt.Errorf("%s: %w", f.Field, err)
+		}
 		p.tell("error", err)
 		fmt.Fprintln(os.Stderr, "capsule-oci: "+err.Error())
-		var f *fault.Fault
 		if errors.As(err, &f) && f.Remedy() != "" {
 			fmt.Fprintln(os.Stderr, f.Remedy())
 		}

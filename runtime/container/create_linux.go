@@ -126,6 +126,10 @@ func checkStdio(p *specs.Process, o Stdio) error {
 func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 	f.LastCap = lastCapability()
 	f.Container.Preserve = o.Preserve
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	f.Container.AppArmor = err == nil && string(enabled[:min(1, len(enabled))]) == "Y"
+	_, err = os.Stat("/sys/fs/selinux/enforce")
+	f.Container.SELinux = err == nil
 	if f.Container.Permitted, err = permitted(); err != nil {
 		return f, err
 	}

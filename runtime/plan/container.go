@@ -29,6 +29,9 @@ type ContainerFacts struct {
 	File string
 	// FilterFlags are those of linux.seccomp, as seccomp(2) has them.
 	FilterFlags uint
+	// AppArmor and SELinux say what the kernel enforces. Without SELinux a label of
+	// mounts means nothing, and nothing is done with it.
+	AppArmor, SELinux bool
 	// HostUser: the container is in the user namespace of the host.
 	HostUser bool
 }
@@ -43,7 +46,7 @@ func Container(s *specs.Spec, f Facts) (*Plan, error) {
 	}
 	c := foreignCompiler(s, f)
 	return c.run(c.joins, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
-		c.names, c.keyring, c.foreignBound, c.stdio, c.foreignPayload, c.foreignCommand)
+		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
 }
 
 // Exec makes the plan of one more process in a container: joins are the container's
@@ -54,7 +57,7 @@ func Exec(s *specs.Spec, f Facts, joins []Join) (*Plan, error) {
 	}
 	c := foreignCompiler(s, f)
 	c.plan.Joins = joins
-	return c.run(c.enter, c.console, c.keyring, c.foreignBound, c.stdio, c.foreignPayload, c.foreignCommand)
+	return c.run(c.enter, c.console, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
 }
 
 func foreignCompiler(s *specs.Spec, f Facts) *compiler {

@@ -46,10 +46,7 @@ func (c *compiler) sysctl() error {
 		return nil
 	}
 	c.field = "linux.sysctl"
-	c.into(RegFS, OpFsopen, "proc", str("proc"), flag(fsopenCloexec, "FSOPEN_CLOEXEC"))
-	c.do(OpFsconfig, "proc", reg(RegFS), flag(fsconfigCmdCreate, "FSCONFIG_CMD_CREATE"), imm(0), imm(0), imm(0))
-	c.into(RegTree, OpFsmount, "proc", reg(RegFS), flag(fsmountCloexec, "FSMOUNT_CLOEXEC"), flag(mountAttrNosuid|mountAttrNodev|mountAttrNoexec, "nosuid,nodev,noexec"))
-	c.closeReg(RegFS)
+	c.procfs()
 	keys := make([]string, 0, len(c.spec.Linux.Sysctl))
 	for k := range c.spec.Linux.Sysctl {
 		keys = append(keys, k)
@@ -62,6 +59,32 @@ func (c *compiler) sysctl() error {
 			Field: "linux.sysctl." + k})
 		c.closeReg(RegFile)
 	}
+	c.closeReg(RegTree)
+	return nil
+}
+
+// procfs makes a procfs of the process' own in RegTree.
+func (c *compiler) procfs() {
+	c.into(RegFS, OpFsopen, "proc", str("proc"), flag(fsopenCloexec, "FSOPEN_CLOEXEC"))
+	c.do(OpFsconfig, "proc", reg(RegFS), flag(fsconfigCmdCreate, "FSCONFIG_CMD_CREATE"), imm(0), imm(0), imm(0))
+	c.into(RegTree, OpFsmount, "proc", reg(RegFS), flag(fsmountCloexec, "FSMOUNT_CLOEXEC"), flag(mountAttrNosuid|mountAttrNodev|mountAttrNoexec, "nosuid,nodev,noexec"))
+	c.closeReg(RegFS)
+}
+
+// apparmor makes execve enter the profile: aa_change_onexec(2).
+func (c *compiler) apparmor() error {
+	profile := c.spec.Process.ApparmorProfile
+	if profile == "" {
+		return nil
+	}
+	c.field = "process.apparmorProfile"
+	c.procfs()
+	const file = "thread-self/attr/apparmor/exec" // Linux 5.8
+	// thread-self is a link, and one of procfs' own kind that leads nowhere else.
+	c.into(RegFile, OpOpenat2, file, reg(RegTree), str(file), raw(openHowTo(oWronly, resolveBeneath|resolveNoXdev), "O_WRONLY, beneath"), imm(openHowSize))
+	words := "exec " + profile
+	c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegFile), raw([]byte(words), quoteShort(words)), imm(int64(len(words)))}, Expect: int64(len(words)), Path: profile})
+	c.closeReg(RegFile)
 	c.closeReg(RegTree)
 	return nil
 }
