@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/container/resources"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/runtime/seccomp"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -120,12 +121,12 @@ func cgroupPath(s *specs.Spec, id string) (string, error) {
 	p := s.Linux.CgroupsPath
 	switch {
 	case p == "":
-		p = "/capsule-oci/" + id
+		p = resources.Own + "/" + id
 	case strings.Count(p, ":") == 2 && !strings.Contains(p, "/"):
 		return "", fault.New(fault.Unsupported, "make cgroup", "the systemd driver is not supported").WithField("linux.cgroupsPath").
 			WithHint("Use the cgroupfs driver: --cgroup-manager=cgroupfs for podman, SystemdCgroup = false for containerd.")
 	case !path.IsAbs(p):
-		p = "/capsule-oci/" + p
+		p = resources.Own + "/" + p
 	}
 	if strings.Contains("/"+p+"/", "/../") {
 		return "", fault.New(fault.InvalidBundle, "make cgroup", "leads out of the hierarchy").WithField("linux.cgroupsPath").WithPath(p)

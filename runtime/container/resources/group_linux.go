@@ -18,6 +18,10 @@ import (
 
 const top = "/sys/fs/cgroup"
 
+// Own is the directory, in each hierarchy, for groups whose place is ours to choose. It is
+// there while one of them is.
+const Own = "/capsule-oci"
+
 // Group is the control group of one container: a directory in each hierarchy of the
 // host. It holds no descriptor and can be stored.
 type Group struct {
@@ -125,6 +129,11 @@ func (g *Group) makeDirs(m mount) error {
 		}
 		parent := dir
 		dir += "/" + part
+		if dir == m.dir+g.Path {
+			// What another container left has its limits, and kernels that kill who is cloned
+			// into a group that was killed once (cgroup.kill) exist. EBUSY: it is in use.
+			_ = unix.Rmdir(dir)
+		}
 		err := unix.Mkdir(dir, 0o755)
 		if err == nil {
 			g.Made = append(g.Made, dir)
@@ -455,6 +464,13 @@ func (g *Group) Remove(ctx context.Context) error {
 	}
 	for _, dir := range slices.Backward(g.Made) {
 		_ = unix.Rmdir(dir) // another container may be in it
+	}
+	if strings.HasPrefix(g.Path, Own+"/") {
+		for _, dir := range g.directories() {
+			for at := path.Dir(dir); strings.HasSuffix(at, Own) || strings.Contains(at, Own+"/"); at = path.Dir(at) {
+				_ = unix.Rmdir(at) // likewise
+			}
+		}
 	}
 	return errors.Join(all...)
 }
