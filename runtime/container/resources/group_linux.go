@@ -103,7 +103,11 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 		return nil, fault.New(fault.Cgroup, "make cgroup", "no control groups are mounted below "+top).WithField("linux.cgroupsPath")
 	}
 	for _, m := range all {
-		if err := g.makeDirs(m); err != nil {
+		err := g.makeDirs(m)
+		for tries := 0; errors.Is(err, unix.ENOENT) && tries < 100; tries++ {
+			err = g.makeDirs(m) // the last container of a directory took it away meanwhile
+		}
+		if err != nil {
 			return nil, errors.Join(err, g.Remove(context.Background()))
 		}
 	}
