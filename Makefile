@@ -44,6 +44,7 @@ BENCH = PATH=$(CACHE)/go-judge/$(GO_JUDGE):$$PATH GO_JUDGE_VERSION=$(GO_JUDGE) g
 FUZZTIME ?= 20s
 TESTFLAGS ?=
 CHAOSFLAGS ?=
+CONFORMANCEFLAGS ?=
 PKG ?= ./...
 
 .PHONY: help
@@ -104,6 +105,10 @@ soak: build ## Load one capsuled with 20,000 executions; print what it holds aft
 .PHONY: chaos
 chaos: build ## Kill capsuled, shims and clients under load, damage records (CHAOSFLAGS)
 	@go run ./hack/chaos -bin $(BIN) $(CHAOSFLAGS)
+
+.PHONY: conformance
+conformance: build ## Run the OCI validation suite against capsule-oci; compare with what is expected
+	@go run ./hack/conformance -bin $(BIN) $(CONFORMANCEFLAGS)
 
 .PHONY: walls
 walls: deps ## Take one wall out at a time and show which tests notice (WALLS=NAME,NAME)

@@ -223,6 +223,9 @@ func (s *Sandbox) receive() (report, [2]int, error) {
 		if err == nil && n == 1 {
 			return report{kind: reportReady}, [2]int{}, nil
 		}
+		if err == nil && n == 8 {
+			return report{kind: reportTerminal, value: uint32(*(*uint64)(unsafe.Pointer(&r)))}, [2]int{}, nil
+		}
 		if err != nil || n != int(reportSize) {
 			return r, [2]int{}, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))
 		}
@@ -351,7 +354,7 @@ func stepCode(s plan.Step) fault.Code {
 	switch s.Op {
 	case plan.OpSetresuid, plan.OpSetresgid, plan.OpSetgroups:
 		return fault.IDMapping
-	case plan.OpUnshare, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid, plan.OpKeyctl:
+	case plan.OpUnshare, plan.OpSetns, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid, plan.OpKeyctl:
 		return fault.Namespace
 	case plan.OpWrite:
 		if s.Field == "linux.cgroupsPath" {
