@@ -3,7 +3,7 @@
 # 12, Ubuntu 24.04 and their relatives. Says nothing and takes no time when
 # nothing is missing.
 #
-#   hack/deps.sh [build] [demo] [bench] [pack] [arm64]    default: build
+#   hack/deps.sh [build] [demo] [bench] [pack] [arm64] [debtest]    default: build
 #   hack/deps.sh arm64-environment    shell lines that cross-build with C for arm64
 #
 # Go: go.mod names the version. Any Go from 1.21 on fetches that version by
@@ -173,6 +173,10 @@ for group in "${@:-build}"; do
       want file file
       want gzip gzip
       want dpkg-deb dpkg
+      ;;
+    debtest)
+      want mmdebstrap mmdebstrap
+      want /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
       ;;
     arm64)
       want aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
