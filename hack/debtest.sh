@@ -28,9 +28,14 @@ mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 none "$root/run"
+mkdir "$root/old"
 cp "$deb" "$root/capsule.deb"
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-inside() { chroot "$root" "$@"; }
+# Not by chroot alone: the kernel makes no user namespaces for who is in one.
+inside() {
+  # shellcheck disable=SC2016
+  unshare --mount --propagation private sh -c 'cd "$0" && pivot_root . old && umount -l old && exec chroot . "$@"' "$root" "$@"
+}
 fail() { echo "debtest: $*" >&2; exit 1; }
 listing() { (cd "$root" && find etc usr var opt -xdev ! -path 'var/lib/dpkg/*' ! -path 'var/cache/*' ! -path 'var/log/*' | sort); }
 
@@ -38,9 +43,13 @@ listing >"$root/before"
 echo "install"
 inside dpkg --install /capsule.deb
 [ "$(inside dpkg-query -W -f '${Status}' capsule)" = "install ok installed" ] || fail "not installed"
-inside dpkg --verify capsule | grep . && fail "files differ from the package"
+said=$(inside dpkg --verify capsule)
+[ -z "$said" ] || fail "files differ from the package: $said"
 inside getent group capsule >/dev/null || fail "no group capsule"
-inside systemd-analyze verify /usr/lib/systemd/system/capsuled.service /usr/lib/systemd/system/capsuled.socket 2>&1 | grep -i 'not executable\|no such file\|failed to' && fail "units"
+# The minimal set has no /bin/kill, which the package recommends; keys of later
+# versions of systemd are in the unit on purpose.
+said=$(inside systemd-analyze verify /usr/lib/systemd/system/capsuled.service /usr/lib/systemd/system/capsuled.socket 2>&1 | grep -v "/bin/kill\|Unknown key '\(RestartSteps\|RestartMaxDelaySec\|DelegateSubgroup\)'" || true)
+[ -z "$said" ] || fail "units: $said"
 inside systemctl is-enabled capsuled.socket | grep -qx enabled || fail "the socket is not enabled"
 [ "$(stat -c %a "$root/var/lib/capsule")" = 700 ] || fail "/var/lib/capsule is open to others"
 
@@ -48,7 +57,8 @@ echo "use"
 inside capsulectl version
 inside capsulectl config check /etc/capsule/config.toml
 [ "$(inside capsulectl run -- echo from a sandbox)" = "from a sandbox" ] || fail "capsulectl run"
-echo '{"command":["id","-u"],"isolation":{"require":["seccomp"]}}' | inside capsulectl run --json | grep -q '"status": *"success"' || fail "capsulectl run --json"
+said=$(echo '{"command":["id","-u"],"isolation":{"seccomp":"default"}}' | inside capsulectl run --json) || true
+[[ $said == *'"status":"success"'* ]] || fail "capsulectl run --json: $said"
 inside bash -c 'source /usr/share/bash-completion/completions/capsulectl && complete -p capsulectl' || fail "completion"
 if [ -e "$root/etc/apparmor.d/abi/4.0" ]; then
   [ -e "$root/etc/apparmor.d/capsule-shim" ] || fail "no AppArmor profile"
@@ -75,5 +85,5 @@ listing >"$root/after"
 if left=$(diff "$root/before" "$root/after" | grep '^>' | grep -v '/etc/\(group\|gshadow\|passwd\|shadow\|.pwd.lock\)' | grep -v ' etc/\(group-\|gshadow-\|passwd-\|shadow-\|\.pwd\.lock\|group\|gshadow\)$'); then
   fail "left behind: $left"
 fi
-[ -z "$(find "$root/run/capsule" -type f 2>/dev/null)" ] || fail "left in /run/capsule: $(find "$root/run/capsule")"
+[ ! -e "$root/run/capsule" ] || fail "left: $(find "$root/run/capsule")"
 echo "debtest: installed, used, upgraded, removed and purged: $(basename "$deb")"
