@@ -119,8 +119,7 @@ package() {
   cp "$from/share/completion/capsulectl.fish" "$root/usr/share/fish/vendor_completions.d/"
   for p in "$from"/share/man/*.1; do gzip -9nc "$p" >"$root/usr/share/man/man1/${p##*/}.gz"; done
   cp docs/*.md docs/*.json "$root/usr/share/doc/capsule/"
-  rm "$root/usr/share/doc/capsule/CHANGELOG.md"
-  gzip -9nc docs/CHANGELOG.md >"$root/usr/share/doc/capsule/changelog.gz"
+  gzip -9n "$root/usr/share/doc/capsule/CHANGELOG.md"
   cp LICENSE "$root/usr/share/doc/capsule/copyright"
   cp "$dir/$name.cdx.json" "$root/usr/share/doc/capsule/sbom.cdx.json"
   sed -e "s/@VERSION@/$(debian_version)/" -e "s/@ARCH@/$arch/" -e "s/@SIZE@/$(du -sk --apparent-size "$root/usr" | cut -f 1)/" hack/deb/control >"$root/DEBIAN/control"
