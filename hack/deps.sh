@@ -3,7 +3,7 @@
 # 12, Ubuntu 24.04 and their relatives. Says nothing and takes no time when
 # nothing is missing.
 #
-#   hack/deps.sh [build] [demo] [bench] [pack] [arm64] [debtest]    default: build
+#   hack/deps.sh [build] [demo] [bench] [pack] [arm64] [debtest] [peers]    default: build
 #   hack/deps.sh arm64-environment    shell lines that cross-build with C for arm64
 #
 # Go: go.mod names the version. Any Go from 1.21 on fetches that version by
@@ -173,6 +173,13 @@ for group in "${@:-build}"; do
       want file file
       want gzip gzip
       want dpkg-deb dpkg
+      ;;
+    peers) # whose bundles and views hack/e2e compares
+      want crun crun
+      want runc runc
+      want umoci umoci
+      want podman podman
+      want busybox busybox-static
       ;;
     debtest)
       want mmdebstrap mmdebstrap
