@@ -35,6 +35,8 @@ SECCOMP_FLAGS := -tags $(TAGS),osusergo,netgo -ldflags '$(LDFLAGS) -linkmode ext
 endif
 
 # What `make bench`, `make fuzz` and `make test` hand on.
+comma := ,
+JOBS ?=
 N = 200
 BENCHFLAGS ?=
 CURVES ?= live,records,binds,bytes,clients
@@ -138,14 +140,26 @@ generate: deps ## Rebuild the generated code and documents
 pre-commit: fmt generate check ## What to run before a commit: fmt, generate, check, quick tests
 	@go test -short -tags $(TAGS) -json $(PKG) | go run ./hack/testreport
 
+.PHONY: cross
+cross: deps ## Other systems, arm64 with libseccomp under qemu, and the build without C
+	@hack/cross.sh systems
+	@hack/cross.sh noseccomp
+	@hack/cross.sh arm64
+
 .PHONY: build-release
-build-release: deps ## Pack reproducible archives for amd64 and arm64 into dist/
-	@hack/deps.sh pack
+build-release: deps ## Pack archives, Debian packages, bills of materials, sums into dist/
+	@hack/deps.sh pack arm64
 	@VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) hack/release.sh build
 
 .PHONY: release-check
-release-check: build-release ## Unpack dist/, check it and rebuild it bit by bit
+release-check: build-release ## Check dist/: rebuilt bit by bit, the package installed and removed
 	@VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) hack/release.sh check
+	@hack/deps.sh debtest
+	@hack/debtest.sh $(DIST)/capsule-$(VERSION)-linux-$$(go env GOHOSTARCH)*.deb
+
+.PHONY: ci-local
+ci-local: ## Run the jobs of .github/workflows here, one after the other (JOBS=test,race)
+	@hack/ci-local.sh $(subst $(comma), ,$(JOBS))
 
 .PHONY: clean
 clean: ## Remove bin/ and dist/

@@ -3,7 +3,8 @@
 # 12, Ubuntu 24.04 and their relatives. Says nothing and takes no time when
 # nothing is missing.
 #
-#   hack/deps.sh [build] [demo] [bench] [pack]    default: build
+#   hack/deps.sh [build] [demo] [bench] [pack] [arm64] [debtest] [peers]    default: build
+#   hack/deps.sh arm64-environment    shell lines that cross-build with C for arm64
 #
 # Go: go.mod names the version. Any Go from 1.21 on fetches that version by
 # itself. Where there is no Go, or an older one, the distribution's golang-go
@@ -110,6 +111,44 @@ fetch_go_judge() {
   rm -rf "$work"
 }
 
+# The libraries of arm64 are unpacked beside the machine's own, so that its package
+# manager keeps one architecture.
+sysroot=$cache/sysroot/arm64
+
+# fetch_arm64: libseccomp for arm64, from this distribution's packages.
+fetch_arm64() {
+  [ ! -e "$sysroot/usr/lib/aarch64-linux-gnu/libseccomp.a" ] || return 0
+  echo "deps: fetching libseccomp for arm64" >&2
+  local work options
+  work=$(mktemp -d)
+  mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial"
+  touch "$work/status"
+  options=(-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=
+    -o Dir::State="$work/state" -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache")
+  if ! (cd "$work" && apt-get "${options[@]}" update && apt-get "${options[@]}" download libseccomp-dev libseccomp2) >"$work/log" 2>&1; then
+    tail -n 5 "$work/log" >&2
+    echo "deps: there is no libseccomp for arm64 among this system's packages" >&2
+    rm -rf "$work"
+    return 1
+  fi
+  mkdir -p "$work/root"
+  local deb
+  for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
+  sed -i "s#^prefix=.*#prefix=$sysroot/usr#" "$work/root/usr/lib/aarch64-linux-gnu/pkgconfig/libseccomp.pc"
+  mkdir -p "${sysroot%/*}"
+  rm -rf "$sysroot"
+  mv "$work/root" "$sysroot"
+  rm -rf "$work"
+}
+
+if [ "$*" = arm64-environment ]; then
+  if ! command -v aarch64-linux-gnu-gcc >/dev/null || [ ! -e "$sysroot/usr/lib/aarch64-linux-gnu/libseccomp.a" ]; then
+    exit 1
+  fi
+  echo "export CC=aarch64-linux-gnu-gcc PKG_CONFIG_LIBDIR='$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig'"
+  exit
+fi
+
 for group in "${@:-build}"; do
   case $group in
     build)
@@ -133,6 +172,23 @@ for group in "${@:-build}"; do
     pack)
       want file file
       want gzip gzip
+      want dpkg-deb dpkg
+      ;;
+    peers) # whose bundles and views hack/e2e compares
+      want crun crun
+      want runc runc
+      want umoci umoci
+      want podman podman
+      want busybox busybox-static
+      ;;
+    debtest)
+      want mmdebstrap mmdebstrap
+      want /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+      ;;
+    arm64)
+      want aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+      want /usr/aarch64-linux-gnu/lib/libc.a libc6-dev-arm64-cross
+      want qemu-aarch64-static qemu-user-static
       ;;
     *) echo "deps: unknown group $group" >&2; exit 2 ;;
   esac
@@ -147,4 +203,7 @@ if [[ " ${*:-build} " == *" build "* ]] && ! go_is_recent; then
 fi
 if [[ " $* " == *" bench "* ]]; then
   fetch_go_judge
+fi
+if [[ " $* " == *" arm64 "* ]]; then
+  fetch_arm64
 fi

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -83,7 +81,7 @@ func takeSignal(k *call, v string) error {
 	name := strings.ToUpper(v)
 	if n, err := strconv.Atoi(v); err == nil && n >= 1 && n <= 64 {
 		k.signal = syscall.Signal(n)
-	} else if k.signal = unix.SignalNum("SIG" + strings.TrimPrefix(name, "SIG")); k.signal == 0 {
+	} else if k.signal = signalOf("SIG" + strings.TrimPrefix(name, "SIG")); k.signal == 0 {
 		f := fault.New(fault.InvalidValue, "", strconv.Quote(v)+" is no signal")
 		f.Hint = "Write a name such as TERM or SIGTERM, or a number from 1 to 64."
 		return f

@@ -8,10 +8,8 @@ import (
 	"os/exec"
 	"os/user"
 	"strconv"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/doctor"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -126,9 +124,10 @@ func (c *console) doctor(shim string, paths []string, other string, asJSON bool)
 // patient is a user to examine for.
 type patient struct {
 	name string
-	// credential is nil for the user of this process.
-	credential *syscall.Credential
-	home       string
+	// other is false for the user of this process, who has no more than a name here.
+	other    bool
+	uid, gid uint32
+	home     string
 }
 
 // patients are the user of this process and, for root, another one.
@@ -158,7 +157,7 @@ func (c *console) patients(other string) ([]patient, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fault.Wrap(fault.InvalidValue, "flag --user", err)
 	}
-	return []patient{self, {u.Username, &syscall.Credential{Uid: uint32(id), Gid: uint32(gid)}, u.HomeDir}}, nil
+	return []patient{self, {u.Username, true, uint32(id), uint32(gid), u.HomeDir}}, nil
 }
 
 // examine runs capsule-shim as the patient.
@@ -172,12 +171,11 @@ func (c *console) examine(shim string, p patient, paths []string) (*doctor.Exami
 	cmd := exec.Command(shim, append([]string{"doctor", p.name}, paths...)...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.ExtraFiles = []*os.File{null, null} // a shim's own descriptors go there
-	// A group of its own: Ctrl-C must not keep it from tidying up.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.credential}
-	if p.credential != nil {
+	cmd.SysProcAttr = p.attributes()
+	if p.other {
 		cmd.Dir = "/"
 		cmd.Env = []string{"HOME=" + p.home, "USER=" + p.name, "PATH=/usr/local/bin:/usr/bin:/bin"}
-		run := "/run/user/" + strconv.Itoa(int(p.credential.Uid))
+		run := "/run/user/" + strconv.Itoa(int(p.uid))
 		if _, err := os.Stat(run); err == nil {
 			cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+run)
 		}
@@ -190,7 +188,7 @@ func (c *console) examine(shim string, p patient, paths []string) (*doctor.Exami
 	if err == nil {
 		return x, nil
 	}
-	if errors.Is(err, os.ErrPermission) && p.credential != nil {
+	if errors.Is(err, os.ErrPermission) && p.other {
 		return unreachable(shim, p, err), nil
 	}
 	f := fault.Wrap(fault.Unreachable, "examine for "+p.name, err).WithPath(shim)
@@ -202,18 +200,10 @@ func (c *console) examine(shim string, p patient, paths []string) (*doctor.Exami
 
 // unreachable is the examination for a user who may not execute the shim.
 func unreachable(shim string, p patient, err error) *doctor.Examination {
-	x := &doctor.Examination{User: p.name, UID: int(p.credential.Uid), Rootless: true, Checks: []doctor.Check{{
+	x := &doctor.Examination{User: p.name, UID: int(p.uid), Rootless: true, Checks: []doctor.Check{{
 		Kind: doctor.KindStep, Name: "capsule-shim", State: doctor.Blocked, Code: string(fault.Unreachable), Cause: "shim_unreachable",
 		By: "the modes of " + shim + " and the directories above it", Detail: err.Error(),
 		Fix: doctor.Lookup("shim_unreachable").Commands(doctor.Place{Shim: shim})}}}
 	x.Judge()
 	return x
-}
-
-func kernelRelease() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }

@@ -5,8 +5,6 @@ import (
 	"io"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // descriptor writes to standard output or standard error. Unlike an os.File it
@@ -14,26 +12,6 @@ import (
 // the execution can be ended in order and the exit status is capsulectl's own;
 // no signal handler is needed, and the shim inherits no ignored signal.
 type descriptor int
-
-// Write writes all of p. It waits when the file is non-blocking, as it can be
-// when it is shared with the caller.
-func (d descriptor) Write(p []byte) (int, error) {
-	for n := 0; ; {
-		m, err := unix.Write(int(d), p[n:])
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
-			// An error of poll shows in the next write.
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(d), Events: unix.POLLOUT}}, -1)
-		case err != nil:
-			return n, err
-		default:
-			if n += m; n >= len(p) {
-				return n, nil
-			}
-		}
-	}
-}
 
 // sink passes the payload's output to one of capsulectl's own streams. When that
 // stream fails, the execution is ended, as a process that writes to a closed

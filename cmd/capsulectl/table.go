@@ -1,11 +1,8 @@
 package main
 
 import (
-	"os"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 )
 
 // cell is one field of a table; its text is printable already.
@@ -78,20 +75,4 @@ func (c *console) printTable(t *table) int {
 // colorful says whether the caller's terminal may show colours.
 func (c *console) colorful() bool {
 	return c.environment("NO_COLOR") == "" && c.environment("TERM") != "dumb"
-}
-
-// window is the size of the terminal behind a stream; ok: it is one.
-func window(stream any) (columns, rows int, ok bool) {
-	fd := -1
-	switch f := stream.(type) {
-	case descriptor:
-		fd = int(f)
-	case *os.File:
-		fd = int(f.Fd())
-	}
-	size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, 0, false
-	}
-	return int(size.Col), int(size.Row), true
 }

@@ -1,13 +1,9 @@
 package main
 
-import (
-	"os"
+import "os"
 
-	"golang.org/x/sys/unix"
-)
-
-// isTerminal says whether f is a terminal: only those have a window size (TIOCGWINSZ).
+// isTerminal says whether f is a terminal.
 func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil
+	_, _, ok := window(f)
+	return ok
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -182,7 +180,7 @@ func deniedCalls(denials []spec.Denial) string {
 
 // signalName is SIGTERM for 15; a number that has no name is itself.
 func signalName(s syscall.Signal) string {
-	if name := unix.SignalName(s); name != "" {
+	if name := signalText(s); name != "" {
 		return name
 	}
 	return "signal " + strconv.Itoa(int(s))

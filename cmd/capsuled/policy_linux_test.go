@@ -141,3 +141,66 @@ func TestAuditRotates(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPolicyHoldsForClientsOfTheirOwn: a client that knows nothing of policy and
+// checks nothing is refused what capsulectl would be, whatever way it names the
+// program by. There is a request of the kind that is accepted, so that what
+// refuses is the rule.
+func TestPolicyHoldsForClientsOfTheirOwn(t *testing.T) {
+	h := newHouse(t)
+	shown := filepath.Join(h.dir, "shown")
+	if err := os.Mkdir(shown, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/usr/bin/cat", filepath.Join(shown, "dog")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(shown, "echo"), []byte("#!/bin/sh\nid\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// What lies where the daemon and the command work configures nothing.
+	for _, name := range []string{"capsule.toml", "config.toml", ".capsule.toml"} {
+		configured(t, filepath.Join(shown, name), "[security]\nblocked_commands = []\n")
+	}
+	file := filepath.Join(h.dir, "c.toml")
+	configured(t, file, "[security]\nblocked_commands = [\"cat\"]\nblocked_patterns = ['rm\\s+-rf']\nallowed_commands = [\"cat\", \"rm\", \"sh\", \"echo\"]\n"+
+		"[profiles.loose.isolation]\nnetwork = false\n")
+	h.up("--config", file)
+	c := h.dial()
+	readable := `"isolation":{"readonly_paths":["` + shown + `"]}`
+	for what, x := range map[string]struct{ request, profile, rule string }{
+		"by name":              {`{"command":["cat","/etc/passwd"]}`, "", "security.blocked_commands"},
+		"absolute":             {`{"command":["/usr/bin/cat"]}`, "", "security.blocked_commands"},
+		"another profile":      {`{"command":["cat"]}`, "loose", "security.blocked_commands"},
+		"a relative path":      {`{"command":["../usr/bin/cat"]}`, "", "security.blocked_commands"},
+		"a symbolic link":      {`{"command":["` + shown + `/dog"],` + readable + `}`, "", "security."},
+		"sh -c":                {`{"command":["sh","-c","rm  -rf /workspace/x"]}`, "", "security.blocked_patterns"},
+		"the order of PATH":    {`{"command":["echo"],"environment":{"PATH":"` + shown + `:/usr/bin"},` + readable + `}`, "", "security.allowed_commands"},
+		"a file of the caller": {`{"command":["./echo"],"isolation":{"readonly_paths":["` + shown + `"],"working_directory":"` + shown + `"}}`, "", "security.allowed_commands"},
+		"not on the list":      {`{"command":["id"]}`, "", "security.allowed_commands"},
+	} {
+		code, message := "", ""
+		started, err := c.Start(h.ctx, &api.StartRequest{Request: []byte(x.request), Profile: x.profile})
+		if err != nil {
+			f := fault.From(err, "")
+			code, message = string(f.Code), f.Message()
+		} else if r, err := c.Wait(h.ctx, started.ID); err != nil {
+			t.Fatal(err)
+		} else if r.Error != nil { // what a path leads to is known where it is opened
+			code, message = r.Error.Code, r.Error.Message
+		}
+		if code != string(fault.CommandRefused) || !strings.Contains(message, x.rule) {
+			t.Errorf("%s: %s %s, want E5001 of %s", what, code, message, x.rule)
+		}
+	}
+	if err := startOf(h, c, `{"command":["echo","x"]}`); err != nil {
+		t.Errorf("an allowed command: %v", err)
+	}
+	// What a blocked name hides from the command itself.
+	const script = `{"command":["sh","-c","exec /usr/bin/cat /etc/passwd"]}`
+	started, err := c.Start(h.ctx, &api.StartRequest{Request: []byte(script)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ended(c, started.ID, 126, "")
+}

@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -134,35 +130,4 @@ func rate(ctx context.Context, w *Way, n int, long time.Duration) (r Rate, err e
 	l := Latency{Samples: took}
 	l.sum(0)
 	return Rate{Clients: n, PerSecond: float64(len(took)) / elapsed.Seconds(), CPU: (after - before) / time.Duration(len(took)), P50: l.P50, P99: l.P99}, nil
-}
-
-// Spent is the processor time of this process, of its children that it has
-// waited for, and of a daemon with its own; 0: of none.
-func Spent(daemon int) (time.Duration, error) {
-	var sum time.Duration
-	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(who, &u); err != nil {
-			return 0, err
-		}
-		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
-	if daemon == 0 {
-		return sum, nil
-	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", daemon))
-	if err != nil {
-		return 0, err
-	}
-	// proc(5): utime, stime, cutime, cstime are fields 14 to 17; the name in
-	// parentheses may hold anything. In hundredths of a second on every Linux.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	for _, f := range fields[11:15] {
-		ticks, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += time.Duration(ticks) * time.Second / 100
-	}
-	return sum, nil
 }

@@ -112,8 +112,7 @@ func usable(path string) (bool, error) {
 		return false, fault.Wrap(fault.ConfigFile, "find configuration", err).WithPath(path).
 			WithHint("Make it readable, or name another file with --config or CAPSULE_CONFIG.")
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+	if !ours(info) || info.Mode().Perm()&0o022 != 0 {
 		return false, fault.New(fault.ConfigFile, "find configuration", "others than root and this user can change it").WithPath(path).
 			WithHint("chown it to root or to this user and chmod go-w, or name it with --config if you mean it.")
 	}

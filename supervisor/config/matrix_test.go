@@ -156,9 +156,6 @@ func TestEveryKeyIsSetAndStrict(t *testing.T) {
 		case *[]string:
 			value = `["/some/where"]`
 		}
-		if k.Name == "pool.size" {
-			value = "0" // and no other
-		}
 		extra := ""
 		if strings.HasSuffix(k.Name, ".allowed_patterns") {
 			extra = "\n" + strings.TrimSuffix(k.Name, "patterns") + "commands = []"

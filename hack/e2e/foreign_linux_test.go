@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// hostCommand runs a program of the host's and gives what it prints.
+func (c *capsule) hostCommand(env []string, name string, args ...string) string {
+	c.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		c.Fatalf("%s %q: %v: %s", name, args, err, &errs)
+	}
+	return string(bytes.TrimSpace(out))
+}
+
+// smallRoot puts a root of one program, busybox, into dir.
+func (c *capsule) smallRoot(dir string) {
+	c.Helper()
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		lack(c.T, false, "busybox is not installed (hack/deps.sh peers)")
+	}
+	for _, d := range []string{"bin", "etc", "proc", "dev", "sys", "tmp", "run"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			c.Fatal(err)
+		}
+	}
+	c.hostCommand(nil, "cp", path, filepath.Join(dir, "bin/busybox"))
+	if err := os.Symlink("busybox", filepath.Join(dir, "bin/sh")); err != nil {
+		c.Fatal(err)
+	}
+	// Another runtime leaves files of the host's root in it; capsule maps ids.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// foreignScript is what the bundles below run.
+const foreignScript = `busybox id -u; pwd; echo "$A"; busybox touch /tmp/file && busybox cat /proc/self/status | busybox grep -c NoNewPrivs; exit 3`
+
+// foreignRuns wants a bundle that another program has made to run here, and to be
+// seen alike by other runtimes.
+func (c *capsule) foreignRuns(dir, cwd string) {
+	c.Helper()
+	o := c.bundleRun(dir)
+	o.is(c.T, exited(3))
+	if want := "0\n" + cwd + "\nb\n1\n"; o.text() != want {
+		c.Errorf("stdout %q, want %q", o.text(), want)
+	}
+	for _, runtime := range []string{"runc", "crun"} {
+		if _, err := exec.LookPath(runtime); err != nil || slow() > 1 {
+			continue // TestBundlesUnderOtherRuntimes tells of it
+		}
+		if o := c.finish(c.program("bundle", "compare", dir, "--with", runtime)); o.code != 0 {
+			c.Errorf("%s: exit %d\n%s%s", runtime, o.code, o.out, o.stderr)
+		}
+	}
+}
+
+// TestBundleOfUmoci runs what umoci unpacks of an image. It asks for a terminal, which
+// `bundle validate` refuses by name; that is all that is changed.
+func TestBundleOfUmoci(t *testing.T) {
+	c := begin(t)
+	needRuntime(t, "umoci")
+	dir := c.directory()
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(dir, "image")
+	c.hostCommand(nil, "umoci", "init", "--layout", image)
+	c.hostCommand(nil, "umoci", "new", "--image", image+":latest")
+	c.hostCommand(nil, "umoci", "unpack", "--image", image+":latest", dir+"/first")
+	c.smallRoot(dir + "/first/rootfs")
+	c.hostCommand(nil, "umoci", "repack", "--image", image+":latest", dir+"/first")
+	c.hostCommand(nil, "umoci", "config", "--image", image+":latest", "--config.env", "A=b", "--config.workingdir", "/tmp",
+		"--config.cmd", "/bin/sh", "--config.cmd", "-c", "--config.cmd", foreignScript)
+	bundle := dir + "/bundle"
+	c.hostCommand(nil, "umoci", "unpack", "--image", image+":latest", bundle)
+	if o := c.finish(c.program("bundle", "validate", bundle)); o.code == 0 || !bytes.Contains([]byte(o.out+o.stderr), []byte("/process/terminal")) {
+		t.Errorf("a bundle with a terminal: exit %d, %s%s", o.code, o.out, o.stderr)
+	}
+	config, err := os.ReadFile(bundle + "/config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document object
+	if err := json.Unmarshal(config, &document); err != nil {
+		t.Fatal(err)
+	}
+	document["process"].(map[string]any)["terminal"] = false
+	if config, err = json.Marshal(document); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bundle+"/config.json", config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.foreignRuns(bundle, "/tmp")
+}
+
+// TestBundleOfPodman runs what podman writes for its runtime, unchanged. Left out are
+// what capsule refuses by name: podman's group of its own (linux.cgroupsPath), its sysctls and its filter,
+// which has setns both ways.
+func TestBundleOfPodman(t *testing.T) {
+	c := begin(t)
+	needRuntime(t, "podman")
+	needRuntime(t, "crun")
+	dir := c.directory()
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/root", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.smallRoot(dir + "/root")
+	env := []string{"CONTAINERS_CONF=" + c.write(dir, "containers.conf", "[containers]\ndefault_sysctls = []\n")}
+	podman := func(args ...string) string {
+		t.Helper()
+		return c.hostCommand(env, "podman", append([]string{"--root", dir + "/store", "--runroot", dir + "/run", "--storage-driver", "vfs",
+			"--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime", "crun"}, args...)...)
+	}
+	c.hostCommand(nil, "tar", "-C", dir+"/root", "-cf", dir+"/root.tar", ".")
+	podman("import", dir+"/root.tar", "capsule-test:latest")
+	id := podman("create", "--network", "none", "--cgroups", "disabled", "--security-opt", "seccomp=unconfined", "--ulimit", "nofile=512:512",
+		"--ulimit", "nproc=512:512", "--env", "A=b", "--workdir", "/tmp", "capsule-test:latest", "/bin/sh", "-c", foreignScript)
+	t.Cleanup(func() { podman("rm", "--force", id) })
+	// The runtime may refuse to make it on this host; what it was given is there.
+	made := exec.Command("podman", "--root", dir+"/store", "--runroot", dir+"/run", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs",
+		"--events-backend", "none", "--runtime", "crun", "init", id)
+	made.Env = append(os.Environ(), env...)
+	said, _ := made.CombinedOutput() // see above
+	bundle := filepath.Join(dir, "store/vfs-containers", id, "userdata")
+	if _, err := os.Stat(bundle + "/config.json"); err != nil {
+		t.Fatalf("podman made no bundle: %s", said)
+	}
+	c.foreignRuns(bundle, "/tmp")
+}
