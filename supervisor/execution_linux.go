@@ -85,6 +85,8 @@ func (e *Execution) begin(ctx context.Context, request []byte, st Streams) {
 
 // follow drives the shim from Create to the response.
 func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spec.Response {
+	overdue := time.AfterFunc(e.latest, e.process.kill)
+	defer overdue.Stop()
 	if e.direct != nil {
 		return e.followDirect(ctx, st)
 	}
@@ -95,8 +97,6 @@ func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spe
 	// be complained of on stderr. It tells the shim that the result is delivered.
 	defer e.client.Close()
 	defer context.AfterFunc(ctx, func() { e.abandon(calls) })()
-	overdue := time.AfterFunc(e.latest, e.process.kill)
-	defer overdue.Stop()
 	var streams sync.WaitGroup
 	if err := e.attach(calls, st, &streams); err != nil {
 		return e.lost(err)
