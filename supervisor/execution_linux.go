@@ -64,7 +64,7 @@ type Execution struct {
 	bundle     string // that is run in place of the request; empty: none
 	created    time.Time
 	latest     time.Duration // after which the shim is killed
-	sweep      func() bool // waits for the removal of what dead shims left
+	sweep      func() bool   // waits for the removal of what dead shims left
 
 	done     chan struct{} // response is set
 	response *spec.Response
