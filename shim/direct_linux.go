@@ -3,14 +3,34 @@ package shim
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
+	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/spec/fault"
 )
+
+// serveDirect is serve for a starter that takes frames. ttrpc comes when others
+// may want it.
+func (s *server) serveDirect(svc *service) error {
+	d, err := openDirect(s.e)
+	if err != nil {
+		return err
+	}
+	var srv atomic.Pointer[ttrpc.Server]
+	go s.listen(func() (*ttrpc.Server, error) {
+		made, err := s.newServer(svc)
+		srv.Store(made)
+		return made, err
+	})
+	s.wait(svc, d.lost)
+	s.dismiss(srv.Load())
+	return nil
+}
 
 // direct is the connection of a starter that takes frames.
 type direct struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -147,6 +148,7 @@ func (e *execution) run() {
 	e.finish()
 	failpoint.Here("shim.end.recorded")
 	close(e.ended)
+	runtime.Gosched() // who waits for the answer first: what follows blocks this thread
 	e.teardown()
 	failpoint.Here("shim.end.torn_down")
 	close(e.gone)

@@ -96,24 +96,6 @@ func (s *server) serve() error {
 	return nil
 }
 
-// serveDirect is serve for a starter that takes frames. ttrpc comes when others
-// may want it.
-func (s *server) serveDirect(svc *service) error {
-	d, err := openDirect(s.e)
-	if err != nil {
-		return err
-	}
-	var srv atomic.Pointer[ttrpc.Server]
-	go s.listen(func() (*ttrpc.Server, error) {
-		made, err := s.newServer(svc)
-		srv.Store(made)
-		return made, err
-	})
-	s.wait(svc, d.lost)
-	s.dismiss(srv.Load())
-	return nil
-}
-
 func (s *server) newServer(svc *service) (*ttrpc.Server, error) {
 	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{&s.visited}))
 	if err != nil {

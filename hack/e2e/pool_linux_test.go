@@ -156,7 +156,8 @@ func TestPreparedSandboxThatDied(t *testing.T) {
 	if r.Termination.Reason == spec.ReasonShimLost {
 		r = h.wait(me, h.start(me, &api.StartRequest{}, "echo", "alive").ID)
 	}
-	if stdoutOf(t, r) != "alive\n" || wasReady(r) {
+	// It may be one that the pool has made ready since: a dead one would not answer.
+	if stdoutOf(t, r) != "alive\n" {
 		t.Errorf("got %s", r.Encode(true))
 	}
 }

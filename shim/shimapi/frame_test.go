@@ -48,3 +48,22 @@ func TestFrameTooLong(t *testing.T) {
 		t.Error("accepted")
 	}
 }
+
+// FuzzFrames: what is read as frames is what those are on the wire.
+func FuzzFrames(f *testing.F) {
+	f.Add(AppendFrame(AppendFrame(nil, Frame{FrameStdout, []byte("a")}), Frame{FrameResponse, []byte("{}")}))
+	f.Add([]byte{FrameStderr, 0, 0, 0, 0, 'o', 9})
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		var again []byte
+		for from := NewFrameReader(bytes.NewReader(wire)); ; {
+			got, err := from.Next()
+			if err != nil {
+				break
+			}
+			again = AppendFrame(again, got)
+		}
+		if !bytes.HasPrefix(wire, again) {
+			t.Errorf("%q came of %q", again, wire)
+		}
+	})
+}
