@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -15,9 +14,11 @@ import (
 )
 
 const (
-	// lockPatience is for a predecessor that is just ending, and for the moment
-	// in which a process that it forked still holds its descriptors.
+	// lockPatience is for a predecessor that is just ending.
 	lockPatience = 500 * time.Millisecond
+	// forkPatience is for one that is dead: a process that it forked may hold its
+	// descriptors until it executes its program, on a busy host for seconds.
+	forkPatience = 10 * time.Second
 	lockPause    = 10 * time.Millisecond
 )
 
@@ -30,14 +31,20 @@ func takeLock(state layout.State) (*os.File, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, "open lock", err).WithPath(path)
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
+	for began := time.Now(); ; time.Sleep(lockPause) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(deadline) {
+		if err == nil || err != unix.EWOULDBLOCK && err != unix.EINTR {
+			break
+		}
+		if waited := time.Since(began); waited > forkPatience || waited > lockPatience && alive(holder(f)) {
 			break
 		}
 	}
 	if err == unix.EWOULDBLOCK {
-		held := holder(f)
+		held := ""
+		if pid := holder(f); pid > 0 {
+			held = fmt.Sprintf(", pid %d", pid)
+		}
 		f.Close()
 		return nil, fault.New(fault.InvalidValue, "lock the state directory", "capsuled runs on it already"+held).WithPath(path).
 			WithHint("Stop that one, or give another --state.")
@@ -62,12 +69,16 @@ func write(f *os.File, content string) error {
 	return err
 }
 
-// holder says who holds the lock, as far as its file tells.
-func holder(f *os.File) string {
-	content, _ := io.ReadAll(io.LimitReader(f, 32)) // nothing is told of what cannot be read
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+// holder is the process that holds the lock, as far as its file tells; 0: it does not.
+func holder(f *os.File) int {
+	var content [32]byte
+	n, _ := f.ReadAt(content[:], 0) // nothing is told of what cannot be read
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content[:n])))
 	if err != nil {
-		return ""
+		return 0
 	}
-	return fmt.Sprintf(", pid %d", pid)
+	return pid
 }
+
+// alive: what is not known is taken to live.
+func alive(pid int) bool { return pid <= 0 || unix.Kill(pid, 0) != unix.ESRCH }

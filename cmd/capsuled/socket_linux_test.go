@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
@@ -132,6 +134,29 @@ func TestLockNamesItsHolder(t *testing.T) {
 		t.Fatal("the lock outlives its holder:", err)
 	}
 	again.Close()
+}
+
+// TestLockOfTheDead: a process that a killed capsuled had forked keeps the lock for
+// some time.
+func TestLockOfTheDead(t *testing.T) {
+	state := layout.State(t.TempDir())
+	held, err := takeLock(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(held, strconv.Itoa(dead.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(2*lockPatience, func() { held.Close() })
+	f, err := takeLock(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 func TestHandedOverSocketMustBeAPathOfUnix(t *testing.T) {
