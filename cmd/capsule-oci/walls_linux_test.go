@@ -331,6 +331,18 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// TestGroupInUse: two containers cannot share a control group, for deleting one kills
+// what is in it.
+func TestGroupInUse(t *testing.T) {
+	b := newBox(t, "sh", "-c", "while :; do sleep 1; done")
+	b.config.Linux.CgroupsPath = "/capsule-oci/shared" + strconv.Itoa(os.Getpid())
+	b.must("create", "one")
+	b.refused([]string{"linux.cgroupsPath", "has processes"}, "create", "two")
+	if st := b.state("one").Status; st != specs.StateCreated {
+		t.Errorf("the first is %s", st)
+	}
+}
+
 // TestConcurrentCalls: one of many wins, and what it made is whole.
 func TestConcurrentCalls(t *testing.T) {
 	b := newBox(t, "true")

@@ -236,7 +236,7 @@ func (r *Runtime) createHooks(c *Container, sb *launch.Sandbox) error {
 	}{{"prestart", prestart, false}, {"createRuntime", h.CreateRuntime, false}, {"createContainer", h.CreateContainer, true}} {
 		var inside func(specs.Hook, []byte) error
 		if kind.inside {
-			inside = r.insideHook(c)
+			inside = r.insideHook(c, false)
 		}
 		if err := c.hooks(kind.name, kind.list, specs.StateCreated, sb.Pid, inside); err != nil {
 			return err

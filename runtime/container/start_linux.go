@@ -33,7 +33,7 @@ func (r *Runtime) Start(id string) error {
 		return fault.New(fault.InvalidBundle, "start", "the configuration has none").WithField("process")
 	}
 	if list := hooksOf(&c.Config).StartContainer; len(list) > 0 {
-		if err := c.hooks("startContainer", list, specs.StateCreated, c.Process.Pid, r.insideHook(c)); err != nil {
+		if err := c.hooks("startContainer", list, specs.StateCreated, c.Process.Pid, r.insideHook(c, true)); err != nil {
 			return errors.Join(err, c.end())
 		}
 	}
@@ -156,11 +156,7 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		if sig == unix.SIGKILL {
 			return c.Group.Kill(ctx)
 		}
-		pids, err := c.Group.Processes()
-		for _, pid := range pids {
-			_ = unix.Kill(pid, sig) // a member; it may be gone
-		}
-		return err
+		return c.Group.Signal(sig)
 	}
 	fd, err := c.Process.open()
 	if err == nil {

@@ -141,6 +141,12 @@ func (g *Group) makeDirs(m mount) error {
 		err := unix.Mkdir(dir, 0o755)
 		if err == nil {
 			g.Made = append(g.Made, dir)
+		} else if err == unix.EEXIST && dir == m.dir+g.Path {
+			// Deleting the container kills everything in its group.
+			if pids, err := members(dir); err != nil || len(pids) > 0 {
+				return fault.New(fault.Cgroup, "make cgroup", "has processes already").WithField("linux.cgroupsPath").WithPath(dir).
+					WithHint("Give every container a cgroupsPath of its own.")
+			}
 		} else if err != unix.EEXIST {
 			return fault.Wrap(fault.Cgroup, "mkdir", err).WithField("linux.cgroupsPath").WithPath(dir)
 		}
@@ -326,8 +332,17 @@ func (g *Group) Processes() ([]int, error) {
 			dir = all[len(all)-1]
 		}
 	}
-	var pids []int
-	err := walk(dir, func(d string) error {
+	pids, err := members(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.Cgroup, "list processes", err).WithPath(dir)
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids), nil
+}
+
+// members are the processes in a directory and below it. One that is gone has none.
+func members(dir string) (pids []int, err error) {
+	err = walk(dir, func(d string) error {
 		text, err := os.ReadFile(d + "/cgroup.procs")
 		for _, word := range strings.Fields(string(text)) {
 			pids = append(pids, int(number(word)))
@@ -337,11 +352,32 @@ func (g *Group) Processes() ([]int, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
+	return pids, err
+}
+
+// Signal sends a signal to every process that is a member now.
+func (g *Group) Signal(sig unix.Signal) error {
+	pids, err := g.Processes()
 	if err != nil {
-		return nil, fault.Wrap(fault.Cgroup, "list processes", err).WithPath(dir)
+		return err
 	}
-	slices.Sort(pids)
-	return slices.Compact(pids), nil
+	var all []error
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it is gone
+		}
+		// Only what is still a member once the pidfd holds it.
+		still, err := g.Processes()
+		if err == nil && slices.Contains(still, pid) {
+			err = unix.PidfdSendSignal(fd, sig, nil, 0)
+		}
+		unix.Close(fd)
+		if err != nil && err != unix.ESRCH {
+			all = append(all, fault.Wrap(fault.Cgroup, "signal the group", err).WithPath(g.Path))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // walk visits a directory of control groups and those below it, deepest first.
@@ -412,21 +448,12 @@ func (g *Group) Kill(ctx context.Context) error {
 			return err
 		}
 		frozen := g.Freeze(ctx, true) == nil
-		for _, pid := range pids {
-			fd, err := unix.PidfdOpen(pid, 0)
-			if err != nil {
-				continue // it is gone
-			}
-			// Only what is still a member once the pidfd holds it.
-			if still, err := g.Processes(); err == nil && slices.Contains(still, pid) {
-				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-			}
-			unix.Close(fd)
-		}
+		err = g.Signal(unix.SIGKILL)
 		if frozen {
-			if err := g.thaw(ctx); err != nil {
-				return err
-			}
+			err = errors.Join(err, g.thaw(ctx))
+		}
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
