@@ -200,6 +200,9 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 	if err := l.adjust(sb.Pid); err != nil {
 		return err
 	}
+	if err := l.copies(sb); err != nil {
+		return err
+	}
 	if err := l.terminal(sb); err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func (l *launcher) terminal(sb *launch.Sandbox) error {
 	if p == nil || !p.Terminal {
 		return nil
 	}
-	fd, err := sb.Terminal()
+	fd, err := sb.Descriptor()
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func refuseMounts(s *specs.Spec, refuse func(bool, string, string)) {
 		o, err := parseWords(m, field, true)
 		refuse(err != nil, field+".options", "cannot be read")
 		for k, word := range m.Options {
-			refuse(word == "remount" || word == "tmpcopyup", field+".options["+strconv.Itoa(k)+"]", strconv.Quote(word)+" is not supported")
+			refuse(word == "remount" || word == copyUp && m.Type != "tmpfs", field+".options["+strconv.Itoa(k)+"]", strconv.Quote(word)+" is not supported")
 		}
 		refuse(m.Type == "" && !o.bind, field+".type", "is empty")
 		idmapped := o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0

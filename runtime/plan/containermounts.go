@@ -66,8 +66,37 @@ func (c *compiler) foreignMount(m specs.Mount, bind *Reg) error {
 		o.set &^= mountAttrRdonly // until it is filled
 		c.sealed = append(c.sealed, dest)
 	}
+	if i := slices.Index(o.data, copyUp); i >= 0 {
+		o.data = slices.Delete(o.data, i, i+1)
+		c.copyUp(dest, m, o, flags)
+		return nil
+	}
 	c.freshFS(dest, m, o, flags)
 	return nil
+}
+
+// copyUp is the option of a tmpfs that begins with what it covers.
+const copyUp = "tmpcopyup"
+
+// copyUp mounts a tmpfs and gives the launcher the directory below it and the new one, to
+// copy one to the other.
+func (c *compiler) copyUp(dest string, m specs.Mount, o options, flags uint64) {
+	readonly := o.set & mountAttrRdonly
+	o.set &^= mountAttrRdonly
+	c.ensure(dest, true)
+	c.into(RegMaster, OpFcntl, dest, reg(RegTarget), flag(fcntlDupFD, "F_DUPFD_CLOEXEC"), imm(3))
+	c.closeReg(RegTarget)
+	c.freshFS(dest, m, o, flags)
+	c.within(dest)
+	c.plan.Copies = append(c.plan.Copies, dest)
+	for _, r := range []Reg{RegMaster, RegTarget} {
+		c.say(Arg{Kind: ArgRegs, N: int64(r), Note: "number of the directory"}, 8)
+		c.hear()
+		c.closeReg(r)
+	}
+	if readonly != 0 {
+		c.sealed = append(c.sealed, dest)
+	}
 }
 
 // inOrder tells whether a bind is made by a step when its turn comes, as the kernel's
