@@ -151,24 +151,25 @@ func special(kind string) bool { return kind == "proc" || kind == "sysfs" || kin
 // foreignCgroups shows the control groups: by mounts of their own where there is a
 // cgroup namespace, whose root is the container's group, else that group itself.
 func (c *compiler) foreignCgroups(dest string, m specs.Mount, o options, bind *Reg) error {
-	shelf := o
-	if ns := namespaceOf(c.spec.Linux, specs.CgroupNamespace); len(c.facts.Hierarchies) == 0 && ns != nil {
-		m.Type, m.Source = "cgroup2", "cgroup"
-		c.freshFS(dest, m, o, 0)
-		return nil
-	}
-	if len(c.facts.Hierarchies) == 1 && c.facts.Hierarchies[0].Name == "" {
+	own := namespaceOf(c.spec.Linux, specs.CgroupNamespace) != nil
+	if list := c.facts.Hierarchies; len(list) == 0 || list[0].Name == "" { // v2
+		if own || len(list) == 0 {
+			m.Type, m.Source = "cgroup2", "cgroup"
+			c.freshFS(dest, m, o, 0)
+			return nil
+		}
 		c.ensure(dest, true)
 		c.move(dest, *bind)
 		*bind++
 		return nil
 	}
+	shelf := o
 	shelf.set &^= mountAttrRdonly
 	shelf.data = []string{"mode=755", "size=65536", "nr_inodes=64"}
 	c.freshFS(dest, specs.Mount{Type: "tmpfs", Source: "cgroup"}, shelf, 0)
 	for _, h := range c.facts.Hierarchies {
 		at := dest + "/" + h.Name
-		if namespaceOf(c.spec.Linux, specs.CgroupNamespace) == nil {
+		if !own {
 			c.ensure(at, true)
 			c.move(at, *bind)
 			*bind++

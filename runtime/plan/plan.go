@@ -145,6 +145,6 @@ type Hierarchy struct {
 	// Options are its mount options that say of which controllers it is.
 	Options string
 	// Dir is the container's own directory in it, for a container without a cgroup
-	// namespace.
+	// namespace. Of one without a name, which is that of v2, Container knows nothing else.
 	Dir string
 }
