@@ -40,6 +40,9 @@ func (r *Runtime) Start(id string) error {
 	if err := c.open(); err != nil {
 		return err
 	}
+	if len(hooksOf(&c.Config).Poststart) > 0 {
+		c.Process.executed()
+	}
 	r.mild(c, "poststart", hooksOf(&c.Config).Poststart, specs.StateRunning, c.Process.Pid)
 	return nil
 }
@@ -79,6 +82,17 @@ func (c *Container) open() error {
 		code = fault.SystemCall
 	}
 	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
+}
+
+// executed waits until execve has put the command's arguments into its memory, the last it
+// does: hooks after the start come after the command is executed, and descriptors are
+// closed earlier than that.
+func (p *Process) executed() {
+	for deadline := time.Now().Add(time.Second); p.alive() && time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
+		if text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); err != nil || len(text) > 0 {
+			return
+		}
+	}
 }
 
 // end kills everything in the container and waits for its first process to be gone.
