@@ -44,7 +44,7 @@ type Stdio struct {
 }
 
 // teardown bounds the wait for killed processes to leave.
-const teardown = 10 * time.Second
+const teardown = time.Minute
 
 // Create builds a container whose process waits for Start. On failure nothing is left.
 func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
