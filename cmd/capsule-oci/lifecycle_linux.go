@@ -42,6 +42,16 @@ func ready(o *container.Stdio) error {
 	if err := seal(); err != nil {
 		return err
 	}
+	// A process of a container is born as our clone, and in its namespaces: who is there
+	// already must not look at it, nor at what it has open (CVE-2016-9962).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fault.Wrap(fault.SystemCall, "prctl", err)
+	}
+	return private()
+}
+
+// private keeps what the caller has open from hooks and helpers.
+func private() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fault.Wrap(fault.SystemCall, "close_range", err)
 	}

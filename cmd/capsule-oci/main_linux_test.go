@@ -344,7 +344,7 @@ func names(list string) string {
 func TestHooks(t *testing.T) {
 	b := newBox(t, "sh", "-c", "echo command >>/out/order")
 	hook := func(name, dir string) specs.Hook {
-		script := "s=$(cat); echo \"$s\" >" + dir + "/" + name + "; echo " + name + " >>" + dir + "/order; readlink /proc/self/ns/mnt >" + dir + "/" + name + ".ns"
+		script := "s=$(cat); echo \"$s\" >" + dir + "/" + name + "; echo " + name + " >>" + dir + "/order; grep CapEff /proc/self/status >" + dir + "/" + name + ".caps; readlink /proc/self/ns/mnt >" + dir + "/" + name + ".ns"
 		return specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}
 	}
 	out := b.path("out")
@@ -381,6 +381,10 @@ func TestHooks(t *testing.T) {
 		if inside := strings.TrimSpace(b.out(name+".ns")) != own; inside != want.inside {
 			t.Errorf("%s is in the container's mount namespace: %v", name, inside)
 		}
+	}
+	// The program of a hook in the container's root is the root's: it gets no more than the command.
+	if got := b.out("startContainer.caps"); got != "CapEff:\t0000000000000000\n" {
+		t.Errorf("startContainer has %q", got)
 	}
 	b.config.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo because >&2; exit 3"}}}}
 	b.refused([]string{"hook createContainer", "because"}, "create", "h2")

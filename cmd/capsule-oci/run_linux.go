@@ -116,6 +116,13 @@ func (p *program) main(args []string) error {
 	if p.rt.SeccompHelper, err = helper(args[0]); err != nil {
 		return err
 	}
+	switch name {
+	case "create", "run", "exec": // which hand descriptors on: see ready
+	default:
+		if err := private(); err != nil {
+			return err
+		}
+	}
 	return v.call(p, f.Args()[1:])
 }
 

@@ -318,6 +318,35 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestCopyUp: a tmpfs begins with what it covers, and what is written to it stays there.
+func TestCopyUp(t *testing.T) {
+	b := newBox(t, "sh", "-c", "cd /data && cat sub/file && readlink link && stat -c %a:%u sub sub/file . && echo new >sub/file && touch more")
+	b.mkdir("rootfs/data/sub")
+	if err := os.WriteFile(b.path("rootfs/data/sub/file"), []byte("text\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(b.path("rootfs/data/sub/file"), 7, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/shadow", b.path("rootfs/data/link")); err != nil {
+		t.Fatal(err)
+	}
+	b.config.Root.Readonly = true
+	b.config.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_DAC_OVERRIDE"}, Effective: []string{"CAP_DAC_OVERRIDE"}, Permitted: []string{"CAP_DAC_OVERRIDE"}}
+	b.config.Mounts = append(b.config.Mounts, specs.Mount{Destination: "/data", Type: "tmpfs", Source: "tmpfs", Options: []string{"rw", "nosuid", "mode=700", "tmpcopyup"}})
+	out := b.must("run", "copy")
+	if out != "text\n/etc/shadow\n755:0\n640:7\n700:0\n" {
+		t.Errorf("%q", out)
+	}
+	if text, err := os.ReadFile(b.path("rootfs/data/sub/file")); err != nil || string(text) != "text\n" {
+		t.Errorf("below it: %q %v", text, err)
+	}
+	if err := unix.Mknod(b.path("rootfs/data/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	b.refused([]string{"E2004", "/null"}, "create", "device")
+}
+
 // TestDevices: the default ones can be used, another cannot though it can be made, and
 // one that the configuration gives can.
 func TestDevices(t *testing.T) {
@@ -328,6 +357,18 @@ func TestDevices(t *testing.T) {
 	out := b.must("run", "devices")
 	if out != "zero\nmade\nrefused\n/dev/own\n640:7:1:5\n" {
 		t.Errorf("%q", out)
+	}
+}
+
+// TestGroupInUse: two containers cannot share a control group, for deleting one kills
+// what is in it.
+func TestGroupInUse(t *testing.T) {
+	b := newBox(t, "sh", "-c", "while :; do sleep 1; done")
+	b.config.Linux.CgroupsPath = "/capsule-oci/shared" + strconv.Itoa(os.Getpid())
+	b.must("create", "one")
+	b.refused([]string{"linux.cgroupsPath", "has processes"}, "create", "two")
+	if st := b.state("one").Status; st != specs.StateCreated {
+		t.Errorf("the first is %s", st)
 	}
 }
 

@@ -130,6 +130,10 @@ var linkRules = []struct {
 		"github.com/russross/blackfriday", "github.com/urfave/cli",
 		"google.golang.org/grpc/internal/transport",
 	}},
+	{"cmd/capsule-oci", []string{
+		"net/http", "crypto/tls", "text/template", "regexp", "github.com/urfave/cli", "google.golang.org/grpc",
+		module + "/shim", module + "/supervisor",
+	}},
 	// urfave/cli itself brings text/template and regexp.
 	{"cmd/capsulectl", []string{
 		"net/http", "crypto/tls", "html/template", "github.com/russross/blackfriday",

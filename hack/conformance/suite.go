@@ -111,7 +111,7 @@ func (h *host) program(name string) (result, why string, err error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(h.dir, name))
 	var stdout, stderr bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, &stdout, &stderr
-	cmd.Env = append(os.Environ(), "RUNTIME="+runtime)
+	cmd.Env = append(os.Environ(), "RUNTIME="+runtime, "TMPDIR="+state) // some leave their bundle
 	// Go makes the mounts of the new namespace private: some programs leave theirs behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -264,8 +264,12 @@ func TestBundlesUnderOtherRuntimes(t *testing.T) {
 	if len(bundles) < 30 {
 		t.Fatalf("only %d bundles", len(bundles))
 	}
-	for _, runtime := range []string{"runc", "crun"} {
-		t.Run(runtime, func(t *testing.T) {
+	bin, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, runtime := range []string{"runc", "crun", filepath.Join(bin, "capsule-oci")} {
+		t.Run(filepath.Base(runtime), func(t *testing.T) {
 			needRuntime(t, runtime)
 			for _, name := range slices.Sorted(maps.Keys(bundles)) {
 				t.Run(name, func(t *testing.T) {

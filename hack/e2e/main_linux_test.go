@@ -78,6 +78,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 	for _, b := range []struct{ cgo, tags, program string }{
 		{"CGO_ENABLED=0", "urfave_cli_no_docs", "capsulectl"},
 		{"CGO_ENABLED=0", "urfave_cli_no_docs", "capsule-shim"},
+		{"CGO_ENABLED=0", "urfave_cli_no_docs", "capsule-oci"},
 		{"CGO_ENABLED=1", "urfave_cli_no_docs,osusergo,netgo", "capsule-seccomp"},
 	} {
 		build := exec.Command("go", "build", "-tags", b.tags, "-o", dir+"/", "../../cmd/"+b.program)

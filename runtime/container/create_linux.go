@@ -44,7 +44,7 @@ type Stdio struct {
 }
 
 // teardown bounds the wait for killed processes to leave.
-const teardown = 10 * time.Second
+const teardown = time.Minute
 
 // Create builds a container whose process waits for Start. On failure nothing is left.
 func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
@@ -200,6 +200,9 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 	if err := l.adjust(sb.Pid); err != nil {
 		return err
 	}
+	if err := l.copies(sb); err != nil {
+		return err
+	}
 	if err := l.terminal(sb); err != nil {
 		return err
 	}
@@ -236,7 +239,7 @@ func (r *Runtime) createHooks(c *Container, sb *launch.Sandbox) error {
 	}{{"prestart", prestart, false}, {"createRuntime", h.CreateRuntime, false}, {"createContainer", h.CreateContainer, true}} {
 		var inside func(specs.Hook, []byte) error
 		if kind.inside {
-			inside = r.insideHook(c)
+			inside = r.insideHook(c, false)
 		}
 		if err := c.hooks(kind.name, kind.list, specs.StateCreated, sb.Pid, inside); err != nil {
 			return err

@@ -130,9 +130,11 @@ func (s *Started) Wait() (syscall.WaitStatus, error) {
 // Leave lets the process be.
 func (s *Started) Leave() { s.sb.Leave() }
 
-// insideHook gives a function that calls a hook in the container's namespaces, as the
-// root of it. It has no descriptor but its three.
-func (r *Runtime) insideHook(c *Container) func(specs.Hook, []byte) error {
+// insideHook gives a function that calls a hook in the container's namespaces. It has no
+// descriptor but its three. Before pivot_root it is a program of the host and runs as
+// root. After it (walled) it is one of the container's root, which nobody vouches for: it
+// gets what the container's command gets and no more.
+func (r *Runtime) insideHook(c *Container, walled bool) func(specs.Hook, []byte) error {
 	return func(h specs.Hook, state []byte) error {
 		stdin, err := memory("state", state)
 		if err != nil {
@@ -149,16 +151,23 @@ func (r *Runtime) insideHook(c *Container) func(specs.Hook, []byte) error {
 			args = []string{h.Path}
 		}
 		other := *c
-		other.Config.Process = &specs.Process{Args: args, Env: h.Env, Cwd: "/"}
 		linux := *c.Config.Linux
-		linux.Seccomp = nil // the hook is not the container's program
 		other.Config.Linux = &linux
-		f := plan.Facts{LastCap: lastCapability()}
-		if f.Container.Permitted, err = permitted(); err != nil {
+		process := specs.Process{}
+		if walled {
+			process = *c.Config.Process
+			process.Terminal = false
+		} else {
+			linux.Seccomp = nil
+		}
+		process.Args, process.Env, process.Cwd = args, h.Env, "/"
+		other.Config.Process = &process
+		f, err := r.facts(&other.Config, Stdio{})
+		if err != nil {
 			return err
 		}
-		f.Container.File, f.Container.AllCapabilities = h.Path, true
-		l := launcher{r: r, c: &other, streams: [3]*os.File{stdin, output, output}, outside: true}
+		f.Container.File, f.Container.AllCapabilities = h.Path, !walled
+		l := launcher{r: r, c: &other, streams: [3]*os.File{stdin, output, output}, outside: !walled}
 		sb, err := r.enter(&other, &l, f)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -104,7 +105,7 @@ func (l *launcher) terminal(sb *launch.Sandbox) error {
 	if p == nil || !p.Terminal {
 		return nil
 	}
-	fd, err := sb.Terminal()
+	fd, err := sb.Descriptor()
 	if err != nil {
 		return err
 	}
@@ -173,10 +174,17 @@ func (l *launcher) pidFile(pid int) error {
 	if name == "" {
 		return nil
 	}
-	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+strconv.Itoa(os.Getpid()))
-	err := os.WriteFile(temporary, []byte(strconv.Itoa(pid)), 0o644)
+	// A new file under a name that nobody knows before: the directory may be everybody's.
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".")
 	if err == nil {
-		err = os.Rename(temporary, name)
+		_, err = f.WriteString(strconv.Itoa(pid))
+		err = errors.Join(err, f.Chmod(0o644), f.Close())
+		if err == nil {
+			err = os.Rename(f.Name(), name)
+		}
+		if err != nil {
+			_ = os.Remove(f.Name()) // the failure before it is the one to report
+		}
 	}
 	if err != nil {
 		return fault.Wrap(fault.IO, "write pid file", err).WithPath(name)

@@ -33,12 +33,15 @@ func (r *Runtime) Start(id string) error {
 		return fault.New(fault.InvalidBundle, "start", "the configuration has none").WithField("process")
 	}
 	if list := hooksOf(&c.Config).StartContainer; len(list) > 0 {
-		if err := c.hooks("startContainer", list, specs.StateCreated, c.Process.Pid, r.insideHook(c)); err != nil {
+		if err := c.hooks("startContainer", list, specs.StateCreated, c.Process.Pid, r.insideHook(c, true)); err != nil {
 			return errors.Join(err, c.end())
 		}
 	}
 	if err := c.open(); err != nil {
 		return err
+	}
+	if len(hooksOf(&c.Config).Poststart) > 0 {
+		c.Process.executed()
 	}
 	r.mild(c, "poststart", hooksOf(&c.Config).Poststart, specs.StateRunning, c.Process.Pid)
 	return nil
@@ -79,6 +82,17 @@ func (c *Container) open() error {
 		code = fault.SystemCall
 	}
 	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
+}
+
+// executed waits until execve has put the command's arguments into its memory, the last it
+// does: hooks after the start come after the command is executed, and descriptors are
+// closed earlier than that.
+func (p *Process) executed() {
+	for deadline := time.Now().Add(time.Second); p.alive() && time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
+		if text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); err != nil || len(text) > 0 {
+			return
+		}
+	}
 }
 
 // end kills everything in the container and waits for its first process to be gone.
@@ -156,11 +170,7 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		if sig == unix.SIGKILL {
 			return c.Group.Kill(ctx)
 		}
-		pids, err := c.Group.Processes()
-		for _, pid := range pids {
-			_ = unix.Kill(pid, sig) // a member; it may be gone
-		}
-		return err
+		return c.Group.Signal(sig)
 	}
 	fd, err := c.Process.open()
 	if err == nil {

@@ -77,7 +77,7 @@ func (pr *Prepared) within(clone func() error) (err error) {
 var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts",
 	unix.CLONE_NEWCGROUP: "cgroup", unix.CLONE_NEWPID: "pid_for_children"}
 
-// Continue lets a sandbox go on that stopped for its launcher. Held, or Terminal,
+// Continue lets a sandbox go on that stopped for its launcher. Held, or Descriptor,
 // comes before it.
 func (s *Sandbox) Continue() error {
 	if _, err := unix.Write(s.status, []byte{1}); err != nil {
@@ -86,28 +86,27 @@ func (s *Sandbox) Continue() error {
 	return nil
 }
 
-// Terminal blocks until the sandbox has made its terminal and returns the master, which
-// the caller closes.
-func (s *Sandbox) Terminal() (int, error) {
+// Descriptor blocks until the sandbox stops to hand one over, such as the master of its
+// terminal, and returns it. The caller closes it.
+func (s *Sandbox) Descriptor() (int, error) {
 	r, _, err := s.receive()
 	switch {
 	case err != nil:
 		return -1, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before it was built: "+s.lastWords())
 	case r.kind == reportFailed:
 		return -1, s.stepFault(r)
-	case r.kind != reportTerminal:
+	case r.kind != reportDescriptor:
 		return -1, fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
 	}
 	fd, err := unix.PidfdGetfd(s.pidfd, int(r.value), 0)
 	if err != nil {
-		return -1, fault.Wrap(fault.MonitorFailed, "pidfd_getfd", err).WithField("process.terminal")
+		return -1, fault.Wrap(fault.MonitorFailed, "pidfd_getfd", err)
 	}
 	return fd, nil
 }
 
-// reportTerminal is a report of eight bytes: the number of the terminal's master
-// among the descriptors of the sandbox.
-const reportTerminal = 5
+// reportDescriptor is a report of eight bytes: the number of a descriptor of the sandbox.
+const reportDescriptor = 5
 
 // Leave gives the sandbox up to itself: its descriptors are closed and nothing else
 // happens. It is for one that no longer ends with its launcher.

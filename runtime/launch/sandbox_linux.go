@@ -224,7 +224,7 @@ func (s *Sandbox) receive() (report, [2]int, error) {
 			return report{kind: reportReady}, [2]int{}, nil
 		}
 		if err == nil && n == 8 {
-			return report{kind: reportTerminal, value: uint32(*(*uint64)(unsafe.Pointer(&r)))}, [2]int{}, nil
+			return report{kind: reportDescriptor, value: uint32(*(*uint64)(unsafe.Pointer(&r)))}, [2]int{}, nil
 		}
 		if err != nil || n != int(reportSize) {
 			return r, [2]int{}, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))

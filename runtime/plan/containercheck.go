@@ -152,10 +152,11 @@ func refuseMounts(s *specs.Spec, refuse func(bool, string, string)) {
 	for i, m := range s.Mounts {
 		field := mountField(i)
 		refuse(!cleanAbsolute(m.Destination) || path.Clean(m.Destination) == "/", field+".destination", "is not an absolute path below /")
+		refuse(strings.Count(m.Destination, "/") > maxDepth, field+".destination", "is too deep")
 		o, err := parseWords(m, field, true)
 		refuse(err != nil, field+".options", "cannot be read")
 		for k, word := range m.Options {
-			refuse(word == "remount" || word == "tmpcopyup", field+".options["+strconv.Itoa(k)+"]", strconv.Quote(word)+" is not supported")
+			refuse(word == "remount" || word == copyUp && m.Type != "tmpfs", field+".options["+strconv.Itoa(k)+"]", strconv.Quote(word)+" is not supported")
 		}
 		refuse(m.Type == "" && !o.bind, field+".type", "is empty")
 		idmapped := o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0
@@ -171,11 +172,16 @@ func refuseDevices(s *specs.Spec, refuse func(bool, string, string)) {
 		field := "linux.devices[" + strconv.Itoa(i) + "]"
 		p := path.Clean(d.Path)
 		refuse(!cleanAbsolute(d.Path) || p == "/", field+".path", "is not an absolute path below /")
+		refuse(strings.Count(d.Path, "/") > maxDepth, field+".path", "is too deep")
 		refuse(seen[p], field+".path", "stands twice")
 		refuse(nodeTypes[d.Type] == 0, field+".type", strconv.Quote(d.Type)+" is unknown")
 		refuse(d.Type != "p" && (d.Major < 0 || d.Major > 0xfff || d.Minor < 0 || d.Minor > 0xfffff), field+".major", "or minor is out of range")
 		seen[p] = true
 	}
 }
+
+// maxDepth bounds the directories above a mount point: the steps that make them are passed
+// over by a count of 8 bits.
+const maxDepth = 64
 
 func namespaceField(i int) string { return "linux.namespaces[" + strconv.Itoa(i) + "]" }

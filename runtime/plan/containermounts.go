@@ -66,8 +66,37 @@ func (c *compiler) foreignMount(m specs.Mount, bind *Reg) error {
 		o.set &^= mountAttrRdonly // until it is filled
 		c.sealed = append(c.sealed, dest)
 	}
+	if i := slices.Index(o.data, copyUp); i >= 0 {
+		o.data = slices.Delete(o.data, i, i+1)
+		c.copyUp(dest, m, o, flags)
+		return nil
+	}
 	c.freshFS(dest, m, o, flags)
 	return nil
+}
+
+// copyUp is the option of a tmpfs that begins with what it covers.
+const copyUp = "tmpcopyup"
+
+// copyUp mounts a tmpfs and gives the launcher the directory below it and the new one, to
+// copy one to the other.
+func (c *compiler) copyUp(dest string, m specs.Mount, o options, flags uint64) {
+	readonly := o.set & mountAttrRdonly
+	o.set &^= mountAttrRdonly
+	c.ensure(dest, true)
+	c.into(RegMaster, OpFcntl, dest, reg(RegTarget), flag(fcntlDupFD, "F_DUPFD_CLOEXEC"), imm(3))
+	c.closeReg(RegTarget)
+	c.freshFS(dest, m, o, flags)
+	c.within(dest)
+	c.plan.Copies = append(c.plan.Copies, dest)
+	for _, r := range []Reg{RegMaster, RegTarget} {
+		c.say(Arg{Kind: ArgRegs, N: int64(r), Note: "number of the directory"}, 8)
+		c.hear()
+		c.closeReg(r)
+	}
+	if readonly != 0 {
+		c.sealed = append(c.sealed, dest)
+	}
 }
 
 // inOrder tells whether a bind is made by a step when its turn comes, as the kernel's
@@ -122,24 +151,25 @@ func special(kind string) bool { return kind == "proc" || kind == "sysfs" || kin
 // foreignCgroups shows the control groups: by mounts of their own where there is a
 // cgroup namespace, whose root is the container's group, else that group itself.
 func (c *compiler) foreignCgroups(dest string, m specs.Mount, o options, bind *Reg) error {
-	shelf := o
-	if ns := namespaceOf(c.spec.Linux, specs.CgroupNamespace); len(c.facts.Hierarchies) == 0 && ns != nil {
-		m.Type, m.Source = "cgroup2", "cgroup"
-		c.freshFS(dest, m, o, 0)
-		return nil
-	}
-	if len(c.facts.Hierarchies) == 1 && c.facts.Hierarchies[0].Name == "" {
+	own := namespaceOf(c.spec.Linux, specs.CgroupNamespace) != nil
+	if list := c.facts.Hierarchies; len(list) == 0 || list[0].Name == "" { // v2
+		if own || len(list) == 0 {
+			m.Type, m.Source = "cgroup2", "cgroup"
+			c.freshFS(dest, m, o, 0)
+			return nil
+		}
 		c.ensure(dest, true)
 		c.move(dest, *bind)
 		*bind++
 		return nil
 	}
+	shelf := o
 	shelf.set &^= mountAttrRdonly
 	shelf.data = []string{"mode=755", "size=65536", "nr_inodes=64"}
 	c.freshFS(dest, specs.Mount{Type: "tmpfs", Source: "cgroup"}, shelf, 0)
 	for _, h := range c.facts.Hierarchies {
 		at := dest + "/" + h.Name
-		if namespaceOf(c.spec.Linux, specs.CgroupNamespace) == nil {
+		if !own {
 			c.ensure(at, true)
 			c.move(at, *bind)
 			*bind++

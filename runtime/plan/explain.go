@@ -101,6 +101,12 @@ func (s Step) String() string {
 	if s.Result != RegNone {
 		text = regName(s.Result) + " = " + text
 	}
+	switch {
+	case s.Skip > 0 && s.Mode == Prefer:
+		text += " or the next " + strconv.Itoa(int(s.Skip))
+	case s.Skip > 0 && s.Mode == Probe:
+		text += " or not the next " + strconv.Itoa(int(s.Skip))
+	}
 	return text
 }
 

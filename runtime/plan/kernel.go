@@ -91,6 +91,7 @@ const (
 	tiocGPTPeer       = 0x5441
 	tiocSCTTY         = 0x540e
 	fcntlSetFD        = 2
+	fcntlDupFD        = 1030 // F_DUPFD_CLOEXEC
 	iffUpRunning      = 0x1 | 0x40
 	capLastDefault    = 40 // CAP_CHECKPOINT_RESTORE, Linux 5.9
 

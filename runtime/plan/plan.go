@@ -37,6 +37,10 @@ type Plan struct {
 	Walls []string
 	// Partial are those of them of which this kernel has not everything.
 	Partial []string
+	// Copies are the tmpfs that begin with what they cover, in the order in which the
+	// sandbox stops for the launcher to copy it: each time for one directory, then for the
+	// other.
+	Copies []string
 	// Joins are existing namespaces that the command gets, in place of new ones.
 	Joins []Join
 	// Rights are what the launcher puts into the first register of each pair
@@ -141,6 +145,6 @@ type Hierarchy struct {
 	// Options are its mount options that say of which controllers it is.
 	Options string
 	// Dir is the container's own directory in it, for a container without a cgroup
-	// namespace.
+	// namespace. Of one without a name, which is that of v2, Container knows nothing else.
 	Dir string
 }

@@ -141,6 +141,12 @@ func (g *Group) makeDirs(m mount) error {
 		err := unix.Mkdir(dir, 0o755)
 		if err == nil {
 			g.Made = append(g.Made, dir)
+		} else if err == unix.EEXIST && dir == m.dir+g.Path {
+			// Deleting the container kills everything in its group.
+			if pids, err := members(dir); err != nil || len(pids) > 0 {
+				return fault.New(fault.Cgroup, "make cgroup", "has processes already").WithField("linux.cgroupsPath").WithPath(dir).
+					WithHint("Give every container a cgroupsPath of its own.")
+			}
 		} else if err != unix.EEXIST {
 			return fault.Wrap(fault.Cgroup, "mkdir", err).WithField("linux.cgroupsPath").WithPath(dir)
 		}
@@ -300,148 +306,6 @@ func (g *Group) Open() (dir *os.File, tasks []*os.File, err error) {
 		}
 	}
 	return dir, tasks, nil
-}
-
-// directories are all of the group's, each once.
-func (g *Group) directories() []string {
-	var all []string
-	if g.Unified != "" {
-		all = append(all, g.Unified)
-	}
-	for _, name := range sorted(g.Dirs) {
-		if !slices.Contains(all, g.Dirs[name]) {
-			all = append(all, g.Dirs[name])
-		}
-	}
-	return all
-}
-
-// Processes are the members of the group and of what lies below it.
-func (g *Group) Processes() ([]int, error) {
-	dir := g.Unified
-	if !g.V2 {
-		if d, ok := g.Dirs["pids"]; ok {
-			dir = d
-		} else if all := g.directories(); len(all) > 0 {
-			dir = all[len(all)-1]
-		}
-	}
-	var pids []int
-	err := walk(dir, func(d string) error {
-		text, err := os.ReadFile(d + "/cgroup.procs")
-		for _, word := range strings.Fields(string(text)) {
-			pids = append(pids, int(number(word)))
-		}
-		return err
-	})
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.Cgroup, "list processes", err).WithPath(dir)
-	}
-	slices.Sort(pids)
-	return slices.Compact(pids), nil
-}
-
-// walk visits a directory of control groups and those below it, deepest first.
-func walk(dir string, visit func(string) error) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := walk(dir+"/"+e.Name(), visit); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return visit(dir)
-}
-
-// Freeze stops or continues every process of the group.
-func (g *Group) Freeze(ctx context.Context, on bool) error {
-	file, value, done := g.Unified+"/cgroup.freeze", flag(on), ""
-	if d, ok := g.Dirs["freezer"]; ok {
-		file, value = d+"/freezer.state", "THAWED"
-		if on {
-			value = "FROZEN"
-		}
-		done = value
-	} else if g.Unified == "" {
-		return fault.New(fault.LimitUnavailable, "freeze", "the host has no freezer")
-	}
-	for {
-		if err := write(file, value); err != nil {
-			return fault.Wrap(fault.Cgroup, "write "+value+" to", err).WithPath(file)
-		}
-		now, err := os.ReadFile(file)
-		if err != nil || done == "" || strings.TrimSpace(string(now)) == done {
-			return err
-		}
-		// A member that is being forked keeps it FREEZING; writing again helps.
-		select {
-		case <-ctx.Done():
-			return fault.Wrap(fault.Cgroup, "freeze", ctx.Err()).WithPath(file)
-		case <-time.After(time.Millisecond):
-		}
-	}
-}
-
-// Frozen tells whether the group is stopped.
-func (g *Group) Frozen() bool {
-	if d, ok := g.Dirs["freezer"]; ok {
-		now, err := os.ReadFile(d + "/freezer.state")
-		return err == nil && strings.TrimSpace(string(now)) != "THAWED"
-	}
-	now, err := os.ReadFile(g.Unified + "/cgroup.freeze")
-	return err == nil && strings.TrimSpace(string(now)) == "1"
-}
-
-// Kill sends SIGKILL to all members, those included that are being forked.
-func (g *Group) Kill(ctx context.Context) error {
-	if g.Unified != "" {
-		if err := write(g.Unified+"/cgroup.kill", "1"); err == nil {
-			return g.thaw(ctx)
-		}
-	}
-	for {
-		pids, err := g.Processes()
-		if err != nil || len(pids) == 0 {
-			return err
-		}
-		frozen := g.Freeze(ctx, true) == nil
-		for _, pid := range pids {
-			fd, err := unix.PidfdOpen(pid, 0)
-			if err != nil {
-				continue // it is gone
-			}
-			// Only what is still a member once the pidfd holds it.
-			if still, err := g.Processes(); err == nil && slices.Contains(still, pid) {
-				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-			}
-			unix.Close(fd)
-		}
-		if frozen {
-			if err := g.thaw(ctx); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fault.New(fault.Cgroup, "kill cgroup", "processes remain").WithPath(g.Path)
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-}
-
-// thaw lets what was killed while it was frozen die of it.
-func (g *Group) thaw(ctx context.Context) error {
-	if !g.Frozen() {
-		return nil
-	}
-	return g.Freeze(ctx, false)
 }
 
 // Remove takes the group away, and of its parents those that Make made and that are

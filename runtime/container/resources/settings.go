@@ -84,7 +84,7 @@ func (l *list) memory1(m *specs.LinuxMemory) {
 	if m.Reservation != nil && *m.Reservation != 0 {
 		l.add("memory.reservation", "memory", "memory.soft_limit_in_bytes", signed(*m.Reservation))
 	}
-	//lint:ignore SA1019 A deprecated field is still set, or refused by the kernel.
+	//lint:ignore SA1019 A deprecated field is still set, or refused where the kernel ignores it.
 	kernel := m.Kernel
 	if kernel != nil && *kernel != 0 {
 		l.add("memory.kernel", "memory", "memory.kmem.limit_in_bytes", signed(*kernel))
