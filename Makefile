@@ -46,6 +46,7 @@ BENCH = PATH=$(CACHE)/go-judge/$(GO_JUDGE):$$PATH GO_JUDGE_VERSION=$(GO_JUDGE) g
 FUZZTIME ?= 20s
 TESTFLAGS ?=
 CHAOSFLAGS ?=
+CONFORMANCEFLAGS ?=
 PKG ?= ./...
 
 .PHONY: help
@@ -62,7 +63,11 @@ build: deps ## Build the static binaries into bin/
 	CGO_ENABLED=0 $(GOBUILD) -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(filter-out capsulectl,$(PURE)))
 	CGO_ENABLED=0 $(GOBUILD) -tags $(TAGS) -ldflags '$(LDFLAGS) $(ENTRY)' -o $(BIN)/ ./cmd/capsulectl
 	$(SECCOMP_ENV) $(GOBUILD) $(SECCOMP_FLAGS) -o $(BIN)/ ./cmd/capsule-seccomp
+	@# The linker writes through a mapping, page by page, and the page cache keeps such a
+	@# file in single pages. Written in one go it lies there in large pieces, as an
+	@# installed program does, and a start maps it with a tenth less processor time.
 	@for b in $(PURE) capsule-seccomp; do \
+	  cp $(BIN)/$$b $(BIN)/.$$b && mv -f $(BIN)/.$$b $(BIN)/$$b || exit; \
 	  ! readelf -lW $(BIN)/$$b | grep -q INTERP || { echo "$(BIN)/$$b is not statically linked" >&2; exit 1; }; \
 	done
 
@@ -102,6 +107,10 @@ soak: build ## Load one capsuled with 20,000 executions; print what it holds aft
 .PHONY: chaos
 chaos: build ## Kill capsuled, shims and clients under load, damage records (CHAOSFLAGS)
 	@go run ./hack/chaos -bin $(BIN) $(CHAOSFLAGS)
+
+.PHONY: conformance
+conformance: build ## Run the OCI validation suite against capsule-oci; compare with what is expected
+	@go run ./hack/conformance -bin $(BIN) $(CONFORMANCEFLAGS)
 
 .PHONY: walls
 walls: deps ## Take one wall out at a time and show which tests notice (WALLS=NAME,NAME)

@@ -11,3 +11,4 @@ go generate ./...
 # The help texts, which cli.md and the pages of man are made of.
 go test -count=1 -tags urfave_cli_no_docs ./cmd/capsulectl -run '^TestTexts$|^TestEveryVerbIsDocumented$' -update >/dev/null
 go run ./hack/gendocs
+go run ./hack/conformance -docs docs/conformance.md

@@ -6,8 +6,10 @@
 #
 #   hack/vmtest.sh [-p "PATTERN..."] [KERNEL:USER...]
 #
+# A machine systemd:USER has a real systemd, and runs hack/units alone.
+#
 # The machines come from a runner with the command line
-#   run --kernel K --user U --cwd DIR --mem MIB --timeout S -- COMMAND...
+#   run [--systemd] [--kernel K] --user U --cwd DIR --mem MIB --timeout S -- COMMAND...
 # CAPSULE_VMTEST names it (or its directory); otherwise a vmtest/run in a
 # directory beside this checkout is used. Without one nothing is run here and
 # the message says so.
@@ -20,9 +22,10 @@ if [ "${1:-}" = -p ]; then
   shift 2
 fi
 configs=("$@")
-[ ${#configs[@]} -gt 0 ] || read -ra configs <<<"${CAPSULE_VMTEST_CONFIGS:-6.1:root 6.1:nobody 6.12:root 6.12:nobody}"
+[ ${#configs[@]} -gt 0 ] || read -ra configs <<<"${CAPSULE_VMTEST_CONFIGS:-6.1:root 6.1:nobody 6.12:root 6.12:nobody systemd:root}"
 # Creating a process costs 30 to 140 times as much in an emulated machine.
 seconds=${CAPSULE_VMTEST_TIMEOUT:-1500}
+tags=${TAGS:-urfave_cli_no_docs}
 
 runner=${CAPSULE_VMTEST:-$(compgen -G '../*/vmtest/run' | head -n 1 || true)}
 [ ! -d "$runner" ] || runner=$runner/run
@@ -32,6 +35,15 @@ if [ -z "$runner" ] || [ ! -x "$runner" ]; then
 fi
 export VMTEST_CACHE=${VMTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/capsule-vmtest}
 mkdir -p "$VMTEST_CACHE"
+
+# build DIR LIST TAGS: a test binary beside what stands beside its source.
+build() {
+  local rel=$1
+  mkdir -p "$work/$rel"
+  go test -c -tags "$3" -o "$work/$rel/kernel.test" "./$rel" >&2
+  git ls-files -z --cached --others --exclude-standard -- "$rel" | { grep -zv '\.go$' || true; } | xargs -0r cp --parents -t "$work"
+  [ ! -e "$work/$rel/kernel.test" ] || echo "$rel" >>"$work/$2"
+}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/capsule-vm.XXXXXX")
 # Every machine is a process group of its own, so that nothing outlives us.
@@ -58,12 +70,14 @@ done | sort -u | while read -r dir; do
   rel=${dir#"$PWD"/}
   # Pure, or files alone: no kernel changes their answer.
   case $rel in runtime/plan | shim/bundle | supervisor/api | supervisor/history* | supervisor/events | supervisor/admission) continue ;; esac
-  mkdir -p "$work/$rel"
-  go test -c -tags "${TAGS:-urfave_cli_no_docs}" -o "$work/$rel/kernel.test" "./$rel" >&2
-  git ls-files -z --cached --others --exclude-standard -- "$rel" | { grep -zv '\.go$' || true; } | xargs -0r cp --parents -t "$work"
-  [ ! -e "$work/$rel/kernel.test" ] || echo "$rel" >>"$work/list"
+  build "$rel" list "$tags"
 done
-if [ ! -s "$work/list" ]; then
+case " ${configs[*]} " in *" systemd:"*)
+  cp -r --parents cmd/capsuled/systemd "$work"
+  build hack/units list-systemd "$tags,systemd"
+  ;;
+esac
+if ! cat "$work"/list* | grep -q .; then
   echo "virtual machines: no package has kernel tests"
   exit 0
 fi
@@ -85,17 +99,20 @@ while read -r p; do
   status=$?
   echo $status >"$OUT/$name.status"
   echo "  $CONFIG $p: exit $status, $((SECONDS - began)) s"
-done <"$TOP/list"
+done <"$TOP/$LIST"
 D
 chmod +x "$work/driver"
 
 # machine KERNEL:USER: boot, run, report. The report comes in one piece, as two
 # machines run at a time.
 machine() {
-  local kernel=${1%%:*} user=${1##*:} out=$work/out-${1//:/-} status=0
+  local user=${1##*:} out=$work/out-${1//:/-} list=list status=0 kind=(--kernel "${1%%:*}")
+  if [ "${1%%:*}" = systemd ]; then
+    kind=(--systemd) list=list-systemd
+  fi
   mkdir -m 777 "$out"
-  (cd "$work" && "$top/$runner" --kernel "$kernel" --user "$user" --cwd "$work" --mem 2048 --timeout "$seconds" \
-    --env TOP="$work" --env OUT="$out" --env CONFIG="$1" --env SECONDS_EACH=$((seconds * 2 / 3)) --env CAPSULE_TEST_STRICT \
+  (cd "$work" && "$top/$runner" "${kind[@]}" --user "$user" --cwd "$work" --mem 2048 --timeout "$seconds" \
+    --env TOP="$work" --env LIST="$list" --env OUT="$out" --env CONFIG="$1" --env SECONDS_EACH=$((seconds * 2 / 3)) --env CAPSULE_TEST_STRICT \
     -- "$work/driver") || status=$?
   while read -r p; do
     local file=$out/${p//\//+}
@@ -107,8 +124,8 @@ machine() {
     else
       go tool test2json -p "$p" <"$file"
     fi
-  done <"$work/list" >"$out.json"
-  go run ./hack/testreport -label "kernel $kernel, $user" <"$out.json" >"$out.report" 2>&1 || status=1
+  done <"$work/$list" >"$out.json"
+  go run ./hack/testreport -label "machine $1" <"$out.json" >"$out.report" 2>&1 || status=1
   cat "$out.report"
   return $status
 }

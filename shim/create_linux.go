@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -86,13 +87,19 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 		return err
 	}
 	failpoint.Here("shim.create.stdio")
+	err = e.prepare()
+	e.clock.mark("prepare")
+	failpoint.Here("shim.create.prepared")
+	return err
+}
+
+// prepare opens what the sandbox is made of.
+func (e *execution) prepare() (err error) {
 	o := launch.Options{Stdin: e.stdio.payload[0], Stdout: e.stdio.payload[1], Stderr: e.stdio.payload[2], CgroupFD: -1, Keep: e.slot}
 	if e.group != nil {
 		o.CgroupFD, o.Tasks = e.group.DirFD(), e.group.TasksFDs()
 	}
 	e.ready, err = launch.Prepare(e.plan, o)
-	e.clock.mark("prepare")
-	failpoint.Here("shim.create.prepared")
 	return err
 }
 
@@ -224,14 +231,28 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	return p, err
 }
 
+// bundleFile is config.json on its way to the disk.
+type bundleFile struct {
+	write func() error
+	once  sync.Once
+	err   error
+}
+
+// done writes the file if nobody has, and returns when it is written.
+func (b *bundleFile) done() error {
+	b.once.Do(func() { b.err = b.write() })
+	return b.err
+}
+
 // writeBundle writes config.json beside the launch: encoding it takes as long
 // as building the sandbox. finish waits for it, so a result without its bundle
-// is never reported as good.
+// is never reported as good. That of a foreground execution is written when others
+// may look for it (see offer), since its directory goes with the result.
 func (e *execution) writeBundle(t *translation) {
-	e.bundled = make(chan error, 1)
-	go func() {
-		e.bundled <- bundle.WriteFiltered(e.dir.Bundle(), t.config, t.object)
-	}()
+	e.bundle = &bundleFile{write: func() error { return bundle.WriteFiltered(e.dir.Bundle(), t.config, t.object) }}
+	if !e.boot.Foreground {
+		go e.bundle.done() //nolint:errcheck // finish asks again
+	}
 }
 
 // control makes the cgroup with its limits.

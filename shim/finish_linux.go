@@ -18,8 +18,8 @@ import (
 
 // finish makes the response and writes it down before anybody is told.
 func (e *execution) finish() {
-	if e.bundled != nil {
-		if err := <-e.bundled; err != nil {
+	if e.bundle != nil && !e.boot.Foreground {
+		if err := e.bundle.done(); err != nil {
 			e.warnings = append(e.warnings, "the bundle could not be written: "+err.Error())
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,7 +54,7 @@ func FuzzConnection(f *testing.F) {
 	for _, c := range []chan struct{}{e.prepared, e.running, e.ended, e.gone} {
 		close(c)
 	}
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{}))
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{new(atomic.Bool)}))
 	if err != nil {
 		f.Fatal(err)
 	}

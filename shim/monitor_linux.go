@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,10 @@ const setupTime = 20 * time.Second
 // set-up, too.
 const setupTimeMax = 3 * time.Minute
 
+// replacedTries is how often a sandbox is begun whose sources are replaced on the
+// host meanwhile, as a package manager does with the cache of the loader.
+const replacedTries = 10
+
 // start clones the sandbox, waits until the command runs and leaves the rest
 // to monitor.
 func (e *execution) start() error {
@@ -46,16 +51,14 @@ func (e *execution) start() error {
 	if e.waiting != nil {
 		phase = "release"
 	}
-	sb, err := e.launch()
-	if err != nil {
-		return err
+	defer e.stdio.closePayloadEnds()
+	sb, at, err := e.begin(phase)
+	for tries := 1; tries < replacedTries && errors.Is(err, launch.ErrReplaced); tries++ {
+		if err = e.prepare(); err == nil {
+			sb, at, err = e.begin(phase)
+		}
 	}
-	e.clock.mark(phase)
-	failpoint.Here("shim.start.cloned")
-	e.stdio.closePayloadEnds()
-	at, err := e.awaitCommand(sb)
 	if err != nil {
-		sb.Abandon()
 		return err
 	}
 	e.clock.mark("sandbox")
@@ -63,6 +66,21 @@ func (e *execution) start() error {
 	e.sandbox, e.started = sb, at
 	e.tellListener()
 	return nil
+}
+
+// begin launches the sandbox and waits until the command runs.
+func (e *execution) begin(phase string) (*launch.Sandbox, time.Duration, error) {
+	sb, err := e.launch()
+	if err != nil {
+		return nil, 0, err
+	}
+	e.clock.mark(phase)
+	failpoint.Here("shim.start.cloned")
+	at, err := e.awaitCommand(sb)
+	if err != nil {
+		sb.Abandon()
+	}
+	return sb, at, err
 }
 
 // launch lets the sandbox begin that is ready, or clones it.
@@ -324,6 +342,22 @@ func (e *execution) cancel() {
 	default:
 		// monitor looks when the command runs.
 	}
+}
+
+// signal gives a caller's signal to the command and tells whether it got it. One
+// that comes while the sandbox is made is not lost, unless its caller is.
+func (e *execution) signal(sig syscall.Signal, callerGone <-chan struct{}) bool {
+	select {
+	case <-e.running:
+	case <-e.gone:
+	case <-callerGone:
+		return false
+	}
+	if e.sandbox == nil || isClosed(e.ended) {
+		return false
+	}
+	e.note(func(o *observation) { o.callerSignal = sig })
+	return e.sandbox.Signal(sig) == nil
 }
 
 func monotonic() time.Duration {

@@ -70,32 +70,67 @@ func (s *server) serve() error {
 			_, _ = svc.Create(context.Background(), &shimv1.CreateRequest{Request: s.e.boot.Request, StreamStdin: s.e.boot.StreamStdin, Start: true})
 		}()
 	}
+	if s.e.boot.Direct {
+		return s.serveDirect(svc)
+	}
 	file := os.NewFile(shimapi.ConnectionFD, "supervisor")
 	conn, err := net.FileConn(file)
 	_ = file.Close() // FileConn has its own copy
 	if err != nil {
 		return fault.Wrap(fault.IO, "take over connection", err)
 	}
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{&s.visited}))
+	srv, err := s.newServer(svc)
 	if err != nil {
-		return fault.Wrap(fault.IO, "make ttrpc server", err)
+		return err
 	}
 	defer srv.Close()
-	shimv1.RegisterShimService(srv, svc)
 	life := &lifeline{Conn: conn, lost: make(chan struct{})}
 	go srv.Serve(context.Background(), &single{conn: life, done: s.quit})
-	go s.listen(srv)
+	go s.listen(func() (*ttrpc.Server, error) { return srv, nil })
 	if s.e.boot.Foreground {
 		s.wait(svc, life.lost)
-		if s.visited.Load() {
-			ctx, cancel := context.WithTimeout(context.Background(), visitTime)
-			defer cancel()
-			_ = srv.Shutdown(ctx) // whoever is later sees the connection end
-		}
+		s.dismiss(srv)
 		return nil
 	}
 	s.outlive(svc, srv, life.lost)
 	return nil
+}
+
+// serveDirect is serve for a starter that takes frames. ttrpc comes when others
+// may want it.
+func (s *server) serveDirect(svc *service) error {
+	d, err := openDirect(s.e)
+	if err != nil {
+		return err
+	}
+	var srv atomic.Pointer[ttrpc.Server]
+	go s.listen(func() (*ttrpc.Server, error) {
+		made, err := s.newServer(svc)
+		srv.Store(made)
+		return made, err
+	})
+	s.wait(svc, d.lost)
+	s.dismiss(srv.Load())
+	return nil
+}
+
+func (s *server) newServer(svc *service) (*ttrpc.Server, error) {
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{&s.visited}))
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, "make ttrpc server", err)
+	}
+	shimv1.RegisterShimService(srv, svc)
+	return srv, nil
+}
+
+// dismiss lets those go who came to a foreground execution; whoever is later sees
+// the connection end.
+func (s *server) dismiss(srv *ttrpc.Server) {
+	if s.visited.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), visitTime)
+		defer cancel()
+		_ = srv.Shutdown(ctx)
+	}
 }
 
 // answerTime is how long a detached shim stays for callers that have not taken
@@ -200,11 +235,16 @@ func (s *server) end(svc *service) {
 
 // listen offers the API on the socket too, once the command runs: nobody can
 // want it earlier, and the start is not to wait for it.
-func (s *server) listen(srv *ttrpc.Server) {
+func (s *server) listen(server func() (*ttrpc.Server, error)) {
 	l, err := s.offer()
 	close(s.offered)
 	failpoint.Here("shim.offered")
 	if l == nil || err != nil {
+		return
+	}
+	srv, err := server()
+	if err != nil {
+		logLine(err.Error())
 		return
 	}
 	_ = srv.Serve(context.Background(), l) // ends with the process
@@ -228,6 +268,11 @@ func (s *server) offer() (net.Listener, error) {
 	case <-quick.C:
 	case <-s.e.gone:
 		return nil, nil
+	}
+	if b := s.e.bundle; b != nil {
+		if err := b.done(); err != nil {
+			logLine(err.Error())
+		}
 	}
 	if err := s.record(); err != nil {
 		logLine(err.Error())

@@ -144,19 +144,8 @@ func (s *service) Kill(ctx context.Context, r *shimv1.KillRequest) (*shimv1.Kill
 	if r.Signal < 1 || r.Signal > 64 {
 		return nil, status.Error(codes.InvalidArgument, "signal is not within 1..64")
 	}
-	// A signal that comes while the sandbox is made is not lost.
-	select {
-	case <-s.e.running:
-	case <-s.e.gone:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if s.e.sandbox == nil || isClosed(s.e.ended) {
-		return &shimv1.KillResponse{}, nil
-	}
-	sig := syscall.Signal(r.Signal)
-	s.e.note(func(o *observation) { o.callerSignal = sig })
-	return &shimv1.KillResponse{Delivered: s.e.sandbox.Signal(sig) == nil}, nil
+	delivered := s.e.signal(syscall.Signal(r.Signal), ctx.Done())
+	return &shimv1.KillResponse{Delivered: delivered}, ctx.Err()
 }
 
 // State implements shimv1.ShimService.

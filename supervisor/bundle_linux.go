@@ -40,7 +40,7 @@ func (s *Supervisor) StartBundle(ctx context.Context, dir string, base *spec.Req
 	if err != nil {
 		return nil, req, err
 	}
-	e.bundle = dir
+	e.bundle, e.latest = dir, s.latest(timeoutOf(req))
 	e.begin(ctx, req.Encode(), st)
 	e.sweep = s.sweepDead(id)
 	return e, req, nil

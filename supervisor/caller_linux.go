@@ -111,8 +111,10 @@ func (c *caller) Kill(ctx context.Context, id string, sig syscall.Signal, all bo
 		return ended, err
 	}
 	delivered := false
-	err = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
-		r, err := shim.Kill(ctx, &shimv1.KillRequest{Signal: int32(sig), All: all})
+	asked, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	err = c.s.connected(asked, e, func(shim shimv1.ShimClient) error {
+		r, err := shim.Kill(asked, &shimv1.KillRequest{Signal: int32(sig), All: all})
 		if err == nil {
 			delivered = r.Delivered
 		}

@@ -52,7 +52,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	data := req.Encode()
 	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: time.Now().UTC(),
 		Digest: digestOf(data), Command: req.Command, Labels: req.Labels,
-		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids,
+		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids, TimeoutMS: timeoutOf(req),
 		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect}
 	if r.ID != "" {
 		if known, err := s.existing(rec); known != nil || err != nil {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -43,17 +44,27 @@ func within(d time.Duration, f func() bool) {
 	}
 }
 
+// timeoutOf is the time that a request has, with its grace, in milliseconds.
+func timeoutOf(r *spec.Request) int64 { return r.TimeoutMS + r.GraceMS }
+
+// latest is how long a shim may take for an execution with that much time.
+func (s *Supervisor) latest(timeoutMS int64) time.Duration {
+	return time.Duration(timeoutMS)*time.Millisecond + s.overdue
+}
+
 // Execution is a started one. Its methods are safe for concurrent use.
 type Execution struct {
 	id         string
 	dir        layout.Dir
 	supervisor *Supervisor
+	direct     net.Conn // to a shim that sends frames; nil: client and shim speak to it
 	client     *ttrpc.Client
 	shim       shimv1.ShimClient
 	process    *process
 	bundle     string // that is run in place of the request; empty: none
 	created    time.Time
-	sweep      func() bool // waits for the removal of what dead shims left
+	latest     time.Duration // after which the shim is killed
+	sweep      func() bool   // waits for the removal of what dead shims left
 
 	done     chan struct{} // response is set
 	response *spec.Response
@@ -74,6 +85,11 @@ func (e *Execution) begin(ctx context.Context, request []byte, st Streams) {
 
 // follow drives the shim from Create to the response.
 func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spec.Response {
+	overdue := time.AfterFunc(e.latest, e.process.kill)
+	defer overdue.Stop()
+	if e.direct != nil {
+		return e.followDirect(ctx, st)
+	}
 	// Calls outlive a cancelled ctx: the verdict is wanted all the same.
 	calls, end := context.WithCancelCause(context.Background())
 	defer end(nil)
@@ -98,7 +114,7 @@ func (e *Execution) follow(ctx context.Context, request []byte, st Streams) *spe
 		return e.lost(err)
 	}
 	streams.Wait()
-	return e.read(answer)
+	return e.read(answer.Response)
 }
 
 // create sends a long request. Create and Wait go out together; the verdict of a
@@ -119,9 +135,8 @@ func (e *Execution) create(calls context.Context, end context.CancelCauseFunc, r
 	return nil
 }
 
-// read takes the response out of the answer, or from the record on disk.
-func (e *Execution) read(answer *shimv1.WaitResponse) *spec.Response {
-	data := answer.Response
+// read decodes the response that the shim sent, or the record on disk for none.
+func (e *Execution) read(data []byte) *spec.Response {
 	if len(data) == 0 {
 		var err error
 		if data, err = os.ReadFile(e.dir.Result()); err != nil {
@@ -150,21 +165,33 @@ func (e *Execution) lost(cause error) *spec.Response {
 func (e *Execution) abandon(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, killPatience)
 	defer cancel()
-	if err := e.kill(ctx, &shimv1.KillRequest{All: true}); err != nil {
-		_ = e.client.Close() // ends the shim
+	if err := e.kill(ctx, 0, true); err != nil {
+		e.hangUp()
 		return
 	}
 	select {
 	case <-e.done:
 	case <-ctx.Done():
 		if !errors.Is(ctx.Err(), context.Canceled) {
-			_ = e.client.Close()
+			e.hangUp()
 		}
 	}
 }
 
-func (e *Execution) kill(ctx context.Context, r *shimv1.KillRequest) error {
-	_, err := e.shim.Kill(ctx, r)
+// hangUp ends the connection and with it the shim.
+func (e *Execution) hangUp() {
+	if e.direct != nil {
+		_ = e.direct.Close()
+		return
+	}
+	_ = e.client.Close()
+}
+
+func (e *Execution) kill(ctx context.Context, sig syscall.Signal, all bool) error {
+	if e.direct != nil {
+		return e.killDirect(sig, all)
+	}
+	_, err := e.shim.Kill(ctx, &shimv1.KillRequest{Signal: int32(sig), All: all})
 	return err
 }
 
@@ -178,7 +205,7 @@ func (e *Execution) Kill(sig syscall.Signal, all bool) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
 	defer cancel()
-	if err := e.kill(ctx, &shimv1.KillRequest{Signal: int32(sig), All: all}); err != nil {
+	if err := e.kill(ctx, sig, all); err != nil {
 		return fault.Wrap(fault.Unreachable, "signal the execution", err)
 	}
 	return nil

@@ -17,9 +17,6 @@ import (
 // tell what it runs. One that is stopped is shown without.
 const foregroundPatience = 500 * time.Millisecond
 
-// foregroundAtOnce is how many shims are asked at a time.
-const foregroundAtOnce = 16
-
 // foreground asks the shim of a foreground execution, of which nothing is
 // recorded: its caller, another process without a daemon, has no time for that.
 // os.ErrNotExist: there is none, it has not begun to run, or it has ended.
@@ -70,7 +67,7 @@ func (c *caller) inForeground(ids []string, f *api.Filter) (found []api.Summary)
 	}
 	var mu sync.Mutex
 	var asked sync.WaitGroup
-	slots := make(chan struct{}, foregroundAtOnce)
+	slots := make(chan struct{}, shimsAtOnce)
 	for _, id := range ids {
 		slots <- struct{}{}
 		asked.Go(func() {

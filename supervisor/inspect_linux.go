@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
@@ -9,6 +11,13 @@ import (
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/history"
 )
+
+// tellPatience is how long a shim may take to tell of its execution. What one that
+// is stopped would tell is left out.
+const tellPatience = 2 * time.Second
+
+// shimsAtOnce is how many shims are asked at a time.
+const shimsAtOnce = 16
 
 // Inspect implements api.Supervisor.
 func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
@@ -31,6 +40,8 @@ func (c *caller) Inspect(ctx context.Context, id string) (*api.Details, error) {
 	if e.summary.Status != api.StatusRunning {
 		return d, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, tellPatience)
+	defer cancel()
 	// What its shim does not tell stays null.
 	_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
 		if state, err := shim.State(ctx, &shimv1.StateRequest{}); err == nil {
@@ -95,38 +106,57 @@ func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
 			ids = append(ids, e.ID)
 		}
 	}
+	found := make([]*api.Stats, len(ids))
+	faults := make([]error, len(ids))
+	var asked sync.WaitGroup
+	slots := make(chan struct{}, shimsAtOnce)
+	for i, id := range ids {
+		slots <- struct{}{}
+		asked.Go(func() {
+			defer func() { <-slots }()
+			found[i], faults[i] = c.statsOf(ctx, id)
+		})
+	}
+	asked.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, fault.Wrap(fault.Cancelled, "stats", err)
+	}
 	stats := make([]api.Stats, 0, len(ids))
-	for _, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return nil, fault.Wrap(fault.Cancelled, "stats", err)
+	for i, one := range found {
+		switch {
+		case faults[i] == nil:
+			stats = append(stats, *one)
+		case !all: // of all some may have left meanwhile
+			return nil, faults[i]
 		}
-		e, err := c.find(id)
-		if err != nil {
-			if all {
-				continue // it left meanwhile
-			}
-			return nil, err
-		}
-		if !e.summary.Live() {
-			if all {
-				continue
-			}
-			return nil, fault.New(fault.InvalidValue, "", "the execution has ended").WithField("/execution_id").
-				WithHint("inspect shows what was measured.")
-		}
-		one := api.Stats{ID: id, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
-		if e.summary.Status == api.StatusRunning {
-			// One that just ends has nothing to tell.
-			_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
-				r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
-				if err == nil {
-					*one.Metrics = metricsFrom(r)
-					one.Memory, one.Pids = r.MemoryBytes, r.Pids
-				}
-				return err
-			})
-		}
-		stats = append(stats, one)
 	}
 	return stats, nil
+}
+
+// statsOf measures one execution.
+func (c *caller) statsOf(ctx context.Context, id string) (*api.Stats, error) {
+	e, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if !e.summary.Live() {
+		return nil, fault.New(fault.InvalidValue, "", "the execution has ended").WithField("/execution_id").
+			WithHint("inspect shows what was measured.")
+	}
+	one := &api.Stats{ID: id, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
+	if e.summary.Status != api.StatusRunning {
+		return one, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tellPatience)
+	defer cancel()
+	// One that just ends has nothing to tell.
+	_ = c.s.connected(ctx, e, func(shim shimv1.ShimClient) error {
+		r, err := shim.Stats(ctx, &shimv1.StatsRequest{})
+		if err == nil {
+			*one.Metrics = metricsFrom(r)
+			one.Memory, one.Pids = r.MemoryBytes, r.Pids
+		}
+		return err
+	})
+	return one, nil
 }

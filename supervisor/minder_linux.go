@@ -176,6 +176,10 @@ func (m *minder) follow(ctx context.Context) bool {
 		}
 		m.connect(c)
 	}
+	if m.rec.TimeoutMS > 0 {
+		overdue := time.AfterFunc(m.s.latest(m.rec.TimeoutMS), m.kill)
+		defer overdue.Stop()
+	}
 	answer, err := c.shim.Wait(ctx, &shimv1.WaitRequest{})
 	if err != nil {
 		_ = c.Close() // it is of no more use
@@ -206,6 +210,12 @@ func (m *minder) follow(ctx context.Context) bool {
 	}
 	_ = c.Close() // the shim waits for it
 	return true
+}
+
+// kill ends a shim that is overdue.
+func (m *minder) kill() {
+	m.s.daemon.log.Warn("the shim is overdue and is killed", "execution_id", m.rec.ExecutionID)
+	killShim(m.dir)
 }
 
 // finish delivers the response, once.

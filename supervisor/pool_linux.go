@@ -359,8 +359,9 @@ func (s *Supervisor) PoolStats() PoolStats {
 	return stats
 }
 
-// endPatience is how long a shim may take to give everything back.
-const endPatience = 20 * time.Second
+// endPatience is how long a shim may take to give everything back: less than
+// systemd waits for a daemon that is to stop.
+const endPatience = 5 * time.Second
 
 // end closes the connection, by which the shim gives everything back, and waits
 // for it. One that does not end is killed; the sweep of its directory does the rest.

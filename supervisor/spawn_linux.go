@@ -40,6 +40,7 @@ func (s *Supervisor) spawn(id string, command []string, request []byte, st Strea
 	if len(request) <= shimapi.RequestMax {
 		boot.Request = request
 		boot.StreamStdin, boot.HoldStdout, boot.HoldStderr = st.Stdin != nil, st.Stdout != nil, st.Stderr != nil
+		boot.Direct = len(request) > 0 && st.Stdin == nil
 	}
 	conn, process, err := s.startShim(boot, lock)
 	if err != nil {
@@ -47,6 +48,10 @@ func (s *Supervisor) spawn(id string, command []string, request []byte, st Strea
 		return nil, err
 	}
 	e.process = process
+	if boot.Direct {
+		e.direct = conn
+		return e, nil
+	}
 	e.client = ttrpc.NewClient(conn)
 	e.shim = shimv1.NewShimClient(e.client)
 	return e, nil

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -34,6 +36,10 @@ type Options struct {
 	// CgroupBeside makes the cgroups of sandboxes beside the own one, also where
 	// that is delegated: see runtime/cgroup.Beside.
 	CgroupBeside bool
+	// Overdue is how long after its time-out and grace an execution may end. A shim
+	// that takes longer, being stopped for instance, does not do its work: it is
+	// killed, and its sandbox with it. 0: 5 minutes, which no slow host needs.
+	Overdue time.Duration
 	// Warn is told of damage that was met and survived; nil: nobody is. A daemon
 	// tells it by events.
 	Warn func(message string)
@@ -44,6 +50,7 @@ type Supervisor struct {
 	state     layout.State
 	shim      string
 	beside    bool
+	overdue   time.Duration
 	warn      func(string)
 	policy    atomic.Pointer[policy.Policy] // nil: the built-in one
 	retention history.Limits
@@ -72,7 +79,7 @@ func New(o Options) (*Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{state: state, shim: shim, beside: o.CgroupBeside, warn: o.Warn}
+	s := &Supervisor{state: state, shim: shim, beside: o.CgroupBeside, warn: o.Warn, overdue: cmp.Or(o.Overdue, 5*time.Minute)}
 	s.policy.Store(o.Policy)
 	return s, s.prepare()
 }
@@ -156,6 +163,7 @@ func (s *Supervisor) Start(ctx context.Context, req *spec.Request, id string, st
 	if err != nil {
 		return nil, err
 	}
+	e.latest = s.latest(timeoutOf(req))
 	e.begin(ctx, request, st)
 	e.sweep = s.sweepDead(id)
 	return e, nil

@@ -99,8 +99,10 @@ func spaceMain(ctx context.Context, args []string, out io.Writer) (err error) {
 	h := newHarness(ctx, config{load: 8, bin: args[1]}, house)
 	defer func() { err = errors.Join(err, house.endAll()) }()
 	if h.begin() {
-		h.without("full", func() (func() error, error) { return fill(filepath.Join(root, "fill")) })
-		h.without("read-only", func() (func() error, error) { return readOnly(string(house.state)) })
+		filler := filepath.Join(root, "fill")
+		h.without("full", func() error { return fill(filler) }, func() error { return os.Remove(filler) })
+		dir := string(house.state)
+		h.without("read-only", func() error { return readOnly(dir) }, func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
 	}
 	say := json.NewEncoder(out)
 	for _, topic := range h.topics {
@@ -115,37 +117,39 @@ func spaceMain(ctx context.Context, args []string, out io.Writer) (err error) {
 	return err
 }
 
-// fill takes the last page of a file system, and gives all of it back.
-func fill(path string) (undo func() error, err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+// fill takes the last page of a file system, with a file that may have some already.
+func fill(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	page := make([]byte, os.Getpagesize())
 	for written := 0; ; written += len(page) {
 		if _, err := f.Write(page); errors.Is(err, unix.ENOSPC) {
-			return func() error { return os.Remove(path) }, nil
+			return nil
 		} else if err != nil || written > 2*spaceBytes {
-			return nil, fmt.Errorf("fill up: %w", err)
+			return fmt.Errorf("fill up: %w", err)
 		}
 	}
 }
 
-// readOnly mounts a directory over itself. Descriptors that are open can still
-// be written to, as after an error of a disk they could not.
-func readOnly(dir string) (undo func() error, err error) {
+// readOnly mounts a directory over itself, if it is not yet. Descriptors that are
+// open can still be written to, as after an error of a disk they could not.
+func readOnly(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Flags&unix.ST_RDONLY != 0 {
+		return err
+	}
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
-		return nil, err
+		return err
 	}
-	if err := unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		return nil, err
-	}
-	return func() error { return unix.Unmount(dir, unix.MNT_DETACH) }, nil
+	return unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
 }
 
-// without takes the space away while executions run.
-func (h *harness) without(what string, take func() (func() error, error)) {
+// without takes the space away while executions run. take is called again when
+// some may have come back.
+func (h *harness) without(what string, take, undo func() error) {
 	l := &link{address: h.house.address}
 	defer l.close()
 	r := newRand(h.seed + uint64(len(what)))
@@ -167,15 +171,15 @@ func (h *harness) without(what string, take func() (func() error, error)) {
 		}
 		return true
 	})
-	undo := func() error { return nil }
 	if err == nil {
-		undo, err = take()
+		err = take()
 	}
 	if err != nil {
 		h.findings.add("%s: %v", what, err)
 		return
 	}
-	refused := h.refused(l, what)
+	refused, started := h.refused(l, what, take)
+	runs = append(runs, started...)
 	h.expect(l, what, runs) // told while there is no space
 	if err := undo(); err != nil {
 		h.findings.add("%s: %v", what, err)
@@ -188,28 +192,42 @@ func (h *harness) without(what string, take func() (func() error, error)) {
 	h.await(what, h.left)
 	h.expect(l, what+", space again", runs) // and the same from the history
 	h.recheck()
-	h.note("state directory "+what, "%d of 5 refused with %s and a hint, %d running ones ended well, recovered", refused, fault.IO, len(runs))
+	h.note("state directory "+what, "%d refused with %s and a hint, %d running ones ended well, recovered", refused, fault.IO, len(runs))
 }
 
-// refused counts the Starts that are refused as they should be.
-func (h *harness) refused(l *link, what string) (n int) {
-	for range 5 {
+// refusals is how many Starts are to be refused.
+const refusals = 5
+
+// refused counts the Starts that are refused as they should be. On a full disk
+// one may find space after all, that of a directory which has just gone: it is
+// to end as well as any. Of those there cannot be many.
+func (h *harness) refused(l *link, what string, take func() error) (n int, started []*run) {
+	for range 4 * refusals {
+		if err := take(); err != nil {
+			h.findings.add("%s: %v", what, err)
+			return n, started
+		}
+		p := &plan{kind: short, id: uuid.NewString(), reason: spec.ReasonExited, stdout: []byte("squeezed\n")}
+		p.request = request("echo $0; exit $1", "squeezed", 0, object{})
 		err := l.do(h.ctx, func(c *client.Client) error {
-			_, err := c.Start(h.ctx, &api.StartRequest{Request: request("echo $0; exit $1", "never", 0, object{})})
+			_, err := c.Start(h.ctx, &api.StartRequest{ID: p.id, Request: p.request})
 			return err
 		})
 		switch {
 		case err == nil:
-			h.findings.add("%s: an execution was started", what)
+			started = append(started, h.ledger.enter(p))
+			continue
 		case !isFault(err, fault.IO):
 			h.findings.add("%s: start: %v, want %s", what, err, fault.IO)
 		case fault.From(err, "").Hint == "":
 			h.findings.add("%s: start: %v, without a hint", what, err)
-		default:
-			n++
+		}
+		if n++; n == refusals {
+			return n, started
 		}
 	}
-	return n
+	h.findings.add("%s: %d executions were started, and %d refused", what, len(started), n)
+	return n, started
 }
 
 // expect asks for the verdicts.

@@ -73,7 +73,7 @@ func (t *table) paint(r spec.Response, surprising bool) string {
 			word += " " + r.Error.Code
 		}
 	default:
-		word += ", " + string(r.Termination.Reason)
+		word += ", " + strings.TrimSuffix(string(r.Termination.Reason), "_limit") // no room for more
 	}
 	word = pad(word, 12)
 	if !t.colour {

@@ -161,6 +161,18 @@ func TestPreparedSandboxThatDied(t *testing.T) {
 	}
 }
 
+// TestPreparedSandboxThatIsStopped: a shim that does not hear that nobody wants it
+// neither holds up the end of the daemon nor stays.
+func TestPreparedSandboxThatIsStopped(t *testing.T) {
+	h := openHouse(t)
+	h.awaitPool(h.pooled(1)) // closed at the end
+	for _, pid := range h.waitingShims() {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // waitingShims are the shims of this house.
 func (h *house) waitingShims() (pids []int) {
 	h.Helper()

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestScripts runs a script of stdin and one of a file with each preset of --lang.
@@ -47,5 +48,48 @@ func TestRequestFiles(t *testing.T) {
 		if o := c.finish(c.command("-f", file)); o.code != 7 || o.out != "b\n" {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", name, o.code, o.out, o.stderr)
 		}
+	}
+}
+
+// TestReplacedSource runs commands while a file that they see is replaced again and
+// again, as ldconfig does: the kernel mounts no file that has lost its name.
+func TestReplacedSource(t *testing.T) {
+	c := begin(t)
+	dir := c.directory()
+	file := filepath.Join(dir, "cache")
+	c.write(dir, "cache", "whole\n")
+	run := func() {
+		if o := c.human("--bind", file+":/cache", "--", "cat", "/cache"); o.code != 0 || o.out != "whole\n" {
+			t.Errorf("exit %d, stdout %q, stderr %q", o.code, o.out, o.stderr)
+		}
+	}
+	began := time.Now()
+	run()
+	pause := time.Since(began) / 2 // so a launch has a good chance to pass undisturbed
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			case <-time.After(pause):
+			}
+			err := os.WriteFile(file+".new", []byte("whole\n"), 0o644)
+			if err == nil {
+				err = os.Rename(file+".new", file)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 40 {
+		run()
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -126,7 +126,8 @@ func TestTimeline(t *testing.T) {
 	if *last.MemoryBytes < 8<<20 {
 		t.Errorf("the last point has %d bytes in use", *last.MemoryBytes)
 	}
-	if r := run(t, newID(0xe0031), object{"command": []string{"true"}}); r.Metrics.WallTimeMS != nil && *r.Metrics.WallTimeMS < 100 && (r.Timeline != nil || r.Metrics.Pressure != nil) {
-		t.Errorf("measured within 100 ms: %s", r.Encode(true))
+	// Well below, because its end may be heard of late.
+	if r := run(t, newID(0xe0031), object{"command": []string{"true"}}); r.Metrics.WallTimeMS != nil && *r.Metrics.WallTimeMS < 20 && (r.Timeline != nil || r.Metrics.Pressure != nil) {
+		t.Errorf("measured within 20 ms: %s", r.Encode(true))
 	}
 }

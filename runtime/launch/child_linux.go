@@ -69,6 +69,7 @@ type instr struct {
 	regs   uint8   // bit k: args[k] is a register number
 	mode   uint8
 	result uint16
+	skip   uint8 // steps, of the modes that pass some over
 }
 
 // program is a run of instr.
@@ -239,7 +240,7 @@ func walk(m *machine, p *program, phase uint32) bool {
 				m.report.found = 1
 			}
 			if in.mode == uint8(plan.Prefer) {
-				i++
+				i += uintptr(in.skip)
 			}
 			continue
 		}
@@ -252,6 +253,11 @@ func walk(m *machine, p *program, phase uint32) bool {
 			}
 			if errno == syscall.EACCES || errno == syscall.ENOENT || errno == syscall.ENOTDIR {
 				m.report.step = uint32(i)
+				continue
+			}
+		case uint8(plan.Probe):
+			if errno == syscall.ENOENT || errno == syscall.ENOTDIR {
+				i += uintptr(in.skip)
 				continue
 			}
 		}

@@ -27,6 +27,9 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpClockGettime: unix.SYS_CLOCK_GETTIME, plan.OpKeyctl: unix.SYS_KEYCTL,
 	plan.OpLandlockCreateRuleset: unix.SYS_LANDLOCK_CREATE_RULESET, plan.OpLandlockAddRule: unix.SYS_LANDLOCK_ADD_RULE,
 	plan.OpLandlockRestrictSelf: unix.SYS_LANDLOCK_RESTRICT_SELF,
+	plan.OpSetns:                unix.SYS_SETNS, plan.OpMknodat: unix.SYS_MKNODAT, plan.OpFchownat: unix.SYS_FCHOWNAT,
+	plan.OpAccept4: unix.SYS_ACCEPT4, plan.OpFcntl: unix.SYS_FCNTL, plan.OpPersonality: unix.SYS_PERSONALITY,
+	plan.OpSchedSetattr: unix.SYS_SCHED_SETATTR, plan.OpIoprioSet: unix.SYS_IOPRIO_SET,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by
@@ -212,7 +215,7 @@ func (e *arena) program(steps []plan.Step) program {
 	start := len(e.progs)
 	for i := range steps {
 		s := &steps[i]
-		in := instr{nr: numbers[s.Op], mode: uint8(s.Mode), result: uint16(s.Result), expect: uintptr(s.Expect)}
+		in := instr{nr: numbers[s.Op], mode: uint8(s.Mode), skip: max(1, s.Skip), result: uint16(s.Result), expect: uintptr(s.Expect)}
 		for k, a := range s.Args {
 			switch a.Kind {
 			case plan.ArgImm:

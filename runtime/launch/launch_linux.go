@@ -26,6 +26,9 @@ type Options struct {
 	// Keep is a descriptor that process 1 holds for as long as it lives, such
 	// as the lock of its host ids. Nil: none. Without an init it is not held.
 	Keep *os.File
+	// Gate is the listening socket at which the plan of a container waits. It goes
+	// the way of Keep, which is nil then.
+	Gate *os.File
 	// Hold builds the sandbox and waits before Plan.Command, which comes later by
 	// Sandbox.Release. The plan needs an init.
 	Hold bool
@@ -57,6 +60,7 @@ type Prepared struct {
 	plan  *plan.Plan
 	enc   *encoder
 	trees []int
+	joins []joined
 	opts  Options
 	late  *late // nil: the plan is whole
 }
@@ -79,6 +83,10 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 	}
 	if o.Keep != nil {
 		m.keep, m.hasKeep = o.Keep.Fd(), true
+	}
+	if o.Gate != nil {
+		m.keep, m.hasKeep = o.Gate.Fd(), true
+		m.regs[plan.RegGate] = m.keep
 	}
 	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
 	pr := &Prepared{plan: p, enc: enc, opts: o}
@@ -103,6 +111,10 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 	for i, rights := range p.Rights {
 		m.regs[plan.RegRule0+plan.Reg(2*i)] = uintptr(rights)
 	}
+	if err := pr.openJoins(); err != nil {
+		pr.Close()
+		return nil, err
+	}
 	for i := range p.Sources {
 		fd, err := openSource(&p.Sources[i])
 		if err != nil {
@@ -120,7 +132,10 @@ func (pr *Prepared) Close() {
 	for _, fd := range pr.trees {
 		unix.Close(fd) // detached trees vanish with their descriptor
 	}
-	pr.trees = nil
+	for _, j := range pr.joins {
+		unix.Close(j.fd)
+	}
+	pr.trees, pr.joins = nil, nil
 	pr.enc.close()
 	pr.late.close()
 	pr.late = nil
@@ -154,11 +169,11 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(pr.opts.CgroupFD)
 	}
-	pid, errno := forkSandbox(args, m)
+	pid, err := pr.clone(args)
 	unix.Close(ends[1])
-	if errno != 0 {
+	if err != nil {
 		unix.Close(ends[0])
-		return nil, cloneFault(errno, pr.opts.CgroupFD >= 0)
+		return nil, err
 	}
 	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0], late: pr.late}
 	pr.late = nil // it is the sandbox's from here on
@@ -167,6 +182,23 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 		return nil, err
 	}
 	return sb, nil
+}
+
+// clone makes process 1, in the namespaces that exist already where there are any.
+func (pr *Prepared) clone(args *cloneArgs) (pid uintptr, err error) {
+	clone := func() error {
+		var errno syscall.Errno
+		if pid, errno = forkSandbox(args, pr.enc.machine); errno != 0 {
+			return cloneFault(errno, pr.opts.CgroupFD >= 0)
+		}
+		return nil
+	}
+	if len(pr.joins) == 0 {
+		err = clone()
+	} else {
+		err = pr.within(clone)
+	}
+	return pid, err
 }
 
 // mapIDs writes the id maps and lets the child go on.
@@ -319,7 +351,11 @@ func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
 	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
 	m.setup = enc.program(waitOnly)
 	m.regs[plan.RegSync] = uintptr(ends[1])
-	pid, errno := forkSandbox(enc.cloneArgs(unix.CLONE_NEWUSER), m)
+	flags := uint64(unix.CLONE_NEWUSER)
+	if bareChild {
+		flags |= unix.CLONE_VM // it lives in m and on its stack there, until Abandon has reaped it
+	}
+	pid, errno := forkSandbox(enc.cloneArgs(flags), m)
 	unix.Close(ends[1])
 	if errno != 0 {
 		unix.Close(ends[0])

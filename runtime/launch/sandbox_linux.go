@@ -2,7 +2,9 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -221,6 +223,9 @@ func (s *Sandbox) receive() (report, [2]int, error) {
 		if err == nil && n == 1 {
 			return report{kind: reportReady}, [2]int{}, nil
 		}
+		if err == nil && n == 8 {
+			return report{kind: reportTerminal, value: uint32(*(*uint64)(unsafe.Pointer(&r)))}, [2]int{}, nil
+		}
 		if err != nil || n != int(reportSize) {
 			return r, [2]int{}, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))
 		}
@@ -279,6 +284,10 @@ func (s *Sandbox) stepFault(r report) error {
 	if errno == unix.EPERM || errno == unix.EACCES {
 		f.Hint = forbiddenHint(step)
 	}
+	if errno == unix.ENOENT && s.mounts(step) {
+		f.Err = fmt.Errorf("%w: %w", ErrReplaced, errno)
+		f.Hint = "Something on the host, a package manager for instance, keeps replacing this file; try again."
+	}
 	if step.Field == "process.cwd" {
 		f.Op = "chdir" // what it amounts to; Details has the call
 	}
@@ -286,6 +295,18 @@ func (s *Sandbox) stepFault(r report) error {
 		return execFault(f, step, errno, r.found == 1)
 	}
 	return f
+}
+
+// ErrReplaced is that a source was replaced or removed on the host after it was
+// opened: the kernel does not mount what has no name any more. A launch prepared
+// anew opens what stands there now.
+var ErrReplaced = errors.New("the source was replaced while it was being mounted")
+
+// mounts tells whether a step mounts one of the plan's sources.
+func (s *Sandbox) mounts(step plan.Step) bool {
+	return step.Op == plan.OpMoveMount && slices.ContainsFunc(s.plan.Sources, func(source plan.Source) bool {
+		return step.Args[0].Kind == plan.ArgReg && step.Args[0].N == int64(source.Reg)
+	})
 }
 
 // forbiddenHint is for steps that the kernel allows in a user namespace unless
@@ -333,7 +354,7 @@ func stepCode(s plan.Step) fault.Code {
 	switch s.Op {
 	case plan.OpSetresuid, plan.OpSetresgid, plan.OpSetgroups:
 		return fault.IDMapping
-	case plan.OpUnshare, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid, plan.OpKeyctl:
+	case plan.OpUnshare, plan.OpSetns, plan.OpSethostname, plan.OpSetdomainname, plan.OpRead, plan.OpSetsid, plan.OpKeyctl:
 		return fault.Namespace
 	case plan.OpWrite:
 		if s.Field == "linux.cgroupsPath" {

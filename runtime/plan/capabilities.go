@@ -72,6 +72,10 @@ func (c *compiler) take(caps capabilities) {
 			c.do(OpPrctl, "", flag(prCapAmbient, "PR_CAP_AMBIENT"), flag(prCapAmbientRaise, "RAISE"), flag(int64(i), "CAP_"+name), imm(0), imm(0))
 		}
 	}
+}
+
+// noNewPrivs forbids execve to give privileges.
+func (c *compiler) noNewPrivs() {
 	c.field = "process.noNewPrivileges"
 	c.do(OpPrctl, "", flag(prSetNoNewPrivs, "PR_SET_NO_NEW_PRIVS"), imm(1), imm(0), imm(0), imm(0))
 }

@@ -96,7 +96,7 @@ func TestCgroupMounts(t *testing.T) {
 		not         string
 	}{
 		{nil, []string{`"cgroup2"`}, "nr_inodes=64"},
-		{[]Hierarchy{{"cpu", "cpu,cpuacct"}, {"systemd", "none,name=systemd"}},
+		{[]Hierarchy{{Name: "cpu", Options: "cpu,cpuacct"}, {Name: "systemd", Options: "none,name=systemd"}},
 			[]string{`"cpu,cpuacct"`, `"none,name=systemd"`, `mkdirat(root, "sys/fs/cgroup/cpu"`}, "cgroup2"},
 	} {
 		s := bare()

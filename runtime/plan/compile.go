@@ -45,6 +45,12 @@ type compiler struct {
 	made []madeMount
 	dirs map[string]bool
 	next Reg // next free source register
+	// foreign: the walls are those of the configuration, and the root is not ours.
+	foreign bool
+	// later are the namespaces that a step makes and not the clone, sealed the mounts
+	// that become read-only when they are filled.
+	later  uint64
+	sealed []string
 }
 
 // madeMount is a mount of the sandbox. In a fresh one we may create entries:

@@ -12,6 +12,8 @@ const (
 	openTreeClone = 0x1
 
 	oWronly  = 0x1
+	oRdwr    = 0x2
+	oNoctty  = 0x100
 	oCreat   = 0x40
 	oExcl    = 0x80
 	oCloexec = 0x80000
@@ -42,15 +44,28 @@ const (
 	msSlave       = 1 << 19
 	msShared      = 1 << 20
 	msUnbindable  = 1 << 17
+	msRec         = 0x4000
+	msSynchronous = 0x10
+	msMandlock    = 0x40
+	msDirsync     = 0x80
+	msNodiratime  = 0x800
+	msSilent      = 0x8000
+	msPosixACL    = 1 << 16
+	msIVersion    = 1 << 23
+	msLazytime    = 1 << 25
 
 	mntDetach = 2
+
+	atSymlinkNofollow = 0x100
 
 	fsconfigSetString = 1
 	fsconfigCmdCreate = 6
 	fsmountCloexec    = 1
 	fsopenCloexec     = 1
 
+	resolveNoXdev       = 0x01
 	resolveNoMagiclinks = 0x02
+	resolveBeneath      = 0x08
 	resolveNoSymlinks   = 0x04
 	resolveInRoot       = 0x10
 
@@ -72,6 +87,10 @@ const (
 	afInet            = 2
 	sockDgramCloexec  = 2 | 0x80000
 	siocSIFFlags      = 0x8914
+	tiocSPTLock       = 0x40045431
+	tiocGPTPeer       = 0x5441
+	tiocSCTTY         = 0x540e
+	fcntlSetFD        = 2
 	iffUpRunning      = 0x1 | 0x40
 	capLastDefault    = 40 // CAP_CHECKPOINT_RESTORE, Linux 5.9
 

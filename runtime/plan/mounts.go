@@ -45,7 +45,11 @@ var propagations = map[string]uint64{
 	"shared": msShared, "rshared": msShared, "unbindable": msUnbindable, "runbindable": msUnbindable,
 }
 
-func parseOptions(m specs.Mount, field string) (options, error) {
+func parseOptions(m specs.Mount, field string) (options, error) { return parseWords(m, field, false) }
+
+// parseWords is parseOptions. In a foreign configuration a bind may have words for a
+// file system, which mount(2) does not look at.
+func parseWords(m specs.Mount, field string, foreign bool) (options, error) {
 	o := options{propagation: msPrivate}
 	if m.Type == "bind" {
 		o.bind = true
@@ -75,7 +79,7 @@ func parseOptions(m specs.Mount, field string) (options, error) {
 			o.data = append(o.data, opt)
 		}
 	}
-	if o.bind && len(o.data) > 0 {
+	if o.bind && len(o.data) > 0 && !foreign {
 		return o, fault.New(fault.InvalidBundle, "parse mount options", "option "+strconv.Quote(o.data[0])+" means nothing on a bind mount").WithField(field + ".options")
 	}
 	return o, nil
@@ -109,9 +113,12 @@ func (c *compiler) sources() error {
 	return nil
 }
 
+func (c *compiler) source(to Reg, path, field string, o options) Source {
+	return Source{Reg: to, Path: path, Recursive: o.recursive, Set: o.set | o.setRecursive, Clear: o.clear, Propagation: o.propagation, Field: field}
+}
+
 func (c *compiler) addSource(source, field string, o options, m specs.Mount) {
-	src := Source{Reg: c.next, Path: source, Recursive: o.recursive, Set: o.set | o.setRecursive, Clear: o.clear,
-		Propagation: o.propagation, Field: field}
+	src := c.source(c.next, source, field, o)
 	if o.idmap {
 		src.UIDMap, src.GIDMap = idmaps(m.UIDMappings), idmaps(m.GIDMappings)
 	}
@@ -121,15 +128,22 @@ func (c *compiler) addSource(source, field string, o options, m specs.Mount) {
 		return
 	}
 	c.field = field
+	c.cloneHere(src, RegTree)
+}
+
+// cloneHere makes the detached tree of a source by steps, with handle as the register of
+// its path.
+func (c *compiler) cloneHere(src Source, handle Reg) {
+	source := src.Path
 	flags := int64(openTreeClone | oCloexec | atEmptyPath)
 	recurse := int64(atEmptyPath)
-	if o.recursive {
+	if src.Recursive {
 		flags |= atRecursive
 		recurse |= atRecursive
 	}
-	c.into(RegTree, OpOpenat2, source, imm(atFDCWD), str(source), raw(openHow(resolveNoSymlinks|resolveNoMagiclinks), "O_PATH, no symlinks"), imm(openHowSize))
-	c.into(src.Reg, OpOpenTree, source, reg(RegTree), str(""), flag(flags, treeFlags(o.recursive)))
-	c.closeReg(RegTree)
+	c.into(handle, OpOpenat2, source, imm(atFDCWD), str(source), raw(openHow(resolveNoSymlinks|resolveNoMagiclinks), "O_PATH, no symlinks"), imm(openHowSize))
+	c.into(src.Reg, OpOpenTree, source, reg(handle), str(""), flag(flags, treeFlags(src.Recursive)))
+	c.closeReg(handle)
 	c.do(OpMountSetattr, source, reg(src.Reg), str(""), imm(recurse),
 		raw(mountAttr(src.Set, src.Clear, src.Propagation), attrNote(src.Set)), imm(mountAttrSize))
 }
@@ -154,9 +168,12 @@ func attrNote(set uint64) string {
 const openHowSize = 24
 
 // openHow is struct open_how for an O_PATH descriptor.
-func openHow(resolve uint64) []byte {
+func openHow(resolve uint64) []byte { return openHowTo(oPath, resolve) }
+
+// openHowTo is struct open_how for a descriptor with the given flags.
+func openHowTo(flags, resolve uint64) []byte {
 	b := make([]byte, 0, openHowSize)
-	for _, v := range []uint64{oPath | oCloexec, 0, resolve} {
+	for _, v := range []uint64{flags | oCloexec, 0, resolve} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	return b

@@ -32,6 +32,7 @@ func (c *compiler) payload() error {
 	c.directory()
 	if c.caps.any() {
 		c.take(c.caps)
+		c.noNewPrivs()
 	} else {
 		c.dropAll()
 	}
@@ -131,11 +132,15 @@ func (c *compiler) filter() {
 // table of descriptors until it executes the command.
 func (c *compiler) stdio() error {
 	c.field = "process"
-	for i, r := range []Reg{RegStdin, RegStdout, RegStderr} {
+	streams := []Reg{RegStdin, RegStdout, RegStderr}
+	if c.spec.Process.Terminal {
+		streams = []Reg{RegSlave, RegSlave, RegSlave}
+	}
+	for i, r := range streams {
 		c.do(OpDup3, "", reg(r), imm(int64(i)), imm(0))
 	}
 	// EINVAL: there is none between.
-	c.emit(Step{Op: OpCloseRange, Args: []Arg{imm(3), reg(RegBelow), imm(0)}, Mode: Ignore})
+	c.emit(Step{Op: OpCloseRange, Args: []Arg{imm(3 + int64(c.facts.Container.Preserve)), reg(RegBelow), imm(0)}, Mode: Ignore})
 	c.emit(Step{Op: OpCloseRange, Args: []Arg{reg(RegBetweenFirst), reg(RegBetweenLast), imm(0)}, Mode: Ignore})
 	c.do(OpCloseRange, "", reg(RegAbove), flag(0xffffffff, "~0"), imm(0))
 	return nil

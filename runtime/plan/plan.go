@@ -37,6 +37,8 @@ type Plan struct {
 	Walls []string
 	// Partial are those of them of which this kernel has not everything.
 	Partial []string
+	// Joins are existing namespaces that the command gets, in place of new ones.
+	Joins []Join
 	// Rights are what the launcher puts into the first register of each pair
 	// from RegRule0 on, at most MaxRights.
 	Rights []uint64
@@ -44,6 +46,16 @@ type Plan struct {
 
 // MaxDisks bounds Plan.Disks: two bits of a report's word are for each.
 const MaxDisks = 16
+
+// Join is a namespace that exists. The launcher opens it and checks that it is of
+// the kind, and is itself in it while it clones, unless there is a register: then a
+// step enters it.
+type Join struct {
+	Kind  uint64 // CLONE_NEW*
+	Path  string // on the host
+	Reg   Reg
+	Field string
+}
 
 // IDMap is one line of a uid_map or gid_map.
 type IDMap struct {
@@ -118,6 +130,8 @@ type Facts struct {
 	Hierarchies []Hierarchy
 	// LastCap is the highest capability of the kernel. 0: 40.
 	LastCap int
+	// Container is what a container of another orchestrator has besides.
+	Container ContainerFacts
 }
 
 // Hierarchy is one cgroup v1 hierarchy.
@@ -126,4 +140,7 @@ type Hierarchy struct {
 	Name string
 	// Options are its mount options that say of which controllers it is.
 	Options string
+	// Dir is the container's own directory in it, for a container without a cgroup
+	// namespace.
+	Dir string
 }

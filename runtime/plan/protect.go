@@ -57,6 +57,12 @@ func (c *compiler) seal() error {
 	if c.spec.Root.Readonly {
 		c.do(OpMountSetattr, "/", reg(RegRoot), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(mountAttrRdonly, 0, 0), "ro"), imm(mountAttrSize))
 	}
+	c.leave()
+	return nil
+}
+
+// leave makes the new root the root.
+func (c *compiler) leave() {
 	c.field = "root.path"
 	c.do(OpFchdir, "/", reg(RegRoot))
 	// pivot_root(2), NOTES: with both arguments "." the old root ends up on top
@@ -66,7 +72,6 @@ func (c *compiler) seal() error {
 	// pivot_root moves only processes whose directory is the old root.
 	c.do(OpChdir, "/", str("/"))
 	c.closeReg(RegRoot)
-	return nil
 }
 
 // names sets what identifies the machine inside, and brings loopback up.
@@ -79,7 +84,7 @@ func (c *compiler) names() error {
 		c.field = "domainname"
 		c.do(OpSetdomainname, d, str(d), imm(int64(len(d))))
 	}
-	if c.plan.Clone&CloneNewNet != 0 {
+	if (c.plan.Clone|c.later)&CloneNewNet != 0 {
 		c.field = "linux.namespaces"
 		ifreq := make([]byte, 40)
 		copy(ifreq, "lo")

@@ -8,7 +8,7 @@ import "slices"
 func (p *Plan) SameSandbox(q *Plan) bool {
 	return p.Clone == q.Clone && p.DenySetgroups == q.DenySetgroups && p.Tasks == q.Tasks && p.HasInit == q.HasInit &&
 		slices.Equal(p.UIDMap, q.UIDMap) && slices.Equal(p.GIDMap, q.GIDMap) &&
-		slices.Equal(p.Disks, q.Disks) && slices.Equal(p.Walls, q.Walls) && slices.Equal(p.Partial, q.Partial) && slices.Equal(p.Rights, q.Rights) &&
+		slices.Equal(p.Disks, q.Disks) && slices.Equal(p.Walls, q.Walls) && slices.Equal(p.Partial, q.Partial) && slices.Equal(p.Rights, q.Rights) && slices.Equal(p.Joins, q.Joins) &&
 		slices.EqualFunc(p.Sources, q.Sources, sameSource) &&
 		sameSteps(p.Setup, q.Setup) && sameSteps(p.Payload, q.Payload) && sameSteps(p.Init, q.Init)
 }
@@ -27,7 +27,7 @@ func sameSteps(a, b []Step) bool {
 
 // sameStep compares what is done; Field and Path only tell of it.
 func sameStep(a, b *Step) bool {
-	return a.Op == b.Op && a.Result == b.Result && a.Mode == b.Mode && a.Expect == b.Expect && slices.EqualFunc(a.Args, b.Args, sameArg)
+	return a.Op == b.Op && a.Result == b.Result && a.Mode == b.Mode && a.Skip == b.Skip && a.Expect == b.Expect && slices.EqualFunc(a.Args, b.Args, sameArg)
 }
 
 func sameArg(a, b Arg) bool {

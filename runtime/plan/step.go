@@ -48,6 +48,14 @@ const (
 	OpLandlockCreateRuleset
 	OpLandlockAddRule
 	OpLandlockRestrictSelf
+	OpSetns
+	OpMknodat
+	OpFchownat
+	OpAccept4
+	OpFcntl
+	OpPersonality
+	OpSchedSetattr
+	OpIoprioSet
 	opCount
 )
 
@@ -59,7 +67,8 @@ var opNames = [OpCount]string{
 	"open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "mount", "umount2", "pivot_root",
 	"unshare", "sethostname", "setdomainname", "setresuid", "setresgid", "setgroups", "setsid", "prctl", "capset",
 	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime", "keyctl",
-	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
+	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "setns", "mknodat", "fchownat", "accept4", "fcntl",
+	"personality", "sched_setattr", "ioprio_set",
 }
 
 // String is the kernel's name of the system call.
@@ -94,6 +103,12 @@ const (
 	RegAbove        // the number above the higher
 	RegListener     // of the filter's notifications
 	RegRuleset      // of Landlock
+	RegGate         // listening socket at which a container waits for its start
+	RegMaster       // of a container's terminal
+	RegSlave        // the other end of it
+	RegMountNS      // mount namespace to enter
+	RegUserNS       // user namespace to enter
+	RegTimeNS       // time namespace to enter
 	// First of MaxRights pairs: the rights of a rule of Landlock, which are no
 	// descriptor and stand there from the beginning, and its descriptor.
 	RegRule0
@@ -145,7 +160,8 @@ const (
 	Ignore             // an error is passed over (close, and marks that are best effort by nature)
 	Note               // success is remembered: the command exists
 	Try                // execve: ENOENT, ENOTDIR and EACCES go on with the next candidate
-	Prefer             // success skips the next step, which is what is done instead in failure
+	Prefer             // success skips the next steps, which are what is done instead in failure
+	Probe              // ENOENT and ENOTDIR skip the next steps, which are about what was looked for
 )
 
 // Step is one system call of a plan.
@@ -155,6 +171,8 @@ type Step struct {
 	Result Reg  // where a descriptor result goes; RegNone: nowhere
 	Mode   Mode //
 	Expect int64
+	// Skip is how many steps Prefer and Probe pass over. 0: one.
+	Skip uint8
 	// Field is the OCI field that the step comes from, dotted, for faults and explain.
 	Field string
 	// Path is what the step is about, as the sandbox or the host names it.

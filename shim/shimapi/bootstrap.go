@@ -12,7 +12,7 @@ import (
 )
 
 // BootstrapVersion is the version of Bootstrap that this package speaks.
-const BootstrapVersion = 4
+const BootstrapVersion = 5
 
 // Window is how many messages of a stream may be under way unacknowledged. It
 // is below the 64 that ttrpc holds for a receiver: one more, and a receiver that
@@ -44,67 +44,96 @@ const (
 const Ready = 'R'
 
 // Bootstrap is the first message that a supervisor gives to a shim, which may
-// have been started before anybody knew what for: the lengths of two parts, four
-// bytes each, the lowest first; this as JSON; and the request. With it come two
-// descriptors: the locked directory of the execution and shim.log. A connection
-// that ends before it ends the shim.
+// have been started before anybody knew what for: the version and the length of
+// what follows; the flags; the time line's interval; id, directory, helper and
+// policy, each behind its length; the request. The interval has eight bytes, other
+// numbers four, the lowest first. The policy alone is JSON, whose decoder takes as
+// long to be ready for use as all else. With it come two descriptors: the locked
+// directory of the execution and shim.log. A connection that ends before it ends
+// the shim.
 type Bootstrap struct {
-	Version     int    `json:"version"`
-	ExecutionID string `json:"execution_id"`
+	Version     int
+	ExecutionID string
 	// StateDir is the state directory; the execution's own lies in it.
-	StateDir layout.State `json:"state_dir"`
+	StateDir layout.State
 	// Foreground ends the execution when the connection ends, and removes its
 	// directory when the result is delivered. Without it the shim takes the
 	// request from its directory and begins by itself, whatever becomes of its
 	// starter, and leaves the directory with the result to whoever collects it.
-	Foreground bool `json:"foreground"`
+	Foreground bool
 	// Request begins a foreground execution at once, as CreateRequest.request with
 	// start does: a round trip less. At most RequestMax bytes; empty: Create comes.
-	Request []byte `json:"-"`
+	Request []byte
 	// Template makes the shim build a sandbox for Request in the directory of
 	// ExecutionID, write Ready to the connection, and wait for another message
 	// without descriptors: the execution that the sandbox is for. Its directory has
 	// been given its name by then. It fits when it wants the same sandbox, else the
 	// shim builds another. A connection that ends before that ends the shim, which
 	// leaves nothing behind.
-	Template bool `json:"template,omitempty"`
+	Template bool
 	// HoldStdout and HoldStderr keep the output of such an execution back from its
 	// first byte on until an attachment with hold has come for it.
-	HoldStdout bool `json:"hold_stdout,omitempty"`
-	HoldStderr bool `json:"hold_stderr,omitempty"`
+	HoldStdout bool
+	HoldStderr bool
+	// Direct makes the rest of the connection of a foreground execution with a
+	// Request one of frames (see Frame) in place of ttrpc: a quick command ends before
+	// ttrpc and its messages are ready for use. The output whose hold is asked for
+	// comes by itself, then the response.
+	Direct bool
 	// StreamStdin is CreateRequest.stream_stdin of an execution that begins by itself.
-	StreamStdin bool `json:"stream_stdin,omitempty"`
+	StreamStdin bool
 	// OutputFiles: the supervisor takes large output from the files Stdout and
 	// Stderr of the directory. The result then has none, though Output counts it.
-	OutputFiles bool `json:"output_files,omitempty"`
+	OutputFiles bool
 	// TimelineMS is the time until the first point of the time line and between
 	// two of them, in milliseconds. 0: the default; below 0: there is none.
-	TimelineMS int64 `json:"timeline_ms,omitempty"`
+	TimelineMS int64
 	// SeccompHelper is the path of capsule-seccomp.
-	SeccompHelper string `json:"seccomp_helper"`
+	SeccompHelper string
 	// Policy is what a configuration says; nil: the built-in rules alone.
-	Policy *Policy `json:"policy,omitempty"`
+	Policy *Policy
 }
 
-// bootstrapMax bounds the JSON part of the message, RequestMax the request, in bytes.
+// bootstrapMax bounds the message without the request, RequestMax the request, in bytes.
 const (
 	bootstrapMax = 64 << 10
 	RequestMax   = 32 << 10
 )
 
+// flags are the booleans in the order of their bits.
+func (b *Bootstrap) flags() []*bool {
+	return []*bool{&b.Foreground, &b.Template, &b.HoldStdout, &b.HoldStderr, &b.Direct, &b.StreamStdin, &b.OutputFiles}
+}
+
 // Encode is the message on the wire. Error: E1007 when the policy is too long.
 func (b Bootstrap) Encode() ([]byte, error) {
-	data, err := json.Marshal(b)
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+	var policy []byte
+	if b.Policy != nil {
+		var err error
+		if policy, err = json.Marshal(b.Policy); err != nil {
+			return nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
+		}
 	}
-	if len(data) > bootstrapMax {
+	var flags uint32
+	for bit, set := range b.flags() {
+		if *set {
+			flags |= 1 << bit
+		}
+	}
+	m := make([]byte, 8, 512+len(policy)+len(b.Request))
+	m = binary.LittleEndian.AppendUint32(m, flags)
+	m = binary.LittleEndian.AppendUint64(m, uint64(b.TimelineMS))
+	for _, part := range []string{b.ExecutionID, string(b.StateDir), b.SeccompHelper, string(policy)} {
+		m = binary.LittleEndian.AppendUint32(m, uint32(len(part)))
+		m = append(m, part...)
+	}
+	if len(m) > bootstrapMax {
 		return nil, fault.New(fault.ConfigFile, "encode bootstrap message", "the policy has more than 64 KiB of names and paths")
 	}
-	m := make([]byte, 0, 8+len(data)+len(b.Request))
-	m = binary.LittleEndian.AppendUint32(m, uint32(len(data)))
-	m = binary.LittleEndian.AppendUint32(m, uint32(len(b.Request)))
-	return append(append(m, data...), b.Request...), nil
+	m = append(m, b.Request...)
+	binary.LittleEndian.PutUint32(m, uint32(b.Version))
+	binary.LittleEndian.PutUint32(m[4:], uint32(len(m)-8))
+	return m, nil
 }
 
 // ReadBootstrap reads the message. io.EOF: the connection ended before it.
@@ -116,22 +145,46 @@ func ReadBootstrap(r io.Reader) (Bootstrap, error) {
 	} else if err != nil {
 		return b, fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
 	}
-	n, request := binary.LittleEndian.Uint32(head[:]), binary.LittleEndian.Uint32(head[4:])
-	if n > bootstrapMax || request > RequestMax {
-		return b, fault.New(fault.InvalidValue, "read bootstrap message", "it is too long")
-	}
-	data := make([]byte, n+request)
-	_, err := io.ReadFull(r, data)
-	if err == nil {
-		err = json.Unmarshal(data[:n], &b)
-	}
-	if err != nil {
-		return b, fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
-	}
-	b.Request = data[n:]
-	if b.Version != BootstrapVersion {
+	if b.Version = int(binary.LittleEndian.Uint32(head[:])); b.Version != BootstrapVersion {
 		return b, fault.New(fault.InvalidValue, "read bootstrap message", "unknown version").WithField("/version").
 			WithHint("capsulectl, capsuled and capsule-shim must come from the same build.")
 	}
-	return b, nil
+	n := binary.LittleEndian.Uint32(head[4:])
+	if n > bootstrapMax+RequestMax {
+		return b, fault.New(fault.InvalidValue, "read bootstrap message", "it is too long")
+	}
+	data := make([]byte, n)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return b, fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
+	}
+	return b, b.decode(data)
+}
+
+// decode takes what is behind the head.
+func (b *Bootstrap) decode(data []byte) error {
+	short := func() error { return fault.New(fault.InvalidValue, "read bootstrap message", "it is too short") }
+	if len(data) < 12 {
+		return short()
+	}
+	flags := binary.LittleEndian.Uint32(data)
+	for bit, set := range b.flags() {
+		*set = flags&(1<<bit) != 0
+	}
+	b.TimelineMS = int64(binary.LittleEndian.Uint64(data[4:]))
+	data = data[12:]
+	var parts [4][]byte
+	for i := range parts {
+		if len(data) < 4 || uint64(binary.LittleEndian.Uint32(data)) > uint64(len(data)-4) {
+			return short()
+		}
+		end := 4 + binary.LittleEndian.Uint32(data)
+		parts[i], data = data[4:end], data[end:]
+	}
+	b.ExecutionID, b.StateDir, b.SeccompHelper, b.Request = string(parts[0]), layout.State(parts[1]), string(parts[2]), data
+	if len(parts[3]) > 0 {
+		if err := json.Unmarshal(parts[3], &b.Policy); err != nil {
+			return fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
+		}
+	}
+	return nil
 }

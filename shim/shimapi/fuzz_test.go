@@ -4,10 +4,30 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/capsule-run/capsule/shim/layout"
 )
+
+func TestBootstrapRoundTrip(t *testing.T) {
+	want := Bootstrap{Version: BootstrapVersion, ExecutionID: "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11", StateDir: "/run/capsule",
+		Foreground: true, HoldStderr: true, OutputFiles: true, Direct: true, TimelineMS: -1, SeccompHelper: "/bin/capsule-seccomp",
+		Request: []byte("{}"), Policy: &Policy{Hash: "h"}}
+	wire, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadBootstrap(bytes.NewReader(wire))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v, not %+v", got, err, want)
+	}
+	for n := 1; n < len(wire); n++ {
+		if _, err := ReadBootstrap(bytes.NewReader(wire[:n])); err == nil {
+			t.Errorf("%d of %d bytes are accepted", n, len(wire))
+		}
+	}
+}
 
 // FuzzReadBootstrap: what a shim reads first is refused or survives a round trip.
 func FuzzReadBootstrap(f *testing.F) {

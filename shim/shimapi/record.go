@@ -29,6 +29,8 @@ type Record struct {
 	// Limits as the request has them.
 	MemoryBytes int64 `json:"memory_bytes"`
 	MaxPids     int64 `json:"max_pids"`
+	// TimeoutMS is timeout_ms and grace_ms together; 0: an older capsule wrote it.
+	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 	// How it was started: see api.StartRequest.
 	StreamStdin      bool `json:"stream_stdin,omitempty"`
 	KillOnDisconnect bool `json:"kill_on_disconnect,omitempty"`

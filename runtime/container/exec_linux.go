@@ -1,0 +1,196 @@
+package container
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// joins are the namespaces of a process that are not those of this one, in the order
+// in which they are entered.
+func joins(pid int) ([]plan.Join, error) {
+	var all []plan.Join
+	for _, n := range []struct {
+		name string
+		kind uint64
+	}{{"user", plan.CloneNewUser}, {"ipc", plan.CloneNewIPC}, {"uts", plan.CloneNewUTS}, {"net", plan.CloneNewNet}, {"pid", plan.CloneNewPID},
+		{"cgroup", plan.CloneNewCgroup}, {"time", plan.CloneNewTime}, {"mnt", plan.CloneNewNS}} {
+		p := "/proc/" + strconv.Itoa(pid) + "/ns/" + n.name
+		theirs, err := os.Readlink(p)
+		if errors.Is(err, os.ErrNotExist) && n.kind == plan.CloneNewTime {
+			continue // a kernel without them
+		}
+		if err != nil {
+			return nil, fault.Wrap(fault.Namespace, "read namespace", err).WithPath(p)
+		}
+		if ours, err := os.Readlink("/proc/self/ns/" + n.name); err == nil && ours == theirs {
+			continue
+		}
+		all = append(all, plan.StepJoin(plan.Join{Kind: n.kind, Path: p, Field: "linux.namespaces"}))
+	}
+	return all, nil
+}
+
+// Started is a process that was executed in a container.
+type Started struct {
+	sb  *launch.Sandbox
+	Pid int
+}
+
+// Exec runs one more process in a container, with its walls: namespaces, control
+// group, filter, and what the process' own object says of the rest. The caller waits
+// for it or leaves it.
+func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
+	if err := privileged(); err != nil {
+		return nil, err
+	}
+	c, err := r.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	switch st := c.status(); st {
+	case specs.StateRunning, specs.StateCreated:
+	default:
+		return nil, fault.New(fault.InvalidValue, "exec", "the container is "+string(st)).WithField("id")
+	}
+	c.Config.Process = p
+	if err := checkStdio(p, o); err != nil {
+		return nil, err
+	}
+	f, err := r.facts(&c.Config, o)
+	if err != nil {
+		return nil, err
+	}
+	l := launcher{r: r, c: c, stdio: o}
+	sb, err := r.enter(c, &l, f)
+	if err != nil {
+		return nil, err
+	}
+	err = l.adjust(sb.Pid)
+	if err == nil {
+		err = l.terminal(sb)
+	}
+	if err == nil {
+		_, err = sb.Started()
+	}
+	if err == nil {
+		err = l.pidFile(sb.Pid)
+	}
+	if err != nil {
+		sb.Abandon()
+		return nil, err
+	}
+	return &Started{sb, sb.Pid}, nil
+}
+
+// enter starts a process in the namespaces of the container's first one.
+func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbox, error) {
+	fd, err := c.Process.open()
+	if err != nil {
+		return nil, fault.Wrap(fault.InvalidValue, "exec", err).WithField("id")
+	}
+	defer unix.Close(fd)
+	list, err := joins(c.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	s := c.Config
+	linux := *s.Linux
+	linux.Namespaces = nil // every one is entered
+	for _, j := range list {
+		if j.Kind == plan.CloneNewUser {
+			linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace, Path: j.Path}}
+		}
+	}
+	s.Linux, s.Root = &linux, nil
+	return l.start(func(tasks int) (*plan.Plan, error) {
+		f.Tasks = tasks
+		return plan.Exec(&s, f, list)
+	})
+}
+
+// Wait waits for the process and returns its wait status.
+func (s *Started) Wait() (syscall.WaitStatus, error) {
+	exit, err := s.sb.Exited()
+	s.sb.Leave()
+	return exit.Status, err
+}
+
+// Leave lets the process be.
+func (s *Started) Leave() { s.sb.Leave() }
+
+// insideHook gives a function that calls a hook in the container's namespaces, as the
+// root of it. It has no descriptor but its three.
+func (r *Runtime) insideHook(c *Container) func(specs.Hook, []byte) error {
+	return func(h specs.Hook, state []byte) error {
+		stdin, err := memory("state", state)
+		if err != nil {
+			return err
+		}
+		defer stdin.Close()
+		output, err := memory("output", nil)
+		if err != nil {
+			return err
+		}
+		defer output.Close()
+		args := h.Args
+		if len(args) == 0 {
+			args = []string{h.Path}
+		}
+		other := *c
+		other.Config.Process = &specs.Process{Args: args, Env: h.Env, Cwd: "/"}
+		linux := *c.Config.Linux
+		linux.Seccomp = nil // the hook is not the container's program
+		other.Config.Linux = &linux
+		f := plan.Facts{LastCap: lastCapability()}
+		if f.Container.Permitted, err = permitted(); err != nil {
+			return err
+		}
+		f.Container.File, f.Container.AllCapabilities = h.Path, true
+		l := launcher{r: r, c: &other, streams: [3]*os.File{stdin, output, output}, outside: true}
+		sb, err := r.enter(&other, &l, f)
+		if err != nil {
+			return err
+		}
+		if _, err = sb.Started(); err != nil {
+			sb.Abandon()
+			return err
+		}
+		if h.Timeout != nil && *h.Timeout > 0 {
+			timer := time.AfterFunc(time.Duration(*h.Timeout)*time.Second, func() { _ = sb.Kill() }) // it may just have ended
+			defer timer.Stop()
+		}
+		exit, err := sb.Exited()
+		sb.Leave()
+		if err != nil || exit.Status == 0 {
+			return err
+		}
+		said := make([]byte, 2000)
+		n, _ := output.ReadAt(said, 0) // its end is no error
+		return errors.New("wait status " + strconv.Itoa(int(exit.Status)) + ": " + strings.TrimSpace(string(said[:n])))
+	}
+}
+
+// memory is a file of memory with the given content, at its beginning.
+func memory(name string, content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if len(content) > 0 {
+		_, err = f.WriteAt(content, 0)
+	}
+	return f, err
+}

@@ -1,0 +1,185 @@
+package container
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// launcher starts one process of a container.
+type launcher struct {
+	r     *Runtime
+	c     *Container
+	stdio Stdio
+	gate  *os.File // nil: the process does not wait
+	plan  *plan.Plan
+	// stdin, stdout and stderr are the caller's unless they are set.
+	streams [3]*os.File
+	// outside leaves the process out of the control group.
+	outside bool
+}
+
+// start compiles the plan for as many v1 hierarchies as there are and clones.
+func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.Sandbox, error) {
+	o := launch.Options{CgroupFD: -1, Gate: l.gate}
+	for i, to := range []*int{&o.Stdin, &o.Stdout, &o.Stderr} {
+		f, err := l.stream(i)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		*to = int(f.Fd())
+	}
+	if l.c.Group != nil && !l.outside {
+		dir, tasks, err := l.c.Group.Open()
+		defer func() {
+			if dir != nil {
+				dir.Close()
+			}
+			for _, f := range tasks {
+				f.Close()
+			}
+		}()
+		if err != nil {
+			return nil, err
+		}
+		if dir != nil {
+			o.CgroupFD = int(dir.Fd())
+		}
+		for _, f := range tasks {
+			o.Tasks = append(o.Tasks, int(f.Fd()))
+		}
+	}
+	var err error
+	if l.plan, err = compile(len(o.Tasks)); err != nil {
+		return nil, err
+	}
+	prepared, err := launch.Prepare(l.plan, o)
+	if err != nil {
+		return nil, err
+	}
+	return prepared.Start()
+}
+
+// stream is a copy of a stream for the process: it goes to where it is already, which
+// dup3 refuses. One that the caller has closed is empty.
+func (l *launcher) stream(i int) (*os.File, error) {
+	from := i
+	if f := l.streams[i]; f != nil {
+		from = int(f.Fd())
+	}
+	fd, err := unix.FcntlInt(uintptr(from), unix.F_DUPFD_CLOEXEC, 3+l.stdio.Preserve)
+	if err == unix.EBADF {
+		return os.OpenFile("/dev/null", os.O_RDWR, 0)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "stream"), nil
+}
+
+// adjust sets what a process cannot be given by itself once it is in its walls.
+func (l *launcher) adjust(pid int) error {
+	p := l.c.Config.Process
+	if p == nil || p.OOMScoreAdj == nil {
+		return nil
+	}
+	name := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
+	if err := os.WriteFile(name, []byte(strconv.Itoa(*p.OOMScoreAdj)), 0); err != nil {
+		return fault.Wrap(fault.LimitUnavailable, "set", err).WithField("process.oomScoreAdj").WithPath(name).
+			WithHint("A process without CAP_SYS_RESOURCE can make the number larger only.")
+	}
+	return nil
+}
+
+// terminal hands the master of the process' terminal over and lets it go on.
+func (l *launcher) terminal(sb *launch.Sandbox) error {
+	p := l.c.Config.Process
+	if p == nil || !p.Terminal {
+		return nil
+	}
+	fd, err := sb.Terminal()
+	if err != nil {
+		return err
+	}
+	master := os.NewFile(uintptr(fd), "terminal")
+	if err := l.prepare(fd); err != nil {
+		master.Close()
+		return err
+	}
+	if l.stdio.ConsoleSocket == "" {
+		err = l.stdio.Terminal(master) // it is the receiver's
+	} else {
+		err = send(l.stdio.ConsoleSocket, fd)
+		master.Close()
+	}
+	if err != nil {
+		return err
+	}
+	return sb.Continue()
+}
+
+// prepare clears ONLCR, as every runtime does: what writes to a container's terminal is
+// not a person's, and what reads from it may well be. And it sets the size.
+func (l *launcher) prepare(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err == nil {
+		t.Oflag &^= unix.ONLCR
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	}
+	if size := l.c.Config.Process.ConsoleSize; err == nil && size != nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)})
+	}
+	if err != nil {
+		return fault.Wrap(fault.SystemCall, "set up terminal", err).WithField("process.terminal")
+	}
+	return nil
+}
+
+// send gives a descriptor to whoever listens at a socket.
+func send(socket string, fd int) error {
+	fail := func(op string, err error) error {
+		return fault.Wrap(fault.IO, op, err).WithPath(socket).WithField("console-socket")
+	}
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fail("socket", err)
+	}
+	defer unix.Close(s)
+	// The path may be longer than an address.
+	dir, err := os.Open(filepath.Dir(socket))
+	if err != nil {
+		return fail("open", err)
+	}
+	defer dir.Close()
+	if err := unix.Connect(s, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(socket)}); err != nil {
+		return fail("connect", err)
+	}
+	if err := unix.Sendmsg(s, []byte("/dev/ptmx"), unix.UnixRights(fd), nil, 0); err != nil {
+		return fail("send the terminal", err)
+	}
+	return nil
+}
+
+// pidFile writes the number of the process, whole or not at all.
+func (l *launcher) pidFile(pid int) error {
+	name := l.stdio.PidFile
+	if name == "" {
+		return nil
+	}
+	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+strconv.Itoa(os.Getpid()))
+	err := os.WriteFile(temporary, []byte(strconv.Itoa(pid)), 0o644)
+	if err == nil {
+		err = os.Rename(temporary, name)
+	}
+	if err != nil {
+		return fault.Wrap(fault.IO, "write pid file", err).WithPath(name)
+	}
+	return nil
+}

@@ -1,0 +1,491 @@
+package resources
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+const top = "/sys/fs/cgroup"
+
+// Own is the directory, in each hierarchy, for groups whose place is ours to choose. It is
+// there while one of them is.
+const Own = "/capsule-oci"
+
+// Group is the control group of one container: a directory in each hierarchy of the
+// host. It holds no descriptor and can be stored.
+type Group struct {
+	// Path is the same in every hierarchy.
+	Path string `json:"path"`
+	// Dirs are the directories of v1, by controller; those of one mount are the same.
+	Dirs map[string]string `json:"dirs,omitempty"`
+	// Unified is that of v2. Empty: the host has none.
+	Unified string `json:"unified,omitempty"`
+	// V2 says that the controllers are those of v2.
+	V2 bool `json:"v2"`
+	// Made are the directories that did not exist, parents first.
+	Made []string `json:"made,omitempty"`
+}
+
+// Hierarchies lists what a mount of type cgroup shows to the container: the v1
+// hierarchies, or nothing where the host has v2 alone. The directory is the group's.
+func (g *Group) Hierarchies() []plan.Hierarchy {
+	if g.V2 {
+		return []plan.Hierarchy{{Dir: g.Unified}}
+	}
+	var all []plan.Hierarchy
+	for _, m := range mounts() {
+		if m.options != "" {
+			all = append(all, plan.Hierarchy{Name: m.name, Options: m.options, Dir: m.dir + g.Path})
+		}
+	}
+	return all
+}
+
+// mount is a mounted hierarchy. No options: v2.
+type mount struct{ name, dir, options string }
+
+func mounts() []mount {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	var all []mount
+	for line := range strings.Lines(string(text)) {
+		// proc_pid_mountinfo(5): the file system's type, source and options follow a dash.
+		head, tail, ok := strings.Cut(strings.TrimSpace(line), " - ")
+		left, right := strings.Fields(head), strings.Fields(tail)
+		if !ok || len(left) < 5 || len(right) < 3 || left[4] != top && path.Dir(left[4]) != top {
+			continue
+		}
+		switch right[0] {
+		case "cgroup2":
+			all = append(all, mount{dir: left[4]})
+		case "cgroup":
+			var keep []string
+			for word := range strings.SplitSeq(right[2], ",") {
+				if strings.HasPrefix(word, "name=") {
+					keep = append(keep, "none", word)
+				} else if word != "rw" && word != "ro" && word != "xattr" && !strings.HasPrefix(word, "release_agent=") && word != "clone_children" {
+					keep = append(keep, word)
+				}
+			}
+			all = append(all, mount{name: path.Base(left[4]), dir: left[4], options: strings.Join(keep, ",")})
+		}
+	}
+	return all
+}
+
+// Make makes the group at a path, which is absolute and clean, and sets what r asks
+// for. On failure nothing of it is left.
+func Make(at string, r *specs.LinuxResources) (*Group, error) {
+	if !path.IsAbs(at) || path.Clean(at) != at || at == "/" {
+		return nil, fault.New(fault.InvalidBundle, "make cgroup", "is not a clean path below the root").WithField("linux.cgroupsPath").WithPath(at)
+	}
+	g := &Group{Path: at, Dirs: map[string]string{}, V2: true}
+	all := mounts()
+	for _, m := range all {
+		if m.options != "" {
+			g.V2 = false
+		}
+	}
+	if len(all) == 0 {
+		return nil, fault.New(fault.Cgroup, "make cgroup", "no control groups are mounted below "+top).WithField("linux.cgroupsPath")
+	}
+	for _, m := range all {
+		err := g.makeDirs(m)
+		for tries := 0; errors.Is(err, unix.ENOENT) && tries < 100; tries++ {
+			err = g.makeDirs(m) // the last container of a directory took it away meanwhile
+		}
+		if err != nil {
+			return nil, errors.Join(err, g.Remove(context.Background()))
+		}
+	}
+	err := g.Set(r)
+	if err == nil && r != nil {
+		err = g.setDevices(r.Devices)
+	} else if err == nil {
+		err = g.setDevices(nil)
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.Remove(context.Background()))
+	}
+	return g, nil
+}
+
+// makeDirs makes the directories of one hierarchy, each with what it needs to pass
+// controllers on.
+func (g *Group) makeDirs(m mount) error {
+	dir := m.dir
+	for part := range strings.SplitSeq(strings.Trim(g.Path, "/"), "/") {
+		if m.options == "" && g.V2 {
+			passOn(dir)
+		}
+		parent := dir
+		dir += "/" + part
+		if dir == m.dir+g.Path {
+			// What another container left has its limits, and kernels that kill who is cloned
+			// into a group that was killed once (cgroup.kill) exist. EBUSY: it is in use.
+			_ = unix.Rmdir(dir)
+		}
+		err := unix.Mkdir(dir, 0o755)
+		if err == nil {
+			g.Made = append(g.Made, dir)
+		} else if err != unix.EEXIST {
+			return fault.Wrap(fault.Cgroup, "mkdir", err).WithField("linux.cgroupsPath").WithPath(dir)
+		}
+		if slices.Contains(strings.Split(m.options, ","), "cpuset") {
+			if err := inherit(parent, dir); err != nil {
+				return err
+			}
+		}
+	}
+	if m.options == "" {
+		g.Unified = dir
+		return nil
+	}
+	for name := range strings.SplitSeq(m.options, ",") {
+		g.Dirs[name] = dir
+	}
+	return nil
+}
+
+// passOn gives every controller of a v2 directory to its children. One that cannot be
+// given is missed by the setting that needs it.
+func passOn(dir string) {
+	names, _ := os.ReadFile(dir + "/cgroup.controllers")
+	for _, name := range strings.Fields(string(names)) {
+		_ = write(dir+"/cgroup.subtree_control", "+"+name)
+	}
+}
+
+// inherit fills the CPUs and memory nodes of a new v1 directory, without which no
+// process can be in it.
+func inherit(parent, dir string) error {
+	for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} {
+		now, err := os.ReadFile(dir + file)
+		if err == nil && strings.TrimSpace(string(now)) != "" {
+			continue
+		}
+		above, err := os.ReadFile(parent + file)
+		if err == nil {
+			err = write(dir+file, strings.TrimSpace(string(above)))
+		}
+		if err != nil {
+			return fault.Wrap(fault.Cgroup, "inherit cpuset", err).WithField("linux.cgroupsPath").WithPath(dir + file)
+		}
+	}
+	return nil
+}
+
+// Set writes what r asks for, devices left out. It tells of all that cannot be set at once.
+func (g *Group) Set(r *specs.LinuxResources) error {
+	var all fault.List
+	for _, s := range g.order(settings(r, g.V2)) {
+		dir := g.Dirs[s.controller]
+		if g.V2 {
+			dir = g.Unified
+		}
+		lacks := func(why string) {
+			all = append(all, fault.New(fault.LimitUnavailable, "set "+s.field, why).WithField(s.field))
+		}
+		switch {
+		case dir == "":
+			lacks("the host has no cgroup hierarchy with the controller " + s.controller)
+			continue
+		case s.file == "":
+			lacks("the control groups of this host have no such setting")
+			continue
+		}
+		err := write(dir+"/"+s.file, s.value)
+		if errors.Is(err, unix.ENOENT) && s.other != "" {
+			value := s.value
+			if s.other == "io.weight" {
+				value = unsigned(1 + (number(s.value)-10)*9999/990)
+			}
+			err = write(dir+"/"+s.other, value)
+		}
+		if err == nil && s.file == "memory.kmem.limit_in_bytes" {
+			// Kernels from 5.16 on take any value and do nothing.
+			if now, _ := os.ReadFile(dir + "/" + s.file); number(strings.TrimSpace(string(now))) > number(s.value)+1<<16 {
+				err = unix.ENOENT
+			}
+		}
+		if errors.Is(err, unix.ENOENT) {
+			lacks("the kernel has no " + s.file + " in " + dir)
+		} else if err != nil {
+			all = append(all, fault.Wrap(fault.Cgroup, "write "+s.value+" to", err).WithField(s.field).WithPath(dir+"/"+s.file))
+		}
+	}
+	return all.Err()
+}
+
+func number(s string) (n uint64) {
+	for _, c := range s {
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}
+
+// order puts a larger limit of memory and swap together before that of memory alone,
+// which v1 demands of it never to exceed.
+func (g *Group) order(list []setting) []setting {
+	if g.V2 {
+		return list
+	}
+	limit := slices.IndexFunc(list, func(s setting) bool { return s.file == "memory.limit_in_bytes" })
+	swap := slices.IndexFunc(list, func(s setting) bool { return s.file == "memory.memsw.limit_in_bytes" })
+	if limit < 0 || swap < 0 {
+		return list
+	}
+	now, err := os.ReadFile(g.Dirs["memory"] + "/memory.memsw.limit_in_bytes")
+	if text := strings.TrimSpace(string(now)); err == nil && (strings.HasPrefix(list[limit].value, "-") || number(text) < number(list[limit].value)) {
+		list[limit], list[swap] = list[swap], list[limit]
+	}
+	return list
+}
+
+// setDevices makes the group judge the use of devices.
+func (g *Group) setDevices(asked []specs.LinuxDeviceCgroup) error {
+	if err := checkRules(asked); err != nil {
+		return err
+	}
+	all := rules(asked)
+	if g.V2 {
+		return attach(g.Unified, filter(all))
+	}
+	dir := g.Dirs["devices"]
+	if dir == "" {
+		return fault.New(fault.LimitUnavailable, "set devices", "the host has no cgroup hierarchy with the controller devices").WithField("linux.resources.devices")
+	}
+	for _, d := range all {
+		file := dir + "/devices.deny"
+		if d.Allow {
+			file = dir + "/devices.allow"
+		}
+		if err := write(file, line(d)); err != nil {
+			return fault.Wrap(fault.Cgroup, "write "+line(d)+" to", err).WithField("linux.resources.devices").WithPath(file)
+		}
+	}
+	return nil
+}
+
+// Open gives what a process is put into the group by: the directory of v2 for
+// clone3, -1 where there is none, and the tasks files of v1. The caller closes them.
+func (g *Group) Open() (dir *os.File, tasks []*os.File, err error) {
+	done := map[string]bool{}
+	for _, name := range sorted(g.Dirs) {
+		if d := g.Dirs[name]; !done[d] {
+			done[d] = true
+			f, err := os.OpenFile(d+"/tasks", os.O_WRONLY, 0)
+			if err != nil {
+				return nil, tasks, fault.Wrap(fault.Cgroup, "open", err).WithPath(d)
+			}
+			tasks = append(tasks, f)
+		}
+	}
+	if g.Unified != "" {
+		if dir, err = os.Open(g.Unified); err != nil {
+			return nil, tasks, fault.Wrap(fault.Cgroup, "open", err).WithPath(g.Unified)
+		}
+	}
+	return dir, tasks, nil
+}
+
+// directories are all of the group's, each once.
+func (g *Group) directories() []string {
+	var all []string
+	if g.Unified != "" {
+		all = append(all, g.Unified)
+	}
+	for _, name := range sorted(g.Dirs) {
+		if !slices.Contains(all, g.Dirs[name]) {
+			all = append(all, g.Dirs[name])
+		}
+	}
+	return all
+}
+
+// Processes are the members of the group and of what lies below it.
+func (g *Group) Processes() ([]int, error) {
+	dir := g.Unified
+	if !g.V2 {
+		if d, ok := g.Dirs["pids"]; ok {
+			dir = d
+		} else if all := g.directories(); len(all) > 0 {
+			dir = all[len(all)-1]
+		}
+	}
+	var pids []int
+	err := walk(dir, func(d string) error {
+		text, err := os.ReadFile(d + "/cgroup.procs")
+		for _, word := range strings.Fields(string(text)) {
+			pids = append(pids, int(number(word)))
+		}
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Cgroup, "list processes", err).WithPath(dir)
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids), nil
+}
+
+// walk visits a directory of control groups and those below it, deepest first.
+func walk(dir string, visit func(string) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := walk(dir+"/"+e.Name(), visit); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return visit(dir)
+}
+
+// Freeze stops or continues every process of the group.
+func (g *Group) Freeze(ctx context.Context, on bool) error {
+	file, value, done := g.Unified+"/cgroup.freeze", flag(on), ""
+	if d, ok := g.Dirs["freezer"]; ok {
+		file, value = d+"/freezer.state", "THAWED"
+		if on {
+			value = "FROZEN"
+		}
+		done = value
+	} else if g.Unified == "" {
+		return fault.New(fault.LimitUnavailable, "freeze", "the host has no freezer")
+	}
+	for {
+		if err := write(file, value); err != nil {
+			return fault.Wrap(fault.Cgroup, "write "+value+" to", err).WithPath(file)
+		}
+		now, err := os.ReadFile(file)
+		if err != nil || done == "" || strings.TrimSpace(string(now)) == done {
+			return err
+		}
+		// A member that is being forked keeps it FREEZING; writing again helps.
+		select {
+		case <-ctx.Done():
+			return fault.Wrap(fault.Cgroup, "freeze", ctx.Err()).WithPath(file)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// Frozen tells whether the group is stopped.
+func (g *Group) Frozen() bool {
+	if d, ok := g.Dirs["freezer"]; ok {
+		now, err := os.ReadFile(d + "/freezer.state")
+		return err == nil && strings.TrimSpace(string(now)) != "THAWED"
+	}
+	now, err := os.ReadFile(g.Unified + "/cgroup.freeze")
+	return err == nil && strings.TrimSpace(string(now)) == "1"
+}
+
+// Kill sends SIGKILL to all members, those included that are being forked.
+func (g *Group) Kill(ctx context.Context) error {
+	if g.Unified != "" {
+		if err := write(g.Unified+"/cgroup.kill", "1"); err == nil {
+			return g.thaw(ctx)
+		}
+	}
+	for {
+		pids, err := g.Processes()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		frozen := g.Freeze(ctx, true) == nil
+		for _, pid := range pids {
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue // it is gone
+			}
+			// Only what is still a member once the pidfd holds it.
+			if still, err := g.Processes(); err == nil && slices.Contains(still, pid) {
+				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			}
+			unix.Close(fd)
+		}
+		if frozen {
+			if err := g.thaw(ctx); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fault.New(fault.Cgroup, "kill cgroup", "processes remain").WithPath(g.Path)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// thaw lets what was killed while it was frozen die of it.
+func (g *Group) thaw(ctx context.Context) error {
+	if !g.Frozen() {
+		return nil
+	}
+	return g.Freeze(ctx, false)
+}
+
+// Remove takes the group away, and of its parents those that Make made and that are
+// empty. ctx bounds the wait for the last processes to leave.
+func (g *Group) Remove(ctx context.Context) error {
+	var all []error
+	for _, dir := range g.directories() {
+		for {
+			err := walk(dir, func(d string) error { return unix.Rmdir(d) })
+			if err == nil || errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if !errors.Is(err, unix.EBUSY) || ctx.Done() == nil {
+				all = append(all, fault.Wrap(fault.Cgroup, "rmdir", err).WithPath(dir))
+				break
+			}
+			select {
+			case <-ctx.Done():
+				all = append(all, fault.Wrap(fault.Cgroup, "rmdir", err).WithPath(dir))
+				return errors.Join(all...)
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}
+	for _, dir := range slices.Backward(g.Made) {
+		_ = unix.Rmdir(dir) // another container may be in it
+	}
+	if strings.HasPrefix(g.Path, Own+"/") {
+		for _, dir := range g.directories() {
+			for at := path.Dir(dir); strings.HasSuffix(at, Own) || strings.Contains(at, Own+"/"); at = path.Dir(at) {
+				_ = unix.Rmdir(at) // likewise
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+// write gives a value to a file of a control group in one call.
+func write(file, value string) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(value))
+	return err
+}

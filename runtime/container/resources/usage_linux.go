@@ -1,0 +1,76 @@
+package resources
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// Usage is what a group has used: bytes, nanoseconds and processes. A limit of none is
+// the largest number.
+type Usage struct {
+	CPU, User, Kernel              uint64
+	Memory, MemoryMax, MemoryLimit uint64
+	Pids, PidsLimit                uint64
+	OOMKills                       uint64
+}
+
+// Usage reads the accounts of the group. What the kernel has no account of is zero.
+func (g *Group) Usage() (*Usage, error) {
+	u := new(Usage)
+	r := reader{}
+	if g.V2 {
+		d := g.Unified + "/"
+		u.CPU, u.User, u.Kernel = r.key(d+"cpu.stat", "usage_usec")*1000, r.key(d+"cpu.stat", "user_usec")*1000, r.key(d+"cpu.stat", "system_usec")*1000
+		u.Memory, u.MemoryMax, u.MemoryLimit = r.value(d+"memory.current"), r.value(d+"memory.peak"), r.value(d+"memory.max")
+		u.Pids, u.PidsLimit = r.value(d+"pids.current"), r.value(d+"pids.max")
+		u.OOMKills = r.key(d+"memory.events", "oom_kill")
+		return u, r.err
+	}
+	const tick = 1e9 / 100 // USER_HZ, which is the same everywhere
+	in := func(controller, file string) string { return g.Dirs[controller] + "/" + file }
+	if g.Dirs["cpuacct"] != "" {
+		u.CPU = r.value(in("cpuacct", "cpuacct.usage"))
+		u.User, u.Kernel = r.key(in("cpuacct", "cpuacct.stat"), "user")*tick, r.key(in("cpuacct", "cpuacct.stat"), "system")*tick
+	}
+	if g.Dirs["memory"] != "" {
+		u.Memory, u.MemoryMax = r.value(in("memory", "memory.usage_in_bytes")), r.value(in("memory", "memory.max_usage_in_bytes"))
+		u.MemoryLimit, u.OOMKills = r.value(in("memory", "memory.limit_in_bytes")), r.key(in("memory", "memory.oom_control"), "oom_kill")
+	}
+	if g.Dirs["pids"] != "" {
+		u.Pids, u.PidsLimit = r.value(in("pids", "pids.current")), r.value(in("pids", "pids.max"))
+	}
+	return u, r.err
+}
+
+// reader keeps the first error.
+type reader struct{ err error }
+
+func (r *reader) read(file string) string {
+	text, err := os.ReadFile(file)
+	if err != nil && !os.IsNotExist(err) && r.err == nil {
+		r.err = fault.Wrap(fault.Cgroup, "read", err).WithPath(file)
+	}
+	return string(text)
+}
+
+func (r *reader) value(file string) uint64 {
+	text := strings.TrimSpace(r.read(file))
+	if text == "max" {
+		return 1<<64 - 1
+	}
+	n, _ := strconv.ParseUint(text, 10, 64) // an empty file: there is no account
+	return n
+}
+
+func (r *reader) key(file, key string) uint64 {
+	for line := range strings.Lines(r.read(file)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == key {
+			n, _ := strconv.ParseUint(value, 10, 64) // the kernel writes numbers
+			return n
+		}
+	}
+	return 0
+}

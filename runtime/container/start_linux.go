@@ -1,0 +1,300 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+func (c *Container) wrong(op string) error {
+	return fault.New(fault.InvalidValue, op, "the container is "+string(c.status())).WithField("id")
+}
+
+// Start lets a created container run.
+func (r *Runtime) Start(id string) error {
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if c.status() != specs.StateCreated {
+		return c.wrong("start")
+	}
+	if c.NoProcess {
+		return fault.New(fault.InvalidBundle, "start", "the configuration has none").WithField("process")
+	}
+	if list := hooksOf(&c.Config).StartContainer; len(list) > 0 {
+		if err := c.hooks("startContainer", list, specs.StateCreated, c.Process.Pid, r.insideHook(c)); err != nil {
+			return errors.Join(err, c.end())
+		}
+	}
+	if err := c.open(); err != nil {
+		return err
+	}
+	r.mild(c, "poststart", hooksOf(&c.Config).Poststart, specs.StateRunning, c.Process.Pid)
+	return nil
+}
+
+// open opens the gate and waits until the command is executed.
+func (c *Container) open() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fault.Wrap(fault.SystemCall, "socket", err)
+	}
+	line := os.NewFile(uintptr(fd), "start")
+	defer line.Close()
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: c.gatePath()}); err != nil {
+		return fault.Wrap(fault.MonitorFailed, "start", err).WithPath(c.gateFile())
+	}
+	report, err := io.ReadAll(line)
+	if err != nil && !errors.Is(err, unix.ECONNRESET) {
+		return fault.Wrap(fault.MonitorFailed, "start", err)
+	}
+	if len(report) == 0 {
+		return nil // execve closed it
+	}
+	step, errno, ok := launch.Failed(report)
+	if !ok || step >= len(c.Steps) {
+		return fault.New(fault.MonitorFailed, "start", "unknown report")
+	}
+	s := c.Steps[step]
+	code := fault.CommandNotFound
+	switch s.Call {
+	case "prlimit64":
+		code = fault.LimitUnavailable
+	case "seccomp":
+		code = fault.Seccomp
+	case "capset", "prctl":
+		code = fault.Capabilities
+	case "personality", "sched_setattr", "ioprio_set", "fcntl", "close_range":
+		code = fault.SystemCall
+	}
+	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
+}
+
+// end kills everything in the container and waits for its first process to be gone.
+func (c *Container) end() error {
+	ctx, cancel := context.WithTimeout(context.Background(), teardown)
+	defer cancel()
+	var all []error
+	fd, err := c.Process.openMaybe()
+	if err == nil && fd >= 0 {
+		defer unix.Close(fd)
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+			all = append(all, fault.Wrap(fault.MonitorFailed, "kill", err))
+		}
+	}
+	if c.Group != nil {
+		all = append(all, c.Group.Kill(ctx))
+	}
+	if err == nil && fd >= 0 {
+		all = append(all, gone(ctx, fd))
+	}
+	return errors.Join(all...)
+}
+
+// openMaybe is open for a process that may be gone or never have been: -1 then.
+func (p *Process) openMaybe() (int, error) {
+	if p == nil {
+		return -1, nil
+	}
+	fd, err := p.open()
+	if err != nil {
+		return -1, nil // ESRCH: it is gone
+	}
+	return fd, nil
+}
+
+// gone waits for the end of a process.
+func gone(ctx context.Context, pidfd int) error {
+	for {
+		left := -1
+		if t, ok := ctx.Deadline(); ok {
+			left = int(max(0, time.Until(t)/time.Millisecond))
+		}
+		fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, left)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return fault.Wrap(fault.MonitorFailed, "wait for the container's end", err)
+		case n == 0:
+			return fault.New(fault.MonitorFailed, "wait for the container's end", "it was killed and does not end")
+		}
+		return nil
+	}
+}
+
+// Kill sends a signal to the container's first process, or to all of its processes.
+func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	switch c.status() {
+	case specs.StateCreated, specs.StateRunning, statePaused:
+	default:
+		if all && c.Group != nil {
+			break // what the first process left behind, where it was no namespace's
+		}
+		return c.wrong("kill")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), teardown)
+	defer cancel()
+	if all {
+		if sig == unix.SIGKILL {
+			return c.Group.Kill(ctx)
+		}
+		pids, err := c.Group.Processes()
+		for _, pid := range pids {
+			_ = unix.Kill(pid, sig) // a member; it may be gone
+		}
+		return err
+	}
+	fd, err := c.Process.open()
+	if err == nil {
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fault.Wrap(fault.MonitorFailed, "kill", err).WithField("id")
+	}
+	if sig == unix.SIGKILL && c.Group != nil && c.Group.Frozen() {
+		return c.Group.Freeze(ctx, false)
+	}
+	return nil
+}
+
+// Delete takes a container away. With force it is killed first, and one that does not
+// exist is no error.
+func (r *Runtime) Delete(id string, force bool) error {
+	c, err := r.Open(id)
+	if err != nil {
+		if force && errors.Is(err, &fault.Fault{Code: fault.NotFound}) {
+			return nil
+		}
+		var unreadable *fault.Fault
+		if force && errors.As(err, &unreadable) && unreadable.Code == fault.StateUnreadable {
+			return r.deleteUnreadable(id)
+		}
+		return err
+	}
+	defer c.Close()
+	if c.status() != specs.StateStopped && !force {
+		return c.wrong("delete")
+	}
+	if err := c.end(); err != nil {
+		return err
+	}
+	if c.Group != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), teardown)
+		defer cancel()
+		if err := c.Group.Remove(ctx); err != nil {
+			return err
+		}
+	}
+	// The directory goes before the hooks: what they do must not be done twice.
+	if err := os.RemoveAll(c.dir); err != nil {
+		return fault.Wrap(fault.IO, "delete container", err).WithPath(c.dir)
+	}
+	if c.Process != nil {
+		r.poststop(c)
+	}
+	return nil
+}
+
+// deleteUnreadable takes away a container whose record is damaged: all that is known of
+// it then is its directory, and the group where it would be by default.
+func (r *Runtime) deleteUnreadable(id string) error {
+	c := &Container{store: &r.Store, dir: r.Root + "/" + id}
+	c.ID = id
+	if err := c.take(); err != nil {
+		return err
+	}
+	defer c.Close()
+	r.Warn(fault.New(fault.StateUnreadable, "delete container", "its record is damaged: a control group of its own remains").WithPath(c.dir))
+	return os.RemoveAll(c.dir)
+}
+
+func (r *Runtime) poststop(c *Container) {
+	r.mild(c, "poststop", hooksOf(&c.Config).Poststop, specs.StateStopped, 0)
+}
+
+// mild calls hooks whose failure is only worth a warning.
+func (r *Runtime) mild(c *Container, kind string, list []specs.Hook, status specs.ContainerState, pid int) {
+	for _, h := range list {
+		if err := c.hooks(kind, []specs.Hook{h}, status, pid, nil); err != nil {
+			r.Warn(err)
+		}
+	}
+}
+
+// Pause stops every process of a running container, or lets a paused one go on.
+func (r *Runtime) Pause(id string, on bool) error {
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	st := c.status()
+	if on && st != specs.StateRunning && st != specs.StateCreated || !on && st != statePaused {
+		if on {
+			return c.wrong("pause")
+		}
+		return c.wrong("resume")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), teardown)
+	defer cancel()
+	return c.Group.Freeze(ctx, on)
+}
+
+// Update sets other limits.
+func (r *Runtime) Update(id string, to *specs.LinuxResources) error {
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if c.Group == nil || !c.Process.alive() {
+		return c.wrong("update")
+	}
+	if to.Devices != nil {
+		return fault.New(fault.Unsupported, "update", "device rules cannot be changed").WithField("linux.resources.devices")
+	}
+	return c.Group.Set(to)
+}
+
+// Processes are the pids of a container.
+func (r *Runtime) Processes(id string) ([]int, error) {
+	c, err := r.Peek(id)
+	if err != nil {
+		return nil, err
+	}
+	if c.Group == nil {
+		return nil, nil
+	}
+	return c.Group.Processes()
+}
+
+// Pid is the number of the container's first process, for a caller that is its parent.
+func (r *Runtime) Pid(id string) (int, error) {
+	c, err := r.Peek(id)
+	if err != nil {
+		return 0, err
+	}
+	if c.Process == nil {
+		return 0, fault.New(fault.InvalidValue, "look at container", strconv.Quote(id)+" has no process")
+	}
+	return c.Process.Pid, nil
+}

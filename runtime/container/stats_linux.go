@@ -1,0 +1,54 @@
+package container
+
+import (
+	"github.com/capsule-run/capsule/runtime/container/resources"
+)
+
+// Stats is the usage of a container, in the form that runc's callers know.
+type Stats struct {
+	CPU struct {
+		Usage struct {
+			Total  uint64 `json:"total"` // nanoseconds
+			User   uint64 `json:"user"`
+			Kernel uint64 `json:"kernel"`
+		} `json:"usage"`
+	} `json:"cpu"`
+	Memory struct {
+		Usage struct {
+			Usage uint64 `json:"usage"`
+			Max   uint64 `json:"max"`
+			Limit uint64 `json:"limit"`
+		} `json:"usage"`
+	} `json:"memory"`
+	Pids struct {
+		Current uint64 `json:"current"`
+		Limit   uint64 `json:"limit"`
+	} `json:"pids"`
+	// OOMKills is how often the kernel killed for want of memory.
+	OOMKills uint64 `json:"-"`
+}
+
+// Stats reads the usage of a container. Nil: it has ended.
+func (r *Runtime) Stats(id string) (*Stats, error) {
+	c, err := r.Peek(id)
+	if err != nil {
+		return nil, err
+	}
+	if c.Group == nil || !c.Process.alive() {
+		return nil, nil
+	}
+	u, err := c.Group.Usage()
+	if err != nil {
+		return nil, err
+	}
+	return statsOf(u), nil
+}
+
+func statsOf(u *resources.Usage) *Stats {
+	s := new(Stats)
+	s.CPU.Usage.Total, s.CPU.Usage.User, s.CPU.Usage.Kernel = u.CPU, u.User, u.Kernel
+	s.Memory.Usage.Usage, s.Memory.Usage.Max, s.Memory.Usage.Limit = u.Memory, u.MemoryMax, u.MemoryLimit
+	s.Pids.Current, s.Pids.Limit = u.Pids, u.PidsLimit
+	s.OOMKills = u.OOMKills
+	return s
+}

@@ -1,0 +1,125 @@
+package launch
+
+import (
+	"errors"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// joined is a namespace that exists and that the sandbox gets.
+type joined struct {
+	fd int
+	plan.Join
+}
+
+// openJoins opens the namespaces of a plan and checks that each is what the
+// configuration says: a path that leads to another kind would put the command where
+// nobody meant it to be.
+func (pr *Prepared) openJoins() error {
+	for _, j := range pr.plan.Joins {
+		fail := func(err error) error {
+			return fault.Wrap(fault.Namespace, "join namespace", err).WithPath(j.Path).WithField(j.Field)
+		}
+		fd, err := unix.Open(j.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return fail(err)
+		}
+		pr.joins = append(pr.joins, joined{fd, j})
+		kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+		if err != nil {
+			return fail(errors.New("is not a namespace"))
+		}
+		if uint64(kind) != j.Kind {
+			return fail(errors.New("is a namespace of another kind"))
+		}
+		if j.Reg != plan.RegNone {
+			pr.enc.machine.regs[j.Reg] = uintptr(fd)
+		}
+	}
+	return nil
+}
+
+// within enters the namespaces that the child is born into, calls clone and comes
+// back. The caller has locked its goroutine to the thread. A thread that cannot come
+// back is of no use to anybody, so that error is the caller's end.
+func (pr *Prepared) within(clone func() error) (err error) {
+	for _, j := range pr.joins {
+		if j.Reg != plan.RegNone {
+			continue
+		}
+		name, ok := threadNamespaces[j.Kind]
+		if !ok {
+			return fault.New(fault.Namespace, "join namespace", "only a process of one thread can enter this kind").WithPath(j.Path).WithField(j.Field)
+		}
+		own, err := unix.Open("/proc/thread-self/ns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fault.Wrap(fault.Namespace, "open own namespace", err).WithPath(name)
+		}
+		defer func() {
+			if back := unix.Setns(own, int(j.Kind)); back != nil {
+				err = errors.Join(err, fault.Wrap(fault.Namespace, "return to own namespace", back).WithPath(name))
+			}
+			unix.Close(own)
+		}()
+		if err := unix.Setns(j.fd, int(j.Kind)); err != nil {
+			return fault.Wrap(fault.Namespace, "join namespace", err).WithPath(j.Path).WithField(j.Field)
+		}
+	}
+	return clone()
+}
+
+// threadNamespaces are those that one thread of several can enter.
+var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts",
+	unix.CLONE_NEWCGROUP: "cgroup", unix.CLONE_NEWPID: "pid_for_children"}
+
+// Continue lets a sandbox go on that stopped for its launcher. Held, or Terminal,
+// comes before it.
+func (s *Sandbox) Continue() error {
+	if _, err := unix.Write(s.status, []byte{1}); err != nil {
+		return fault.Wrap(fault.MonitorFailed, "let the sandbox go on", err)
+	}
+	return nil
+}
+
+// Terminal blocks until the sandbox has made its terminal and returns the master, which
+// the caller closes.
+func (s *Sandbox) Terminal() (int, error) {
+	r, _, err := s.receive()
+	switch {
+	case err != nil:
+		return -1, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before it was built: "+s.lastWords())
+	case r.kind == reportFailed:
+		return -1, s.stepFault(r)
+	case r.kind != reportTerminal:
+		return -1, fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
+	}
+	fd, err := unix.PidfdGetfd(s.pidfd, int(r.value), 0)
+	if err != nil {
+		return -1, fault.Wrap(fault.MonitorFailed, "pidfd_getfd", err).WithField("process.terminal")
+	}
+	return fd, nil
+}
+
+// reportTerminal is a report of eight bytes: the number of the terminal's master
+// among the descriptors of the sandbox.
+const reportTerminal = 5
+
+// Leave gives the sandbox up to itself: its descriptors are closed and nothing else
+// happens. It is for one that no longer ends with its launcher.
+func (s *Sandbox) Leave() { s.closeAll() }
+
+// Failed reads a report that a container's process sent to whoever opened its gate: the
+// step of Plan.Command that failed, and the error.
+func Failed(b []byte) (step int, errno syscall.Errno, ok bool) {
+	var r report
+	if len(b) != int(reportSize) {
+		return 0, 0, false
+	}
+	copy((*[reportSize]byte)(unsafe.Pointer(&r))[:], b)
+	return int(r.step), syscall.Errno(r.value), r.kind == reportFailed && r.phase == phaseCommand
+}

@@ -1,0 +1,280 @@
+package plan
+
+import (
+	"path"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// ContainerFacts are what the plan of a container has besides Facts.
+type ContainerFacts struct {
+	// Permitted are the capabilities that the launcher holds, a bit for each: in
+	// the namespace of the host nobody can be given others.
+	Permitted uint64
+	// Preserve is the number of descriptors from 3 on that the command inherits.
+	Preserve int
+	// Hooks stops the container when its mounts are made, before pivot_root, until
+	// the launcher lets it go on.
+	Hooks bool
+	// Gate makes the command wait, when all else is done, for somebody who
+	// connects to the launcher's socket in RegGate. The launcher may be gone then.
+	Gate bool
+	// NoCommand: there is nothing to execute yet, so nothing is looked for.
+	NoCommand bool
+	// AllCapabilities gives the command all that root has here.
+	AllCapabilities bool
+	// File is executed in place of process.args[0]. Empty: it is not.
+	File string
+	// FilterFlags are those of linux.seccomp, as seccomp(2) has them.
+	FilterFlags uint
+	// AppArmor and SELinux say what the kernel enforces. Without SELinux a label of
+	// mounts means nothing, and nothing is done with it.
+	AppArmor, SELinux bool
+	// HostUser: the container is in the user namespace of the host.
+	HostUser bool
+}
+
+// Container turns an OCI configuration of another orchestrator into a plan: with
+// the walls that it has and no others. What it does not support it refuses with
+// E2009, by field. The command is process 1 of its pid namespace, if it has one, and
+// outlives its launcher.
+func Container(s *specs.Spec, f Facts) (*Plan, error) {
+	if err := checkContainer(s, f); err != nil {
+		return nil, err
+	}
+	c := foreignCompiler(s, f)
+	return c.run(c.joins, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
+		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
+}
+
+// Exec makes the plan of one more process in a container: joins are the container's
+// namespaces, s is its configuration with the process of the new one.
+func Exec(s *specs.Spec, f Facts, joins []Join) (*Plan, error) {
+	if err := checkProcess(s, f); err != nil {
+		return nil, err
+	}
+	c := foreignCompiler(s, f)
+	c.plan.Joins = joins
+	return c.run(c.enter, c.console, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
+}
+
+func foreignCompiler(s *specs.Spec, f Facts) *compiler {
+	f.NoInit = true
+	f.Container.HostUser = !hasUser(s)
+	c := &compiler{spec: s, facts: f, plan: &Plan{Tasks: f.Tasks}, dirs: map[string]bool{"/": true}, foreign: true}
+	c.caps, _, _ = capabilitiesOf(s.Process) // checked
+	if f.Container.HostUser {
+		held := f.Container.Permitted
+		c.caps.bounding, c.caps.effective, c.caps.inheritable = c.caps.bounding&held, c.caps.effective&held, c.caps.inheritable&held
+		c.caps.permitted, c.caps.ambient = c.caps.permitted&held, c.caps.ambient&held
+	}
+	if f.Container.AllCapabilities {
+		all := c.held()
+		c.caps = capabilities{bounding: all, effective: all, permitted: all}
+	}
+	c.out = &c.plan.Setup
+	return c
+}
+
+func (c *compiler) run(parts ...func() error) (*Plan, error) {
+	for _, part := range parts {
+		if err := part(); err != nil {
+			return nil, err
+		}
+	}
+	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
+		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
+	}
+	return c.plan, nil
+}
+
+func hasUser(s *specs.Spec) bool { return namespaceOf(s.Linux, specs.UserNamespace) != nil }
+
+func namespaceOf(l *specs.Linux, kind specs.LinuxNamespaceType) *specs.LinuxNamespace {
+	for i := range l.Namespaces {
+		if l.Namespaces[i].Type == kind {
+			return &l.Namespaces[i]
+		}
+	}
+	return nil
+}
+
+// kinds are the flags of namespaces by their OCI names.
+var kinds = map[specs.LinuxNamespaceType]uint64{
+	specs.UserNamespace: CloneNewUser, specs.MountNamespace: CloneNewNS, specs.PIDNamespace: CloneNewPID, specs.IPCNamespace: CloneNewIPC,
+	specs.UTSNamespace: CloneNewUTS, specs.NetworkNamespace: CloneNewNet, specs.TimeNamespace: CloneNewTime, specs.CgroupNamespace: CloneNewCgroup,
+}
+
+// StepJoin gives a join of the kinds that only a process of one thread can enter
+// its register.
+func StepJoin(j Join) Join {
+	switch j.Kind {
+	case CloneNewUser:
+		j.Reg = RegUserNS
+	case CloneNewNS:
+		j.Reg = RegMountNS
+	case CloneNewTime:
+		j.Reg = RegTimeNS
+	}
+	return j
+}
+
+// joins decides which namespaces are new and which exist.
+func (c *compiler) joins() error {
+	for i, ns := range c.spec.Linux.Namespaces {
+		kind := kinds[ns.Type]
+		switch {
+		case ns.Path != "":
+			c.plan.Joins = append(c.plan.Joins, StepJoin(Join{Kind: kind, Path: ns.Path, Field: namespaceField(i) + ".path"}))
+		case ns.Type != specs.CgroupNamespace:
+			c.plan.Clone |= kind
+		}
+	}
+	if user := namespaceOf(c.spec.Linux, specs.UserNamespace); user != nil && user.Path == "" {
+		c.plan.UIDMap, c.plan.GIDMap = idmaps(c.spec.Linux.UIDMappings), idmaps(c.spec.Linux.GIDMappings)
+	}
+	return nil
+}
+
+// enter is what comes first: the control group, the namespaces that are entered by
+// steps, and the ids of root in them.
+func (c *compiler) enter() error {
+	c.field = "linux.uidMappings"
+	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
+	c.field = "linux.cgroupsPath"
+	for i := 0; i < c.facts.Tasks; i++ {
+		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
+		c.closeReg(RegTasks0 + Reg(i))
+	}
+	c.field = "process"
+	// Before a namespace is entered in which others could look at this process
+	// (CVE-2019-5736). execve sets it again.
+	c.do(OpPrctl, "", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
+	c.field = "linux.namespaces"
+	for _, j := range c.plan.Joins {
+		if j.Reg == RegUserNS {
+			c.unshareIn(j) // first: it decides which of the others may be entered
+		}
+	}
+	for _, j := range c.plan.Joins {
+		if j.Reg != RegNone && j.Reg != RegUserNS {
+			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), cloneNames(j.Kind)))
+			c.closeReg(j.Reg)
+		}
+	}
+	if ns := namespaceOf(c.spec.Linux, specs.CgroupNamespace); ns != nil && ns.Path == "" {
+		c.do(OpUnshare, "cgroup namespace", flag(CloneNewCgroup, "CLONE_NEWCGROUP"))
+	}
+	if c.plan.Clone&CloneNewNS != 0 || c.freshMounts() {
+		// A new mount namespace of the host's user namespace has the host's mounts as
+		// its peers: what is done to one would be done to the other.
+		c.field = "linux.rootfsPropagation"
+		c.do(OpMount, "/", imm(0), str("/"), imm(0), flag(msRec|msSlave, "MS_REC|MS_SLAVE"), imm(0))
+	}
+	if c.spec.Root != nil && !c.joined(CloneNewNS) {
+		// As the launcher, which may search every directory above it.
+		c.chdirRoot()
+	}
+	c.field = "process.user"
+	c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
+	c.do(OpSetgroups, "", imm(0), imm(0))
+	c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
+	c.field = "process.user.umask"
+	c.do(OpUmask, "", imm(0))
+	return nil
+}
+
+// unshareIn enters a user namespace and makes in it what else is new: made at the
+// clone it would belong to the namespace of the launcher.
+func (c *compiler) unshareIn(j Join) {
+	c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), "CLONE_NEWUSER"))
+	c.closeReg(j.Reg)
+	if fresh := c.plan.Clone; fresh != 0 {
+		c.do(OpUnshare, "namespaces", flag(int64(fresh), cloneNames(fresh)))
+		c.later, c.plan.Clone = fresh, 0
+	}
+}
+
+// freshMounts tells whether the mount namespace was made by unshareIn.
+func (c *compiler) freshMounts() bool { return c.later&CloneNewNS != 0 }
+
+func (c *compiler) joined(kind uint64) bool {
+	for _, j := range c.plan.Joins {
+		if j.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// foreignRoot attaches the root and the sources of the binds.
+func (c *compiler) foreignRoot() error {
+	if err := c.foreignSources(); err != nil {
+		return err
+	}
+	if c.joined(CloneNewNS) {
+		c.chdirRoot() // of the namespace that was entered
+	}
+	c.field = "root.path"
+	c.plan.Sources = append(c.plan.Sources, Source{Reg: RegRoot, Path: c.rootDir(), Recursive: true, Propagation: msPrivate, Field: "root.path"})
+	c.enterRoot()
+	return nil
+}
+
+// stopForHooks waits for the launcher, who runs the hooks that come before pivot_root.
+func (c *compiler) stopForHooks() error {
+	if c.facts.Container.Hooks {
+		c.field = "hooks"
+		c.say(raw([]byte{1}, "one byte"), 1)
+		c.hear()
+	}
+	return nil
+}
+
+// say writes to the launcher, and hear waits for one byte of it.
+func (c *compiler) say(what Arg, size int64) {
+	c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegSync), what, imm(size)}, Expect: size, Path: "launcher"})
+}
+
+func (c *compiler) hear() {
+	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "launcher"})
+}
+
+// propagation of the root as the last thing that is done to it, for pivot_root
+// accepts no shared one.
+var rootPropagations = map[string]int64{
+	"shared": msShared, "rshared": msShared | msRec, "slave": msSlave, "rslave": msSlave | msRec,
+	"private": msPrivate, "rprivate": msPrivate | msRec, "unbindable": msUnbindable, "runbindable": msUnbindable | msRec,
+}
+
+// foreignSeal makes read-only what is to be, and leaves the host's tree.
+func (c *compiler) foreignSeal() error {
+	for _, m := range c.sealed {
+		c.field = "mounts"
+		c.within(m)
+		c.do(OpMountSetattr, m, reg(RegTarget), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(mountAttrRdonly, 0, 0), "ro"), imm(mountAttrSize))
+		c.closeReg(RegTarget)
+	}
+	c.field = "root.readonly"
+	if c.spec.Root.Readonly {
+		c.do(OpMountSetattr, "/", reg(RegRoot), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(mountAttrRdonly, 0, 0), "ro"), imm(mountAttrSize))
+	}
+	c.leave()
+	if p := c.spec.Linux.RootfsPropagation; p != "" {
+		c.field = "linux.rootfsPropagation"
+		c.do(OpMount, "/", imm(0), str("/"), imm(0), flag(rootPropagations[p], p), imm(0))
+	}
+	return nil
+}
+
+// within opens a path of the new root by descriptor, as the root itself would see
+// it: links lead to places inside of it, /proc's own nowhere.
+func (c *compiler) within(p string) {
+	c.into(RegTarget, OpOpenat2, p, reg(RegRoot), str(rel(p)), raw(openHow(resolveInRoot|resolveNoMagiclinks), "O_PATH, in root"), imm(openHowSize))
+}
+
+// strictly is within for what must be no link: /proc and its like, which a
+// hostile root would lead elsewhere (CVE-2019-16884, CVE-2023-27561, CVE-2026-41579).
+func (c *compiler) strictly(p string) { c.target(path.Clean(p)) }

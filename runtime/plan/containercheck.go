@@ -1,0 +1,181 @@
+package plan
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/capsule-run/capsule/spec/fault"
+)
+
+// checkContainer refuses every field of a container that its plan would otherwise
+// pass over.
+func checkContainer(s *specs.Spec, f Facts) error {
+	if s.Linux == nil || s.Root == nil || s.Process == nil {
+		return fault.New(fault.InvalidBundle, "compile plan", "process, root and linux are required").WithField("process")
+	}
+	var all fault.List
+	refuse := refuser(&all)
+	l := s.Linux
+	const later = "is not supported"
+	refuseProcess(s, f, refuse)
+	refuse(len(l.NetDevices) > 0, "linux.netDevices", later)
+	refuse(l.IntelRdt != nil, "linux.intelRdt", later)
+	refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", later)
+	refuse(len(l.TimeOffsets) > 0, "linux.timeOffsets", later)
+	refuse(l.RootfsPropagation != "" && rootPropagations[l.RootfsPropagation] == 0, "linux.rootfsPropagation", strconv.Quote(l.RootfsPropagation)+" is unknown")
+	if p := l.Personality; p != nil {
+		_, known := personas[p.Domain]
+		refuse(!known, "linux.personality.domain", "is unknown")
+		refuse(len(p.Flags) > 0, "linux.personality.flags", later)
+	}
+	refuseSeccomp(s, f, refuse)
+	checkPlatforms(s, refuse)
+	refuseNamespaces(s, refuse)
+	refuseMounts(s, refuse)
+	refuseDevices(s, refuse)
+	for name, list := range map[string][]string{"linux.maskedPaths": l.MaskedPaths, "linux.readonlyPaths": l.ReadonlyPaths} {
+		for i, p := range list {
+			refuse(!cleanAbsolute(p) || path.Clean(p) == "/", name+"["+strconv.Itoa(i)+"]", "is not an absolute path below /")
+		}
+	}
+	return all.Err()
+}
+
+// checkProcess is checkContainer for a process that comes later.
+func checkProcess(s *specs.Spec, f Facts) error {
+	if s.Process == nil || s.Linux == nil {
+		return fault.New(fault.InvalidBundle, "compile plan", "process and linux are required").WithField("process")
+	}
+	var all fault.List
+	refuse := refuser(&all)
+	refuseProcess(s, f, refuse)
+	refuseSeccomp(s, f, refuse)
+	return all.Err()
+}
+
+func refuser(all *fault.List) func(bool, string, string) {
+	return func(bad bool, field, why string) {
+		if bad {
+			*all = append(*all, fault.New(fault.InvalidBundle, "compile plan", field+" "+why).WithField(field))
+		}
+	}
+}
+
+func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
+	p := s.Process
+	const later = "is not supported"
+	refuse(len(p.Args) == 0, "process.args", "is empty")
+	refuse(!path.IsAbs(p.Cwd), "process.cwd", "is not absolute")
+	refuse(p.CommandLine != "", "process.commandLine", later)
+	refuse(p.ApparmorProfile != "" && !f.Container.AppArmor, "process.apparmorProfile", "needs a kernel with AppArmor")
+	refuse(strings.IndexByte(p.ApparmorProfile, 0) >= 0, "process.apparmorProfile", "has a NUL")
+	refuse(p.SelinuxLabel != "", "process.selinuxLabel", later)
+	refuse(s.Linux.MountLabel != "" && f.Container.SELinux, "linux.mountLabel", later)
+	refuse(p.ExecCPUAffinity != nil, "process.execCPUAffinity", later)
+	refuse(p.User.Username != "", "process.user.username", later)
+	_, field, name := capabilitiesOf(p)
+	refuse(name != "", field, strconv.Quote(name)+" is not a capability")
+	refuse(len(f.Filter) > 0 && p.User.Umask != nil && *p.User.Umask > 0o777, "process.user.umask", "is larger than 0777")
+	seen := map[string]bool{}
+	for i, l := range p.Rlimits {
+		field := "process.rlimits[" + strconv.Itoa(i) + "]"
+		refuse(seen[l.Type], field+".type", "stands twice")
+		refuse(l.Soft > l.Hard, field+".soft", "is larger than hard")
+		seen[l.Type] = true
+	}
+	if o := p.Scheduler; o != nil {
+		_, known := policies[o.Policy]
+		refuse(!known, "process.scheduler.policy", "is unknown")
+		for i, flag := range o.Flags {
+			refuse(schedFlags[flag] == 0, "process.scheduler.flags["+strconv.Itoa(i)+"]", "is unknown")
+		}
+	}
+	if o := p.IOPriority; o != nil {
+		refuse(ioClasses[o.Class] == 0, "process.ioPriority.class", "is unknown")
+		refuse(o.Priority < 0 || o.Priority > 7, "process.ioPriority.priority", "is not between 0 and 7")
+	}
+}
+
+func refuseSeccomp(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
+	o := s.Linux.Seccomp
+	refuse((o != nil) != (len(f.Filter) > 0), "linux.seccomp", "has no compiled program")
+	refuse(o != nil && o.ListenerPath != "", "linux.seccomp.listenerPath", "is not supported")
+}
+
+func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
+	l := s.Linux
+	have := map[specs.LinuxNamespaceType]bool{}
+	for i, ns := range l.Namespaces {
+		_, known := kinds[ns.Type]
+		refuse(!known, namespaceField(i)+".type", "is unknown")
+		refuse(have[ns.Type], namespaceField(i)+".type", "stands twice")
+		refuse(ns.Path != "" && !path.IsAbs(ns.Path), namespaceField(i)+".path", "is not absolute")
+		have[ns.Type] = true
+	}
+	user, pid := namespaceOf(l, specs.UserNamespace), namespaceOf(l, specs.PIDNamespace)
+	refuse(!have[specs.MountNamespace], "linux.namespaces", "lacks mount: capsule builds no container in the mounts of the host")
+	refuse(user != nil && user.Path != "" && pid != nil && pid.Path == "", "linux.namespaces", "have a user namespace by path and a new pid namespace, which is not supported together")
+	refuse(s.Hostname != "" && !have[specs.UTSNamespace], "hostname", "needs a uts namespace")
+	refuse(s.Domainname != "" && !have[specs.UTSNamespace], "domainname", "needs a uts namespace")
+	fresh := user != nil && user.Path == ""
+	refuse(fresh && (len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0), "linux.uidMappings", "and gidMappings are needed by a new user namespace")
+	refuse(user == nil && len(l.UIDMappings)+len(l.GIDMappings) > 0, "linux.uidMappings", "need a user namespace")
+	for key := range l.Sysctl {
+		refuse(!namespaced(key, have), "linux.sysctl."+key, "belongs to no namespace that the container has")
+	}
+}
+
+// namespaced tells whether a kernel parameter belongs to a namespace of the
+// container's; the others are the host's.
+func namespaced(key string, have map[specs.LinuxNamespaceType]bool) bool {
+	file := strings.TrimPrefix(sysctlFile(key), "sys/")
+	if path.Clean("/"+file) != "/"+file {
+		return false
+	}
+	switch {
+	case strings.HasPrefix(file, "net/"):
+		return have[specs.NetworkNamespace]
+	case strings.HasPrefix(file, "fs/mqueue/"), slices.Contains([]string{"kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
+		"kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"}, file):
+		return have[specs.IPCNamespace]
+	case file == "kernel/domainname" || file == "kernel/hostname":
+		return have[specs.UTSNamespace]
+	}
+	return false
+}
+
+func refuseMounts(s *specs.Spec, refuse func(bool, string, string)) {
+	for i, m := range s.Mounts {
+		field := mountField(i)
+		refuse(!cleanAbsolute(m.Destination) || path.Clean(m.Destination) == "/", field+".destination", "is not an absolute path below /")
+		o, err := parseWords(m, field, true)
+		refuse(err != nil, field+".options", "cannot be read")
+		for k, word := range m.Options {
+			refuse(word == "remount" || word == "tmpcopyup", field+".options["+strconv.Itoa(k)+"]", strconv.Quote(word)+" is not supported")
+		}
+		refuse(m.Type == "" && !o.bind, field+".type", "is empty")
+		idmapped := o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0
+		refuse(idmapped && !o.bind, field+".uidMappings", "are for binds")
+		refuse(len(m.UIDMappings) == 0 && len(m.GIDMappings) > 0 || len(m.UIDMappings) > 0 && len(m.GIDMappings) == 0, field+".uidMappings", "and gidMappings come together")
+		refuse(o.idmap && len(m.UIDMappings) == 0 && len(s.Linux.UIDMappings) == 0, field+".options", "ask for an idmapped mount without mappings")
+	}
+}
+
+func refuseDevices(s *specs.Spec, refuse func(bool, string, string)) {
+	seen := map[string]bool{}
+	for i, d := range s.Linux.Devices {
+		field := "linux.devices[" + strconv.Itoa(i) + "]"
+		p := path.Clean(d.Path)
+		refuse(!cleanAbsolute(d.Path) || p == "/", field+".path", "is not an absolute path below /")
+		refuse(seen[p], field+".path", "stands twice")
+		refuse(nodeTypes[d.Type] == 0, field+".type", strconv.Quote(d.Type)+" is unknown")
+		refuse(d.Type != "p" && (d.Major < 0 || d.Major > 0xfff || d.Minor < 0 || d.Minor > 0xfffff), field+".major", "or minor is out of range")
+		seen[p] = true
+	}
+}
+
+func namespaceField(i int) string { return "linux.namespaces[" + strconv.Itoa(i) + "]" }
