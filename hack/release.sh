@@ -75,7 +75,8 @@ share() {
   "$native" completion bash >"$dir/completion/capsulectl.bash"
   "$native" completion zsh >"$dir/completion/_capsulectl"
   "$native" completion fish >"$dir/completion/capsulectl.fish"
-  cp docs/man/*.1 "$dir/man/"
+  cp docs/man/*.[18] "$dir/man/"
+  [ "$os" = linux ] || rm "$dir"/man/*.8
   "$native" config default >"$dir/config.toml"
   cp LICENSE README.md docs/CHANGELOG.md "$dir/"
   if [ "$os" = linux ]; then
@@ -104,7 +105,7 @@ debian_version() {
 package() {
   local arch=$1 dir=$2 name=$3 from=$2/$3 root=$2/$3.root p
   mkdir -p "$root"/{DEBIAN,etc/capsule/conf.d,usr/bin,usr/lib/systemd/system,usr/lib/systemd/user,usr/lib/sysusers.d,usr/lib/tmpfiles.d} \
-    "$root"/usr/share/{man/man1,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,doc/capsule,capsule/apparmor}
+    "$root"/usr/share/{man/man1,man/man8,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,doc/capsule,capsule/apparmor}
   for p in "$from"/caps*; do install -m 755 "$p" "$root/usr/bin/"; done
   for p in capsuled.service capsuled.socket; do
     sed 's#/usr/local/bin/#/usr/bin/#; s#/etc/systemd/system/#/usr/lib/systemd/system/#' "$from/share/systemd/$p" >"$root/usr/lib/systemd/system/$p"
@@ -117,7 +118,7 @@ package() {
   cp "$from/share/completion/capsulectl.bash" "$root/usr/share/bash-completion/completions/capsulectl"
   cp "$from/share/completion/_capsulectl" "$root/usr/share/zsh/vendor-completions/"
   cp "$from/share/completion/capsulectl.fish" "$root/usr/share/fish/vendor_completions.d/"
-  for p in "$from"/share/man/*.1; do gzip -9nc "$p" >"$root/usr/share/man/man1/${p##*/}.gz"; done
+  for p in "$from"/share/man/*.[18]; do gzip -9nc "$p" >"$root/usr/share/man/man${p##*.}/${p##*/}.gz"; done
   cp docs/*.md docs/*.json "$root/usr/share/doc/capsule/"
   gzip -9n "$root/usr/share/doc/capsule/CHANGELOG.md"
   cp LICENSE "$root/usr/share/doc/capsule/copyright"
