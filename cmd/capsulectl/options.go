@@ -105,6 +105,8 @@ var options = [...]option{
 		usage: "indent the JSON"},
 	{name: "exit-code-mode", value: "MODE", group: groupOutput, mode: modeExitCode,
 		usage: "payload, or envelope: 0 whenever a response was printed"},
+	{name: "quiet", short: 'q', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.quiet, v) },
+		usage: "say nothing on stderr about a command that ran: the exit status tells"},
 	{name: "verbose", short: 'v', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.verbose, v) },
 		usage: "print metrics and enforcement on stderr afterwards"},
 	{name: "help", short: 'h', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.help, v) },

@@ -23,6 +23,7 @@ type invocation struct {
 	template *template.Template
 	pretty   bool   // --pretty
 	verbose  bool   // --verbose
+	quiet    bool   // --quiet
 	dryRun   bool   // --dry-run
 	stdin    bool   // --stdin
 	help     bool   // --help
@@ -181,6 +182,9 @@ func (p *parser) check(inv *invocation) {
 	}
 	if inv.detach && inv.dryRun {
 		refuse(fault.InvalidValue, "--detach cannot be combined with --dry-run", "A dry run runs nothing that could be left alone.")
+	}
+	if inv.quiet && inv.verbose {
+		refuse(fault.InvalidValue, "--quiet cannot be combined with --verbose", "Leave one of them out.")
 	}
 	if !inv.jsonOutput && inv.pretty {
 		refuse(fault.InvalidValue, "--pretty needs --json or --output json", "Add --output json.")

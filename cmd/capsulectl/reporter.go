@@ -37,12 +37,12 @@ func (r *reporter) respond(response *spec.Response) int {
 	code := exitCode(response, r.caller)
 	if r.inv.jsonOutput {
 		code = r.document(response.Encode(r.inv.pretty), code)
-		if note := truncationNote(response); note != "" && !r.inv.jsonInput {
+		if note := truncationNote(response); note != "" && !r.inv.jsonInput && !r.inv.quiet {
 			r.line(note)
 		}
 	} else if r.broken != nil {
 		code = r.brokenStream()
-	} else {
+	} else if !r.inv.quiet || response.Status == spec.StatusError {
 		r.lines(verdictLines(response, r.request, r.inv.settings, r.caller))
 	}
 	if r.inv.verbose {

@@ -3,6 +3,10 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
 )
 
 func TestFill(t *testing.T) {
@@ -28,5 +32,29 @@ func TestFill(t *testing.T) {
 	}
 	if _, err := fill(parsed, []byte(`{"a":1}`)); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("a name that is not there: %v", err)
+	}
+}
+
+// TestQuiet: what ran is told by its exit status alone; what could not run is told.
+func TestQuiet(t *testing.T) {
+	for _, c := range []struct {
+		quiet bool
+		r     *spec.Response
+		said  string
+		code  int
+	}{
+		{false, signalled(spec.StatusKilled, spec.ReasonOOM, 9), "killed: ", 137},
+		{true, signalled(spec.StatusKilled, spec.ReasonOOM, 9), "", 137},
+		{true, spec.Refused(newUUID(), fault.New(fault.Unsupported, "start", "no"), time.Now()), "E2008", exitRefused},
+	} {
+		b := newBench("")
+		rep := &reporter{console: &b.console, inv: &invocation{quiet: c.quiet}, request: spec.Default()}
+		if code := rep.respond(c.r); code != c.code || !strings.Contains(b.errOut.String(), c.said) || c.said == "" && b.errOut.String() != "" {
+			t.Errorf("quiet %v: exit %d, %q; want %d, %q", c.quiet, code, b.errOut.String(), c.code, c.said)
+		}
+	}
+	b := newBench("")
+	if code := b.main([]string{"run", "-q", "-v", "--", "true"}); code != exitRefused || !strings.Contains(b.errOut.String(), "--verbose") {
+		t.Errorf("both: exit %d, %q", code, b.errOut.String())
 	}
 }
