@@ -37,7 +37,9 @@ environment() {
 
 # programs OS ARCH DIR: build the programs into DIR.
 programs() {
-  local os=$1 arch=$2 dir=$3 setup ldflags="-s -w -X main.version=$VERSION -X main.commit=$COMMIT"
+  # -buildid=: the linker's own depends on what the C compiler left in objects, even
+  # where nothing of that is linked.
+  local os=$1 arch=$2 dir=$3 setup ldflags="-s -w -buildid= -X main.version=$VERSION -X main.commit=$COMMIT"
   local build=(go build -trimpath -buildvcs=false)
   if [ "$os" != linux ]; then # see docs/platforms.md
     CGO_ENABLED=0 GOOS=$os GOARCH=$arch "${build[@]}" -tags $tags -ldflags "$ldflags" -o "$dir/" ./cmd/capsulectl
@@ -190,7 +192,7 @@ case ${1:-} in
     mkdir "$again/tree" "$again/dist"
     git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$again/tree"
     (cd "$again/tree" && SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH GOCACHE=$again/cache DIST=$again/dist hack/release.sh again >/dev/null)
-    cmp "$DIST/SHA256SUMS" "$again/dist/SHA256SUMS"
+    diff "$DIST/SHA256SUMS" "$again/dist/SHA256SUMS" || { echo "built twice, these differ" >&2; exit 1; }
     echo "built twice, the same: $(wc -l <"$DIST/SHA256SUMS") files"
     ;;
   again) pack "$DIST" ;;
