@@ -46,7 +46,7 @@ func newHouse(dir, bin string) *house {
 	state := layout.State(filepath.Join(dir, "state"))
 	return &house{dir: dir, state: state, address: state.Socket(), bin: bin, family: newFamily(),
 		crashed: func(string) {},
-		args:    []string{"--sweep-interval", "500ms", "--history-count", "0", "--history-bytes", "0", "--memory-budget", "0", "--max-queued", "1000"}}
+		args:    []string{"--sweep-interval", "500ms", "--history-count", "0", "--history-bytes", "0", "--history-output-bytes", "0", "--memory-budget", "0", "--max-queued", "1000"}}
 }
 
 func (h *house) log() string     { return filepath.Join(h.dir, "capsuled.log") }

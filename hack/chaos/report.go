@@ -38,12 +38,18 @@ func (h *harness) report(out io.Writer, took time.Duration) {
 		fmt.Fprintf(out, "\nend of the log of capsuled:\n%s\n", h.house.lastLines(30))
 	}
 	fmt.Fprintf(out, "\n%d deviations\n", len(all)) // last, where the end of a long output is all that is kept
-	for i, f := range all {
-		if i == 50 {
-			fmt.Fprintf(out, "... and %d more\n", len(all)-i)
-			break
+	told := map[string]int{}
+	for _, f := range all {
+		what, _, _ := strings.Cut(f, ",")
+		what, _, _ = strings.Cut(what, ":")
+		if told[what]++; told[what] <= 20 { // many of a kind hide no other
+			fmt.Fprintf(out, "- %s\n", f)
 		}
-		fmt.Fprintf(out, "- %s\n", f)
+	}
+	for what, n := range told {
+		if n > 20 {
+			fmt.Fprintf(out, "... and %d more: %s\n", n-20, what)
+		}
 	}
 }
 

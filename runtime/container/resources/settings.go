@@ -85,8 +85,9 @@ func (l *list) memory1(m *specs.LinuxMemory) {
 		l.add("memory.reservation", "memory", "memory.soft_limit_in_bytes", signed(*m.Reservation))
 	}
 	//lint:ignore SA1019 A deprecated field is still set, or refused by the kernel.
-	if m.Kernel != nil && *m.Kernel != 0 {
-		l.add("memory.kernel", "memory", "memory.kmem.limit_in_bytes", signed(*m.Kernel))
+	kernel := m.Kernel
+	if kernel != nil && *kernel != 0 {
+		l.add("memory.kernel", "memory", "memory.kmem.limit_in_bytes", signed(*kernel))
 	}
 	if m.KernelTCP != nil && *m.KernelTCP != 0 {
 		l.add("memory.kernelTCP", "memory", "memory.kmem.tcp.limit_in_bytes", signed(*m.KernelTCP))
