@@ -37,7 +37,9 @@ environment() {
 
 # programs OS ARCH DIR: build the programs into DIR.
 programs() {
-  local os=$1 arch=$2 dir=$3 setup ldflags="-s -w -X main.version=$VERSION -X main.commit=$COMMIT"
+  # -buildid=: the linker's own depends on what the C compiler left in objects, even
+  # where nothing of that is linked.
+  local os=$1 arch=$2 dir=$3 setup ldflags="-s -w -buildid= -X main.version=$VERSION -X main.commit=$COMMIT"
   local build=(go build -trimpath -buildvcs=false)
   if [ "$os" != linux ]; then # see docs/platforms.md
     CGO_ENABLED=0 GOOS=$os GOARCH=$arch "${build[@]}" -tags $tags -ldflags "$ldflags" -o "$dir/" ./cmd/capsulectl
@@ -75,7 +77,8 @@ share() {
   "$native" completion bash >"$dir/completion/capsulectl.bash"
   "$native" completion zsh >"$dir/completion/_capsulectl"
   "$native" completion fish >"$dir/completion/capsulectl.fish"
-  cp docs/man/*.1 "$dir/man/"
+  cp docs/man/*.[18] "$dir/man/"
+  [ "$os" = linux ] || rm "$dir"/man/*.8
   "$native" config default >"$dir/config.toml"
   cp LICENSE README.md docs/CHANGELOG.md "$dir/"
   if [ "$os" = linux ]; then
@@ -104,7 +107,7 @@ debian_version() {
 package() {
   local arch=$1 dir=$2 name=$3 from=$2/$3 root=$2/$3.root p
   mkdir -p "$root"/{DEBIAN,etc/capsule/conf.d,usr/bin,usr/lib/systemd/system,usr/lib/systemd/user,usr/lib/sysusers.d,usr/lib/tmpfiles.d} \
-    "$root"/usr/share/{man/man1,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,doc/capsule,capsule/apparmor}
+    "$root"/usr/share/{man/man1,man/man8,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,doc/capsule,capsule/apparmor}
   for p in "$from"/caps*; do install -m 755 "$p" "$root/usr/bin/"; done
   for p in capsuled.service capsuled.socket; do
     sed 's#/usr/local/bin/#/usr/bin/#; s#/etc/systemd/system/#/usr/lib/systemd/system/#' "$from/share/systemd/$p" >"$root/usr/lib/systemd/system/$p"
@@ -117,7 +120,7 @@ package() {
   cp "$from/share/completion/capsulectl.bash" "$root/usr/share/bash-completion/completions/capsulectl"
   cp "$from/share/completion/_capsulectl" "$root/usr/share/zsh/vendor-completions/"
   cp "$from/share/completion/capsulectl.fish" "$root/usr/share/fish/vendor_completions.d/"
-  for p in "$from"/share/man/*.1; do gzip -9nc "$p" >"$root/usr/share/man/man1/${p##*/}.gz"; done
+  for p in "$from"/share/man/*.[18]; do gzip -9nc "$p" >"$root/usr/share/man/man${p##*.}/${p##*/}.gz"; done
   cp docs/*.md docs/*.json "$root/usr/share/doc/capsule/"
   gzip -9n "$root/usr/share/doc/capsule/CHANGELOG.md"
   cp LICENSE "$root/usr/share/doc/capsule/copyright"
@@ -189,7 +192,7 @@ case ${1:-} in
     mkdir "$again/tree" "$again/dist"
     git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$again/tree"
     (cd "$again/tree" && SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH GOCACHE=$again/cache DIST=$again/dist hack/release.sh again >/dev/null)
-    cmp "$DIST/SHA256SUMS" "$again/dist/SHA256SUMS"
+    diff "$DIST/SHA256SUMS" "$again/dist/SHA256SUMS" || { echo "built twice, these differ" >&2; exit 1; }
     echo "built twice, the same: $(wc -l <"$DIST/SHA256SUMS") files"
     ;;
   again) pack "$DIST" ;;

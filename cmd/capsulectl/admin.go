@@ -69,7 +69,9 @@ func prune(ctx context.Context, s *session) (int, error) {
 	if !s.force && !s.jsonOutput && !s.confirm(question) {
 		return 0, fault.New(fault.Cancelled, "", "nothing was removed").WithHint("Answer y, or give --force.")
 	}
+	done := s.progress("removing executions")
 	p, err := s.link.current().Prune(ctx, o)
+	done()
 	switch {
 	case err != nil:
 		return 0, err

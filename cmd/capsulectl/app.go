@@ -152,13 +152,15 @@ func outputFlag() cli.Flag {
 	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "human", Usage: "human or json"}
 }
 
-func jsonWanted(ctx *cli.Context) (bool, error) {
-	switch v := ctx.String("output"); v {
-	case "json", "human":
-		return v == "json", nil
-	default:
-		return false, fault.New(fault.InvalidValue, "flag --output", v+" is neither human nor json")
+func jsonWanted(ctx *cli.Context) (bool, error) { return jsonOrHuman(ctx.String("output")) }
+
+// jsonOrHuman reads --output of the verbs that know no template.
+func jsonOrHuman(format string) (asJSON bool, err error) {
+	switch format {
+	case "json", "human", "table":
+		return format == "json", nil
 	}
+	return false, fault.New(fault.InvalidValue, "flag --output", strconv.Quote(format)+" is neither human nor json")
 }
 
 func noArguments(ctx *cli.Context) error {

@@ -132,7 +132,9 @@ func (c *console) bench(ctx context.Context, f benchFlags) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	done := c.progress(fmt.Sprintf("measuring %d ways, %d rounds", len(ways), f.rounds))
 	latency, err := timing.Latencies(ctx, ways, f.rounds)
+	done()
 	if err != nil {
 		return "", fault.Wrap(fault.MonitorFailed, "measure", err)
 	}
@@ -142,7 +144,9 @@ func (c *console) bench(ctx context.Context, f benchFlags) (string, error) {
 	if latency[0].Absent != "" {
 		return "", fault.New(fault.CommandNotFound, "measure "+f.command[0], "the bare command fails: "+latency[0].Absent).WithHint("Give a command that exits with 0.")
 	}
+	done = c.progress("measuring throughput")
 	rates, err := timing.Throughputs(ctx, ways, f.clients, f.long)
+	done()
 	if err != nil {
 		return "", fault.Wrap(fault.MonitorFailed, "measure", err)
 	}

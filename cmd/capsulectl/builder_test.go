@@ -195,7 +195,7 @@ func TestRefusedFlags(t *testing.T) {
 		{"-p nosuch ls", fault.UnknownProfile, "nosuch"},
 		{"--execution-id 7 ls", fault.InvalidValue, "UUID"},
 		{"--execution-id 00000000-0000-4000-8000-00000000000A ls", fault.InvalidValue, "lower case"},
-		{"-o yaml ls", fault.InvalidValue, "neither human nor json"},
+		{"-o yaml ls", fault.InvalidValue, "neither human nor table, json"},
 		{"--exit-code-mode never ls", fault.InvalidValue, "neither payload nor envelope"},
 		{"--exit-code-mode envelope ls", fault.InvalidValue, "needs --json"},
 		{"--pretty ls", fault.InvalidValue, "needs --json"},

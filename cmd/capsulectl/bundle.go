@@ -136,9 +136,8 @@ func parseBundle(name string, table []option, args []string) (*bundleCall, error
 	p.take = func(o *option, value string) error {
 		switch o.name {
 		case "output":
-			var i invocation
-			err := modeOutput(&i, value)
-			k.json = i.jsonOutput
+			wanted, err := jsonOrHuman(value)
+			k.json = wanted
 			return err
 		case "with":
 			k.with = value

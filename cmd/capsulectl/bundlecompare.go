@@ -107,7 +107,9 @@ func (c *console) compareBundle(ctx *cli.Context, k *bundleCall) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	done := c.progress("running " + dirs[0] + " here and under " + name)
 	found, err := compareWith(ctx.Context, b, base, dirs[0], program)
+	done()
 	if err != nil {
 		return 0, err
 	}

@@ -68,7 +68,7 @@ func fileValue(o *option) bool {
 func choices(o *option) string {
 	switch o.name {
 	case "output":
-		return "human json"
+		return "human table json template="
 	case "lang":
 		return languageNames(" ")
 	case "with":

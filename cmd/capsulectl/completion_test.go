@@ -29,6 +29,9 @@ func TestCompletionBash(t *testing.T) {
 		"completion z":      "zsh",
 		"help ins":          "inspect",
 		"doctor --pa":       "--path",
+		"bundle expo":       "export",
+		"bundle export 3":   "3f2a-ended",
+		"ps -o t":           "table template=",
 	} {
 		script := completionBash() + `
 capsulectl() {

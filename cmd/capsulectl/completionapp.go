@@ -23,6 +23,8 @@ type appVerb struct {
 	words string
 	// flags are those of the verb and its subcommands.
 	flags []appFlag
+	// ids is the subcommand that an id of an execution follows; empty: none.
+	ids string
 }
 
 type appFlag struct {
@@ -49,6 +51,8 @@ func appVerbs() []appVerb {
 			v.add(sub.Flags)
 		}
 		switch cmd.Name {
+		case "bundle":
+			v.ids = "export"
 		case "help":
 			words = strings.Fields(verbWords())
 		case "schema":
@@ -78,7 +82,12 @@ func (v *appVerb) add(flags []cli.Flag) {
 }
 
 // choices are the fixed words that the flag's argument can be.
-func (f *appFlag) choices() string { return choices(&option{name: f.name}) }
+func (f *appFlag) choices() string {
+	if f.name == "output" {
+		return "human json" // they know no template
+	}
+	return choices(&option{name: f.name})
+}
 
 // spellings are the flags with their dashes.
 func (v *appVerb) spellings() string {
@@ -103,7 +112,12 @@ func bashAppVerbs() string {
 			b.WriteString("        case $prev in\n" + cases + "        esac\n")
 		}
 		b.WriteString("        case $cur in\n        -*) COMPREPLY=($(compgen -W \"" + v.spellings() + "\" -- \"$cur\")) ;;\n")
-		if v.words != "" {
+		if v.ids != "" {
+			b.WriteString("        *) case $COMP_CWORD:${COMP_WORDS[2]} in\n" +
+				"            2:*) COMPREPLY=($(compgen -W \"" + v.words + "\" -- \"$cur\")) ;;\n" +
+				"            3:" + v.ids + ") COMPREPLY=($(compgen -W \"$(" + listAllIDs + ")\" -- \"$cur\")) ;;\n" +
+				"            *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n            esac ;;\n")
+		} else if v.words != "" {
 			b.WriteString("        *) [ \"$COMP_CWORD\" -ne 2 ] || COMPREPLY=($(compgen -W \"" + v.words + "\" -- \"$cur\")) ;;\n")
 		}
 		b.WriteString("        esac ;;\n")
@@ -118,6 +132,9 @@ func zshAppVerbs() string {
 		if v.words != "" {
 			b.WriteString("        elif (( CURRENT == 3 )); then compadd " + v.words + "\n")
 		}
+		if v.ids != "" {
+			b.WriteString("        elif (( CURRENT == 4 )) && [[ $words[3] == " + v.ids + " ]]; then compadd $(" + listAllIDs + ")\n")
+		}
 		b.WriteString("        else _files\n        fi ;;\n")
 	}
 	return b.String()
@@ -130,6 +147,9 @@ func fishAppVerbs(b *strings.Builder) {
 			b.WriteString(line + " -F -a '" + v.words + "'\n")
 		} else {
 			b.WriteString(line + " -F\n")
+		}
+		if v.ids != "" {
+			b.WriteString("complete -c capsulectl -n '__fish_seen_subcommand_from " + v.name + "; and __fish_seen_subcommand_from " + v.ids + "' -a '(" + listAllIDs + ")'\n")
 		}
 		for _, f := range v.flags {
 			b.WriteString(line + " -l " + f.name)

@@ -5,6 +5,9 @@ import "strings"
 // listProfileNames is what a shell runs to complete the name of a profile.
 const listProfileNames = "capsulectl completion profiles 2>/dev/null"
 
+// listAllIDs is what a shell runs to complete the id of any execution.
+const listAllIDs = "capsulectl ps -aq 2>/dev/null"
+
 // listIDs is what a shell runs to complete the id of an execution: of those
 // that live, where the verb has no use for others.
 func listIDs(v *verb) string {
@@ -12,7 +15,7 @@ func listIDs(v *verb) string {
 	case "attach", "stop", "kill", "stats":
 		return "capsulectl ps -q 2>/dev/null"
 	}
-	return "capsulectl ps -aq 2>/dev/null"
+	return listAllIDs
 }
 
 // bashVerbs are the cases of the verbs that talk to a supervisor.
@@ -25,7 +28,7 @@ func bashVerbs() string {
 		}
 		b.WriteString("    " + v.name + `)
         case $prev in
-        -o|--output) COMPREPLY=($(compgen -W "human json" -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -W "human table json template=" -- "$cur")); return ;;
         --address) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
         case $cur in

@@ -100,7 +100,9 @@ func (c *console) doctor(shim string, paths []string, other string, asJSON bool)
 	}
 	r := doctor.Report{State: doctor.Works, Kernel: kernelRelease(), Shim: shim}
 	for _, p := range patients {
+		done := c.progress("examining for " + p.name)
 		x, err := c.examine(shim, p, paths)
+		done()
 		if err != nil {
 			return 0, err
 		}

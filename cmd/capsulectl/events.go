@@ -89,8 +89,7 @@ func (s *session) jsonLine(v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.stdout.Write(data)
-	return err
+	return s.show(s.stdout, data)
 }
 
 // unwritten is the exit status when stdout failed, which is told unless its

@@ -100,11 +100,13 @@ var options = [...]option{
 	{name: "json", group: groupOutput, mode: modeJSON,
 		usage: "read an ExecutionRequest on stdin, print the ExecutionResponse"},
 	{name: "output", short: 'o', value: "FORMAT", group: groupOutput, mode: modeOutput,
-		usage: "human (stream the output) or json (print the response)"},
+		usage: "human (stream the output), json (print the response) or template=TEXT (a Go template over it)"},
 	{name: "pretty", group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.pretty, v) },
 		usage: "indent the JSON"},
 	{name: "exit-code-mode", value: "MODE", group: groupOutput, mode: modeExitCode,
 		usage: "payload, or envelope: 0 whenever a response was printed"},
+	{name: "quiet", short: 'q', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.quiet, v) },
+		usage: "say nothing on stderr about a command that ran: the exit status tells"},
 	{name: "verbose", short: 'v', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.verbose, v) },
 		usage: "print metrics and enforcement on stderr afterwards"},
 	{name: "help", short: 'h', group: groupOutput, mode: func(i *invocation, v string) error { return parseSwitch(&i.help, v) },
@@ -119,16 +121,20 @@ func modeJSON(i *invocation, v string) error {
 	return nil
 }
 
-func modeOutput(i *invocation, v string) error {
-	switch v {
-	case "json":
+func modeOutput(i *invocation, v string) (err error) {
+	i.template = nil
+	switch text, ok := strings.CutPrefix(v, templatePrefix); {
+	case ok:
+		i.template, err = parseTemplate(text)
+		i.jsonOutput = err == nil
+	case v == "json":
 		i.jsonOutput = true
-	case "human":
+	case v == "human" || v == "table":
 		i.jsonOutput = i.jsonInput
 	default:
-		return fault.New(fault.InvalidValue, "", strconv.Quote(v)+" is neither human nor json")
+		return fault.New(fault.InvalidValue, "", strconv.Quote(v)+" is neither human nor table, json or template=TEXT")
 	}
-	return nil
+	return err
 }
 
 func modeExitCode(i *invocation, v string) error {

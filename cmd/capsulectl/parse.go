@@ -3,6 +3,7 @@ package main
 import (
 	"strconv"
 	"strings"
+	"text/template"
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/policy"
@@ -16,24 +17,27 @@ type invocation struct {
 	// settings change the request; they are in command-line order.
 	settings []setting
 
-	jsonInput  bool   // --json: the request stands on stdin
-	jsonOutput bool   // --json or --output json: the response goes to stdout
-	pretty     bool   // --pretty
-	verbose    bool   // --verbose
-	dryRun     bool   // --dry-run
-	stdin      bool   // --stdin
-	help       bool   // --help
-	envelope   bool   // --exit-code-mode envelope
-	id         string // --execution-id
-	profile    string // --profile
-	detach     bool   // --detach
-	embedded   bool   // --embedded
-	address    string // --address
-	config     string // --config
-	create     string // --create-config
-	file       string // --file
-	lang       string // --lang
-	bundle     string // the directory of `bundle run`
+	jsonInput  bool // --json: the request stands on stdin
+	jsonOutput bool // --json or --output json: the response goes to stdout
+	// template is --output template=TEXT: what is shown of the document; nil: all of it.
+	template *template.Template
+	pretty   bool   // --pretty
+	verbose  bool   // --verbose
+	quiet    bool   // --quiet
+	dryRun   bool   // --dry-run
+	stdin    bool   // --stdin
+	help     bool   // --help
+	envelope bool   // --exit-code-mode envelope
+	id       string // --execution-id
+	profile  string // --profile
+	detach   bool   // --detach
+	embedded bool   // --embedded
+	address  string // --address
+	config   string // --config
+	create   string // --create-config
+	file     string // --file
+	lang     string // --lang
+	bundle   string // the directory of `bundle run`
 
 	// rules are what the configuration says; nil: there is none.
 	rules *policy.Policy
@@ -178,6 +182,9 @@ func (p *parser) check(inv *invocation) {
 	}
 	if inv.detach && inv.dryRun {
 		refuse(fault.InvalidValue, "--detach cannot be combined with --dry-run", "A dry run runs nothing that could be left alone.")
+	}
+	if inv.quiet && inv.verbose {
+		refuse(fault.InvalidValue, "--quiet cannot be combined with --verbose", "Leave one of them out.")
 	}
 	if !inv.jsonOutput && inv.pretty {
 		refuse(fault.InvalidValue, "--pretty needs --json or --output json", "Add --output json.")

@@ -27,6 +27,7 @@ Filters, of which all must hold:
 Examples:
   capsulectl ps
   capsulectl ps -a --filter status=error --filter label=user=42
+  capsulectl ps -a -o template='{{.execution_id}} {{.status}}'
   capsulectl stop $(capsulectl ps -q)
 `
 

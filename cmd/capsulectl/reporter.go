@@ -37,12 +37,12 @@ func (r *reporter) respond(response *spec.Response) int {
 	code := exitCode(response, r.caller)
 	if r.inv.jsonOutput {
 		code = r.document(response.Encode(r.inv.pretty), code)
-		if note := truncationNote(response); note != "" && !r.inv.jsonInput {
+		if note := truncationNote(response); note != "" && !r.inv.jsonInput && !r.inv.quiet {
 			r.line(note)
 		}
 	} else if r.broken != nil {
 		code = r.brokenStream()
-	} else {
+	} else if !r.inv.quiet || response.Status == spec.StatusError {
 		r.lines(verdictLines(response, r.request, r.inv.settings, r.caller))
 	}
 	if r.inv.verbose {
@@ -57,7 +57,7 @@ func (r *reporter) refuse(err error) int {
 	if f := fault.From(err, fault.IO); f.Code == fault.Cancelled && r.caller != 0 {
 		code = exitSignalBase + int(r.caller)
 	}
-	if r.inv.jsonOutput {
+	if r.inv.jsonOutput && r.inv.template == nil {
 		return r.document(r.refused(err), code)
 	}
 	r.lines(faultLines(nameFlags(err, r.inv.settings)))
@@ -83,7 +83,7 @@ func (r *reporter) plan(text string, err error) int {
 
 // abandon reports that a signal ended capsulectl before there was a verdict.
 func (r *reporter) abandon(s syscall.Signal) int {
-	if r.inv.jsonOutput {
+	if r.inv.jsonOutput && r.inv.template == nil {
 		err := fault.New(fault.Cancelled, "", "capsulectl was ended by "+signalName(s))
 		r.document(r.refused(err), 0)
 	}
@@ -93,7 +93,7 @@ func (r *reporter) abandon(s syscall.Signal) int {
 // crashed reports a panic, which is a defect of capsule.
 func (r *reporter) crashed(p any) int {
 	r.line(fmt.Sprintf("internal error: %v\n%s", p, debug.Stack()))
-	if r.inv.jsonOutput {
+	if r.inv.jsonOutput && r.inv.template == nil {
 		err := fault.New(fault.SystemCall, "internal error", fmt.Sprint(p)).
 			WithHint("This is a defect of capsule; please report it with the trace on stderr.")
 		return r.document(r.refused(err), exitRefused)
@@ -115,13 +115,12 @@ func (r *reporter) refused(err error) []byte {
 // delivered: that is capsule's failure and not the payload's status.
 func (r *reporter) document(data []byte, code int) int {
 	var err error
-	r.once.Do(func() {
-		if len(data) == 0 || data[len(data)-1] != '\n' {
-			data = append(data, '\n')
-		}
-		_, err = r.console.stdout.Write(data)
-	})
+	r.once.Do(func() { err = r.inv.show(r.console.stdout, data) })
+	var wrong *fault.Fault
 	switch {
+	case errors.As(err, &wrong):
+		r.lines(faultLines(wrong))
+		return exitRefused
 	case err == nil && r.inv.envelope:
 		return 0
 	case err == nil:

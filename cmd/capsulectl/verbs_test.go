@@ -59,6 +59,12 @@ func TestVerbs(t *testing.T) {
 		{"ps -q --filter id=cccc", 0, nil, "", "list"},
 		{"ps -a -q --filter status=killed --filter label=user=42 --filter label=x", 0, nil, "", "list"},
 		{"ps -o json -a", 0, []string{`"execution_id":"` + idB + `"`, `"exit_code":7`, `"reason":"exited"`}, "", "list"},
+		{"ps -a -o template={{.execution_id}}={{.status}}", 0, []string{idA + "=running\n" + idB + "=success\n" + idC + "=killed\n"}, "", "list"},
+		{"ps -o table", 0, []string{"COMMAND", idA}, "", "list"},
+		{"ps -o template={{.nothing}}", 125, nil, "E1001: flag --output: output:1:2: executing", "list"},
+		{"inspect -o template={{.termination.reason}}:{{.exit_code}} aaaa2", 0, []string{"exited:7\n"}, "", "list; inspect"},
+		{"wait -o template={{.exit_code}} " + idB, 7, []string{"7\n"}, "", "wait"},
+		{"wait -o template={{.exit_code}} dddd", 125, nil, "capsule: E", "list"},
 		{"inspect aaaa2", 0, []string{"success, exit 7", `sh -c "exit 7"`, `evil=\x1b]0;x\a`, "user=42", "ran", "1.5 s", "timeout 30 s"}, "", "list; inspect"},
 		{"inspect -o json aaaa2", 0, []string{`"exit_code":7`}, "", "list; inspect"},
 		{"inspect -o json --details " + idC, 0, []string{`"request":{`, `"response":{`, `"pid":null`}, "", "inspect"},
@@ -159,7 +165,8 @@ func TestErrorsOfVerbs(t *testing.T) {
 		{"prune --before x", fault.InvalidValue, "is not a duration"},
 		{"prune --filter status=error", fault.InvalidValue, "no filter"},
 		{"events --since x", fault.InvalidValue, "no sequence number"},
-		{"ps --output yaml", fault.InvalidValue, "neither human nor json"},
+		{"ps --output template={{", fault.InvalidValue, "unclosed action"},
+		{"ps --output yaml", fault.InvalidValue, "neither human nor table, json"},
 		{"ps --embedded", fault.InvalidValue, "cannot be combined"},
 	} {
 		for _, form := range []string{"human", "json"} {

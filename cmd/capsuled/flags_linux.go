@@ -256,10 +256,10 @@ func (o *options) setMetrics(s string) error {
 // help prints what there is to set.
 func help(f *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, "capsuled runs executions for others, over a unix socket, and outlives none of them: when it\n"+
-		"stops or dies they go on, and the next one takes them over.\n\n")
+		"stops or dies they go on, and the next one takes them over.\n\nUsage:\n  capsuled [FLAG...]\n\nFlags:\n")
 	f.VisitAll(func(g *flag.Flag) {
 		name, usage := flag.UnquoteUsage(g)
-		fmt.Fprintf(w, "  --%s %s\n        %s\n", g.Name, name, usage)
+		fmt.Fprintf(w, "  %s\n        %s\n", strings.TrimSpace("--"+g.Name+" "+name), usage)
 	})
 	fmt.Fprint(w, "\nSignals: TERM and INT stop, HUP reads the configuration and the host's memory and\nsets the group again and reopens the audit log, USR1 drains.\n")
 }

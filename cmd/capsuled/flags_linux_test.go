@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,8 @@ func TestBadFlagsNameTheFlagAndTheRemedy(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write the golden files anew")
+
 func TestHelpTellsEveryFlag(t *testing.T) {
 	var said bytes.Buffer
 	if _, err := parse([]string{"--help"}, &said); !errors.Is(err, flag.ErrHelp) {
@@ -120,9 +123,19 @@ func TestHelpTellsEveryFlag(t *testing.T) {
 	}
 	for _, name := range []string{"address", "state", "log-format", "log-level", "max-concurrent", "max-queued", "memory-budget", "history-age",
 		"history-count", "history-bytes", "history-output-bytes", "group", "metrics", "audit-log", "drain", "version", "sweep-interval"} {
-		if !strings.Contains(said.String(), "  --"+name+" ") {
+		if !regexp.MustCompile(`(?m)^  --` + name + `( |$)`).MatchString(said.String()) {
 			t.Errorf("the help has no --%s", name)
 		}
+	}
+	// hack/gendocs makes the page of the manual from this file.
+	const golden = "testdata/help.txt"
+	if *update {
+		if err := os.WriteFile(golden, said.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(golden); err != nil || !bytes.Equal(want, said.Bytes()) {
+		t.Errorf("%s differs (%v); run go test -run HelpTells -update, then make generate:\n%s", golden, err, &said)
 	}
 }
 

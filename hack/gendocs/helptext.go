@@ -12,6 +12,8 @@ import (
 type helpText struct {
 	// name is "capsulectl run".
 	name string
+	// chapter of the manual; empty: 1.
+	chapter string
 	// about is the text before the first section, after what follows later ones.
 	about    []string
 	sections []helpSection
@@ -104,6 +106,34 @@ func helpTexts(dir string) ([]helpText, error) {
 	}
 	return all, nil
 }
+
+// daemonText is that of capsuled, whose flags have their usage in a line below.
+func daemonText(path string) (helpText, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return helpText{}, err
+	}
+	h := parseHelp("capsuled", string(text))
+	h.chapter = "8"
+	for i := range h.sections {
+		s := &h.sections[i]
+		var joined []string
+		for _, line := range s.lines {
+			if n := len(joined); n > 0 && strings.HasPrefix(line, "      ") {
+				joined[n-1] += "  " + strings.TrimSpace(line)
+				continue
+			}
+			joined = append(joined, line)
+		}
+		if s.lines = joined; len(s.lines) == 0 {
+			return helpText{}, fmt.Errorf("%s: %q has no lines", path, s.heading)
+		}
+	}
+	return h, nil
+}
+
+// daemonHelp is the golden file of capsuled, seen from the root of the tree.
+const daemonHelp = "cmd/capsuled/testdata/help.txt"
 
 // helpDir holds the golden files, seen from the root of the tree.
 const helpDir = "cmd/capsulectl/testdata"

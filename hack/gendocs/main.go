@@ -1,6 +1,6 @@
 // Command gendocs writes the documents that are generated from tables in the
 // code: errors.md from spec/fault; host-setup.md from shim/doctor; request.md, response.md and the JSON
-// Schemas from spec; cli.md and the pages of man from the help texts of capsulectl. It is run by `make generate`; a test of it fails when a
+// Schemas from spec; cli.md and the pages of man from the help texts of capsulectl and capsuled. It is run by `make generate`; a test of it fails when a
 // document in the tree is stale.
 package main
 

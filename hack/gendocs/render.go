@@ -36,6 +36,11 @@ func render(root string) ([]document, error) {
 		return nil, err
 	}
 	all = append(all, document{"cli.md", commandLine(texts)})
+	daemon, err := daemonText(filepath.Join(root, daemonHelp))
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, document{"man/capsuled.8", manualPage("capsuled", "run executions for other programs", &daemon, []string{"capsulectl"})})
 	return append(all, manual(texts)...), nil
 }
 
