@@ -197,7 +197,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	}
 	breachConfig(t.config)
 	if boot.Policy != nil {
-		if err := t.judge(boot.Policy, facts.Host.Binds, facts.Host.Rootfs); err != nil {
+		if err := t.judge(boot.Policy, boot.Template, facts.Host.Binds, facts.Host.Rootfs); err != nil {
 			return t, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -122,17 +123,31 @@ func vacant(path string) error {
 	if info.Mode().Type() != os.ModeSocket {
 		return fault.New(fault.InvalidPath, "make socket", "something else is there").WithPath(path).WithHint("Remove it, or give another path.")
 	}
+	for began := time.Now(); ; time.Sleep(lockPause) {
+		pid, err := listener(path)
+		if pid == 0 || err != nil {
+			return err
+		}
+		// What a dead one had forked may hold its socket too: see forkPatience.
+		if alive(pid) || time.Since(began) > forkPatience {
+			return fault.New(fault.InvalidValue, "make socket", fmt.Sprintf("process %d serves it", pid)).WithPath(path).
+				WithHint("Stop that one, or give another path.")
+		}
+	}
+}
+
+// listener is the process that listens on a socket; 0: nobody does.
+func listener(path string) (int, error) {
 	conn, err := dial(context.Background(), path)
 	if err != nil {
-		return nil // what a dead process left
+		return 0, nil // what a dead process left
 	}
 	defer conn.Close()
 	peer, err := wire.Peer(conn)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return fault.New(fault.InvalidValue, "make socket", fmt.Sprintf("process %d serves it", peer.Pid)).WithPath(path).
-		WithHint("Stop that one, or give another path.")
+	return int(peer.Pid), nil
 }
 
 // dial connects to a socket, also where the path is longer than an address may be.

@@ -18,14 +18,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/config"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // pooled is a daemon that prepares sandboxes.
 func (h *house) pooled(size int) *supervisor.Supervisor {
 	h.Helper()
-	s, err := supervisor.NewDaemon(supervisor.DaemonOptions{Options: h.options(), Pool: supervisor.PoolLimits{Size: size, Idle: time.Hour}})
+	return h.pooledUnder(nil, size)
+}
+
+func (h *house) pooledUnder(rules *policy.Policy, size int) *supervisor.Supervisor {
+	h.Helper()
+	options := h.options()
+	options.Policy = rules
+	s, err := supervisor.NewDaemon(supervisor.DaemonOptions{Options: options, Pool: supervisor.PoolLimits{Size: size, Idle: time.Hour}})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -158,6 +168,28 @@ func TestPreparedSandboxThatDied(t *testing.T) {
 	}
 	// It may be one that the pool has made ready since: a dead one would not answer.
 	if stdoutOf(t, r) != "alive\n" {
+		t.Errorf("got %s", r.Encode(true))
+	}
+}
+
+// TestPreparedSandboxUnderPolicy: what may run is asked of the command alone, not
+// of what stands for it while a sandbox is prepared.
+func TestPreparedSandboxUnderPolicy(t *testing.T) {
+	c := config.Default()
+	c.Security.AllowedCommands = []string{"echo"}
+	rules, err := policy.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := openHouse(t)
+	pool := h.pooledUnder(rules, 1)
+	h.awaitPool(pool)
+	me := pool.As(uint32(os.Geteuid()))
+	req := spec.Default()
+	req.Command = []string{"cat"}
+	_, err = me.Start(h.ctx, &api.StartRequest{Request: req.Encode()})
+	wantCode(t, err, fault.CommandRefused)
+	if r := h.wait(me, h.start(me, &api.StartRequest{}, "echo", "allowed").ID); stdoutOf(t, r) != "allowed\n" || !wasReady(r) {
 		t.Errorf("got %s", r.Encode(true))
 	}
 }

@@ -50,17 +50,7 @@ func (t *Tree) Judge(p *shimapi.Policy) (masked []string, err error) {
 	if p.AnyCommand && len(p.Blocked) == 0 {
 		return nil, nil
 	}
-	rules := map[string]string{} // of a masked path
-	for _, rule := range p.Blocked {
-		for _, file := range t.meant(rule) {
-			f, ok := t.resolve(file)
-			if ok && rules[f.inside] == "" {
-				rules[f.inside] = rule
-				masked = append(masked, f.inside)
-			}
-		}
-	}
-	slices.Sort(masked)
+	masked, rules := t.masked(p)
 	seen := false
 	for _, file := range t.candidates() {
 		if t.kernels(file) {
@@ -80,6 +70,28 @@ func (t *Tree) Judge(p *shimapi.Policy) (masked []string, err error) {
 		return nil, f
 	}
 	return masked, nil
+}
+
+// Masked are the blocked programs, as paths inside, whatever the command is.
+func (t *Tree) Masked(p *shimapi.Policy) []string {
+	masked, _ := t.masked(p)
+	return masked
+}
+
+// masked also tells the rule that each path is blocked by.
+func (t *Tree) masked(p *shimapi.Policy) (masked []string, rules map[string]string) {
+	rules = map[string]string{}
+	for _, rule := range p.Blocked {
+		for _, file := range t.meant(rule) {
+			f, ok := t.resolve(file)
+			if ok && rules[f.inside] == "" {
+				rules[f.inside] = rule
+				masked = append(masked, f.inside)
+			}
+		}
+	}
+	slices.Sort(masked)
+	return masked, rules
 }
 
 func (t *Tree) judge(p *shimapi.Policy, f found, masked map[string]string) error {
