@@ -279,8 +279,10 @@ func (g *Group) setDevices(asked []specs.LinuxDeviceCgroup) error {
 		if d.Allow {
 			file = dir + "/devices.allow"
 		}
-		if err := write(file, line(d)); err != nil {
-			return fault.Wrap(fault.Cgroup, "write "+line(d)+" to", err).WithField("linux.resources.devices").WithPath(file)
+		for _, line := range lines(d) {
+			if err := write(file, line); err != nil {
+				return fault.Wrap(fault.Cgroup, "write "+line+" to", err).WithField("linux.resources.devices").WithPath(file)
+			}
 		}
 	}
 	return nil
