@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -22,5 +23,23 @@ func TestDeviceRuleOfBothKinds(t *testing.T) {
 		if out, _, _ := b.call("run", name); !strings.Contains(out, "Operation not permitted") {
 			t.Errorf("%s: %q", name, out)
 		}
+	}
+}
+
+// TestStartContainerHookSeesACopy: an interpreter line makes the launcher's own program
+// the hook's, which is the copy in memory (CVE-2019-5736).
+func TestStartContainerHookSeesACopy(t *testing.T) {
+	b := newBox(t, "true")
+	script := "#!/proc/self/exe\n"
+	if err := os.WriteFile(b.path("rootfs/hook"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// The program, executed as the hook, is the program of tests that is asked for the
+	// names of the files that it runs from.
+	b.config.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/hook", Env: []string{showProgram + "=/out/program"}}}}
+	b.must("create", "hooked")
+	_, _, _ = b.call("start", "hooked") // the hook's status is not what this is about
+	if name := b.out("program"); !strings.HasPrefix(name, "/memfd:"+memoryName) {
+		t.Errorf("the hook ran %q", name)
 	}
 }

@@ -39,6 +39,14 @@ func ready(o *container.Stdio) error {
 	if o.Preserve < 0 || o.Preserve > 256 {
 		return fault.New(fault.OutOfRange, "read flags", "is not between 0 and 256").WithField("preserve-fds")
 	}
+	if err := hidden(); err != nil {
+		return err
+	}
+	return private()
+}
+
+// hidden makes this process one whose clones give nothing away in a container.
+func hidden() error {
 	if err := seal(); err != nil {
 		return err
 	}
@@ -47,7 +55,7 @@ func ready(o *container.Stdio) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fault.Wrap(fault.SystemCall, "prctl", err)
 	}
-	return private()
+	return nil
 }
 
 // private keeps what the caller has open from hooks and helpers.
@@ -76,6 +84,15 @@ func (p *program) start(args []string) error {
 	rest, err := parse(flags("start"), args, 1, 1)
 	if err != nil {
 		return err
+	}
+	c, err := p.rt.Peek(rest[0])
+	if err != nil {
+		return err
+	}
+	if c.Config.Hooks != nil && len(c.Config.Hooks.StartContainer) > 0 {
+		if err := hidden(); err != nil { // the hooks are processes in the container
+			return err
+		}
 	}
 	return p.rt.Start(rest[0])
 }
