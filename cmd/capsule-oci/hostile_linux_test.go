@@ -43,3 +43,20 @@ func TestStartContainerHookSeesACopy(t *testing.T) {
 		t.Errorf("the hook ran %q", name)
 	}
 }
+
+// TestPausedBeforeStart: a created container that is paused says so, and goes on.
+func TestPausedBeforeStart(t *testing.T) {
+	b := newBox(t, "true")
+	b.must("create", "cold")
+	b.must("pause", "cold")
+	if st := b.state("cold").Status; st != "paused" {
+		t.Errorf("after pause: %s", st)
+	}
+	b.refused([]string{"E1001", "paused"}, "start", "cold")
+	b.must("resume", "cold")
+	if st := b.state("cold").Status; st != specs.StateCreated {
+		t.Errorf("after resume: %s", st)
+	}
+	b.must("start", "cold")
+	b.until("cold", specs.StateStopped)
+}

@@ -83,10 +83,10 @@ func (c *Container) status() specs.ContainerState {
 		return specs.StateCreating
 	case !c.Process.alive():
 		return specs.StateStopped
+	case c.Group != nil && c.Group.Frozen():
+		return statePaused // before its start too: it would not answer at the gate
 	case c.atGate():
 		return specs.StateCreated
-	case c.Group != nil && c.Group.Frozen():
-		return statePaused
 	}
 	return specs.StateRunning
 }
