@@ -88,10 +88,20 @@ func (c *Container) open() error {
 // does: hooks after the start come after the command is executed, and descriptors are
 // closed earlier than that.
 func (p *Process) executed() {
-	for deadline := time.Now().Add(time.Second); p.alive() && time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
-		if text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); err != nil || len(text) > 0 {
-			return
+	deadline := time.Now().Add(time.Second)
+	done := make(chan struct{})
+	go func() { // the memory is the command's by then, and reading it may never end
+		defer close(done)
+		for p.alive() && time.Now().Before(deadline) {
+			if text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); err != nil || len(text) > 0 {
+				return
+			}
+			time.Sleep(200 * time.Microsecond)
 		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Until(deadline)):
 	}
 }
 
