@@ -2,11 +2,17 @@ package main
 
 import (
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
+
+const forever = "while :; do sleep 1; done"
 
 // TestDeviceRuleOfBothKinds: a rule without a type is about two kinds of devices of its
 // number, and one of a single use about that use.
@@ -44,6 +50,48 @@ func TestStartContainerHookSeesACopy(t *testing.T) {
 	}
 }
 
+// TestKillWaitsForNobody: another call on the container does not keep a signal from it.
+func TestKillWaitsForNobody(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	b.must("run", "--detach", "stopping")
+	b.written("up")
+	lock, err := os.Open(filepath.Join(b.path("state"), "stopping"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	b.must("kill", "stopping", "KILL")
+	b.until("stopping", specs.StateStopped)
+}
+
+// TestDeleteEndsWhoWaits: a forced deletion ends the process for which the owner of the
+// lock waits.
+func TestDeleteEndsWhoWaits(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	b.must("run", "--detach", "waited")
+	b.written("up")
+	lock, err := os.Open(filepath.Join(b.path("state"), "waited"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	deletion := b.command("delete", "--force", "waited")
+	if err := deletion.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.until("waited", specs.StateStopped)
+	lock.Close()
+	if err := deletion.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPausedBeforeStart: a created container that is paused says so, and goes on.
 func TestPausedBeforeStart(t *testing.T) {
 	b := newBox(t, "true")
@@ -59,4 +107,39 @@ func TestPausedBeforeStart(t *testing.T) {
 	}
 	b.must("start", "cold")
 	b.until("cold", specs.StateStopped)
+}
+
+// TestExecThatHangs: a process that does not come to its command holds up nobody who wants
+// to end the container. Here a file system that never answers stops it; a command of the
+// container could by a signal.
+func TestExecThatHangs(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("this host has no /dev/fuse: ", err)
+	}
+	defer fuse.Close()
+	b.mkdir("below/silent")
+	silent := b.path("below/silent")
+	if err := unix.Mount("silent", silent, "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd="+strconv.Itoa(int(fuse.Fd()))+",rootmode=40000,user_id=0,group_id=0"); err != nil {
+		t.Skip("this host mounts no fuse: ", err)
+	}
+	defer unix.Unmount(silent, unix.MNT_DETACH) //nolint:errcheck // the directory could not be removed then
+	b.config.Mounts = append(b.config.Mounts, specs.Mount{Destination: "/below", Type: "bind", Source: b.path("below"), Options: []string{"rbind"}})
+	b.must("run", "--detach", "hung")
+	b.written("up")
+	more := b.command("exec", "--cwd", "/below/silent/x", "hung", "true")
+	if err := more.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		children, _ := os.ReadFile("/proc/" + strconv.Itoa(more.Process.Pid) + "/task/" + strconv.Itoa(more.Process.Pid) + "/children")
+		if len(children) > 0 {
+			break
+		}
+	}
+	b.must("delete", "--force", "hung")
+	if err := more.Wait(); err == nil {
+		t.Error("the process was executed")
+	}
 }

@@ -77,6 +77,9 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What is in the container may stop the new process, and must not hold up by that
+	// who wants to end the container.
+	c.Close()
 	err = l.adjust(sb.Pid)
 	if err == nil {
 		err = l.terminal(sb)

@@ -159,13 +159,13 @@ func gone(ctx context.Context, pidfd int) error {
 	}
 }
 
-// Kill sends a signal to the container's first process, or to all of its processes.
+// Kill sends a signal to the container's first process, or to all of its processes. It
+// waits for no other call: one that does not end may wait for just this.
 func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
-	c, err := r.Open(id)
+	c, err := r.Peek(id)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
 	switch c.status() {
 	case specs.StateCreated, specs.StateRunning, statePaused:
 	default:
@@ -199,6 +199,14 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 // Delete takes a container away. With force it is killed first, and one that does not
 // exist is no error.
 func (r *Runtime) Delete(id string, force bool) error {
+	if force {
+		// Before the lock: a call that waits for a process of the container may have it.
+		if c, err := r.Peek(id); err == nil && c.Process.alive() {
+			if err := c.end(); err != nil {
+				return err
+			}
+		}
+	}
 	c, err := r.Open(id)
 	if err != nil {
 		if force && errors.Is(err, &fault.Fault{Code: fault.NotFound}) {
