@@ -99,11 +99,7 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 
 // enter starts a process in the namespaces of the container's first one.
 func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbox, error) {
-	fd, err := c.Process.open()
-	if err != nil {
-		return nil, fault.Wrap(fault.InvalidValue, "exec", err).WithField("id")
-	}
-	defer unix.Close(fd)
+	l.of = c.Process
 	list, err := joins(c.Process.Pid)
 	if err != nil {
 		return nil, err
