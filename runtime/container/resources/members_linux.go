@@ -140,6 +140,9 @@ func (g *Group) Frozen() bool {
 	return err == nil && strings.TrimSpace(string(now)) == "1"
 }
 
+// freezing bounds the wait for members to stop before they are killed.
+const freezing = time.Second
+
 // Kill sends SIGKILL to all members, those included that are being forked.
 func (g *Group) Kill(ctx context.Context) error {
 	if g.Unified != "" {
@@ -152,12 +155,12 @@ func (g *Group) Kill(ctx context.Context) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		frozen := g.Freeze(ctx, true) == nil
-		err = g.Signal(unix.SIGKILL)
-		if frozen {
-			err = errors.Join(err, g.thaw(ctx))
-		}
-		if err != nil {
+		// So that none forks meanwhile. A member that cannot be stopped, such as one that
+		// waits for a file system, holds the kill up for a moment only.
+		short, cancel := context.WithTimeout(ctx, freezing)
+		_ = g.Freeze(short, true)
+		cancel()
+		if err := errors.Join(g.Signal(unix.SIGKILL), g.thaw(ctx)); err != nil {
 			return err
 		}
 		select {
