@@ -143,3 +143,18 @@ func TestExecThatHangs(t *testing.T) {
 		t.Error("the process was executed")
 	}
 }
+
+// TestGroupOfAnother: deleting a container that has ended leaves the group of the next one
+// with its path alone.
+func TestGroupOfAnother(t *testing.T) {
+	b := newBox(t, "true")
+	b.config.Linux.CgroupsPath = "/capsule-oci/next" + strconv.Itoa(os.Getpid())
+	b.must("run", "--keep", "first")
+	b.config.Process.Args = []string{"sh", "-c", forever}
+	b.must("run", "--detach", "second")
+	b.must("delete", "--force", "first")
+	if st := b.state("second").Status; st != specs.StateRunning {
+		t.Errorf("the second is %s", st)
+	}
+	b.must("exec", "second", "true")
+}

@@ -35,6 +35,8 @@ type Group struct {
 	V2 bool `json:"v2"`
 	// Made are the directories that did not exist, parents first.
 	Made []string `json:"made,omitempty"`
+	// Inodes tell the group's directories from later ones of the same name.
+	Inodes map[string]uint64 `json:"inodes,omitempty"`
 }
 
 // Hierarchies lists what a mount of type cgroup shows to the container: the v1
@@ -111,7 +113,10 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 			return nil, errors.Join(err, g.Remove(context.Background()))
 		}
 	}
-	err := g.Set(r)
+	err := g.identify()
+	if err == nil {
+		err = g.Set(r)
+	}
 	if err == nil && r != nil {
 		err = g.setDevices(r.Devices)
 	} else if err == nil {
