@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -157,4 +158,37 @@ func TestGroupOfAnother(t *testing.T) {
 		t.Errorf("the second is %s", st)
 	}
 	b.must("exec", "second", "true")
+}
+
+// TestCreateIsKilledInItsGroup: what is left of a creation that died before it could note
+// its control group goes with the container.
+func TestCreateIsKilledInItsGroup(t *testing.T) {
+	b := newBox(t, "true")
+	id := "early" + strconv.Itoa(os.Getpid())
+	b.must("create", id)
+	made := groups(id)
+	b.must("delete", "--force", id)
+	if len(made) == 0 {
+		t.Fatal("there is no control group")
+	}
+	text, err := json.Marshal(map[string]any{"id": id, "bundle": b.dir, "config": b.config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mkdir("state/" + id)
+	if err := os.WriteFile(b.path("state/"+id+"/record.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range made[:(len(made)+1)/2] {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := b.state(id).Status; st != specs.StateStopped {
+		t.Errorf("it is %s", st)
+	}
+	b.must("delete", id)
+	if left := groups(id); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/container/resources"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -230,6 +231,11 @@ func (r *Runtime) Delete(id string, force bool) error {
 		defer cancel()
 		if err := c.Group.Remove(ctx); err != nil {
 			return err
+		}
+	}
+	if c.Group == nil && c.Config.Linux != nil {
+		if at, err := cgroupPath(&c.Config, c.ID); err == nil {
+			resources.Sweep(at)
 		}
 	}
 	// The directory goes before the hooks: what they do must not be done twice.

@@ -340,14 +340,29 @@ func (g *Group) Remove(ctx context.Context) error {
 	for _, dir := range slices.Backward(g.Made) {
 		_ = unix.Rmdir(dir) // another container may be in it
 	}
-	if strings.HasPrefix(g.Path, Own+"/") {
-		for _, dir := range g.directories() {
-			for at := path.Dir(dir); strings.HasSuffix(at, Own) || strings.Contains(at, Own+"/"); at = path.Dir(at) {
-				_ = unix.Rmdir(at) // likewise
-			}
-		}
+	for _, dir := range g.directories() {
+		leaveOwn(g.Path, dir)
 	}
 	return errors.Join(all...)
+}
+
+// leaveOwn takes away the parents of a directory that are ours.
+func leaveOwn(group, dir string) {
+	if !strings.HasPrefix(group, Own+"/") {
+		return
+	}
+	for at := path.Dir(dir); strings.HasSuffix(at, Own) || strings.Contains(at, Own+"/"); at = path.Dir(at) {
+		_ = unix.Rmdir(at) // another container may be in it
+	}
+}
+
+// Sweep takes away the directories at a path that a Make which was killed may have left:
+// they are empty, and one that is not is another's.
+func Sweep(at string) {
+	for _, m := range mounts() {
+		_ = unix.Rmdir(m.dir + at) // there may be none
+		leaveOwn(at, m.dir+at)
+	}
 }
 
 // write gives a value to a file of a control group in one call.
