@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -303,7 +304,8 @@ func (r *Runtime) Update(id string, to *specs.LinuxResources) error {
 	if c.Group == nil || !c.Process.alive() {
 		return c.wrong("update")
 	}
-	if to.Devices != nil {
+	// Callers hand the configuration's own back with what they change.
+	if have := c.Config.Linux.Resources; to.Devices != nil && (have == nil || !reflect.DeepEqual(to.Devices, have.Devices)) {
 		return fault.New(fault.Unsupported, "update", "device rules cannot be changed").WithField("linux.resources.devices")
 	}
 	return c.Group.Set(to)
