@@ -147,8 +147,9 @@ func (p *program) run(args []string) error {
 func attend(pid int) (unix.WaitStatus, error) {
 	signals := make(chan os.Signal, 32)
 	signal.Notify(signals)
-	defer signal.Stop(signals)
+	handed := make(chan struct{})
 	go func() {
+		defer close(handed)
 		for s := range signals {
 			sig, ok := s.(syscall.Signal)
 			if !ok || sig == unix.SIGCHLD || sig == unix.SIGURG || sig == unix.SIGWINCH || sig == unix.SIGPIPE {
@@ -157,16 +158,26 @@ func attend(pid int) (unix.WaitStatus, error) {
 			_ = unix.Kill(pid, sig) // our child, which keeps its number until it is waited for
 		}
 	}()
+	err := retried(func() error { return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil) })
+	signal.Stop(signals)
+	close(signals) // nobody sends any more
+	<-handed
+	var status unix.WaitStatus
+	if err == nil {
+		err = retried(func() error { _, err := unix.Wait4(pid, &status, unix.WALL, nil); return err })
+	}
+	if err != nil {
+		return 0, fault.Wrap(fault.MonitorFailed, "wait for the container", err)
+	}
+	return status, nil
+}
+
+// retried calls until no signal cuts it short.
+func retried(call func() error) error {
 	for {
-		var status unix.WaitStatus
-		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
-		if err == unix.EINTR {
-			continue
+		if err := call(); err != unix.EINTR {
+			return err
 		}
-		if err != nil {
-			return 0, fault.Wrap(fault.MonitorFailed, "wait for the container", err)
-		}
-		return status, nil
 	}
 }
 
