@@ -39,6 +39,14 @@ func ready(o *container.Stdio) error {
 	if o.Preserve < 0 || o.Preserve > 256 {
 		return fault.New(fault.OutOfRange, "read flags", "is not between 0 and 256").WithField("preserve-fds")
 	}
+	if err := hidden(); err != nil {
+		return err
+	}
+	return private()
+}
+
+// hidden makes this process one whose clones give nothing away in a container.
+func hidden() error {
 	if err := seal(); err != nil {
 		return err
 	}
@@ -47,7 +55,7 @@ func ready(o *container.Stdio) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fault.Wrap(fault.SystemCall, "prctl", err)
 	}
-	return private()
+	return nil
 }
 
 // private keeps what the caller has open from hooks and helpers.
@@ -76,6 +84,15 @@ func (p *program) start(args []string) error {
 	rest, err := parse(flags("start"), args, 1, 1)
 	if err != nil {
 		return err
+	}
+	c, err := p.rt.Peek(rest[0])
+	if err != nil {
+		return err
+	}
+	if c.Config.Hooks != nil && len(c.Config.Hooks.StartContainer) > 0 {
+		if err := hidden(); err != nil { // the hooks are processes in the container
+			return err
+		}
 	}
 	return p.rt.Start(rest[0])
 }
@@ -130,8 +147,9 @@ func (p *program) run(args []string) error {
 func attend(pid int) (unix.WaitStatus, error) {
 	signals := make(chan os.Signal, 32)
 	signal.Notify(signals)
-	defer signal.Stop(signals)
+	handed := make(chan struct{})
 	go func() {
+		defer close(handed)
 		for s := range signals {
 			sig, ok := s.(syscall.Signal)
 			if !ok || sig == unix.SIGCHLD || sig == unix.SIGURG || sig == unix.SIGWINCH || sig == unix.SIGPIPE {
@@ -140,16 +158,26 @@ func attend(pid int) (unix.WaitStatus, error) {
 			_ = unix.Kill(pid, sig) // our child, which keeps its number until it is waited for
 		}
 	}()
+	err := retried(func() error { return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil) })
+	signal.Stop(signals)
+	close(signals) // nobody sends any more
+	<-handed
+	var status unix.WaitStatus
+	if err == nil {
+		err = retried(func() error { _, err := unix.Wait4(pid, &status, unix.WALL, nil); return err })
+	}
+	if err != nil {
+		return 0, fault.Wrap(fault.MonitorFailed, "wait for the container", err)
+	}
+	return status, nil
+}
+
+// retried calls until no signal cuts it short.
+func retried(call func() error) error {
 	for {
-		var status unix.WaitStatus
-		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
-		if err == unix.EINTR {
-			continue
+		if err := call(); err != unix.EINTR {
+			return err
 		}
-		if err != nil {
-			return 0, fault.Wrap(fault.MonitorFailed, "wait for the container", err)
-		}
-		return status, nil
 	}
 }
 

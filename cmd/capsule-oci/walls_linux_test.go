@@ -316,6 +316,23 @@ func TestLimits(t *testing.T) {
 	if got := read("memory.limit_in_bytes", "memory.max"); got != strconv.Itoa(128<<20) {
 		t.Errorf("memory after update: %s", got)
 	}
+	// What a caller knows of the configuration comes back with what is new.
+	give := func(r specs.LinuxResources) string {
+		text, err := json.Marshal(r)
+		if err == nil {
+			err = os.WriteFile(b.path("resources"), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.path("resources")
+	}
+	pids = 48
+	b.must("update", "--resources", give(specs.LinuxResources{Devices: b.config.Linux.Resources.Devices, Pids: &specs.LinuxPids{Limit: &pids}}), id)
+	if got := read("pids.max"); got != "48" {
+		t.Errorf("pids after the second update: %s", got)
+	}
+	b.refused([]string{"linux.resources.devices"}, "update", "--resources", give(specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true}}}), id)
 }
 
 // TestCopyUp: a tmpfs begins with what it covers, and what is written to it stays there.

@@ -163,6 +163,10 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 			}
 		}
 	}
+	// First, so that who deletes what is left of us knows where the group may be.
+	if err := c.write(); err != nil {
+		return err
+	}
 	if c.Group, err = resources.Make(at, s.Linux.Resources); err != nil {
 		c.Group = nil
 		return err

@@ -77,6 +77,9 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What is in the container may stop the new process, and must not hold up by that
+	// who wants to end the container.
+	c.Close()
 	err = l.adjust(sb.Pid)
 	if err == nil {
 		err = l.terminal(sb)
@@ -96,11 +99,7 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 
 // enter starts a process in the namespaces of the container's first one.
 func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbox, error) {
-	fd, err := c.Process.open()
-	if err != nil {
-		return nil, fault.Wrap(fault.InvalidValue, "exec", err).WithField("id")
-	}
-	defer unix.Close(fd)
+	l.of = c.Process
 	list, err := joins(c.Process.Pid)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ type launcher struct {
 	streams [3]*os.File
 	// outside leaves the process out of the control group.
 	outside bool
+	// of is whose namespaces the process enters. Nil: nobody's.
+	of *Process
 }
 
 // start compiles the plan for as many v1 hierarchies as there are and clones.
@@ -64,6 +66,11 @@ func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.S
 	prepared, err := launch.Prepare(l.plan, o)
 	if err != nil {
 		return nil, err
+	}
+	if l.of != nil && !l.of.alive() {
+		// The namespaces are open by its number, which may have been another's already.
+		prepared.Close()
+		return nil, fault.New(fault.InvalidValue, "exec", "the container has just ended").WithField("id")
 	}
 	return prepared.Start()
 }

@@ -83,10 +83,10 @@ func (c *Container) status() specs.ContainerState {
 		return specs.StateCreating
 	case !c.Process.alive():
 		return specs.StateStopped
+	case c.Group != nil && c.Group.Frozen():
+		return statePaused // before its start too: it would not answer at the gate
 	case c.atGate():
 		return specs.StateCreated
-	case c.Group != nil && c.Group.Frozen():
-		return statePaused
 	}
 	return specs.StateRunning
 }
@@ -105,11 +105,11 @@ func (c *Container) busy() bool {
 }
 
 // atGate tells whether the process waits for its start: it holds the gate, which
-// execve closes.
+// execve closes. The link alone is read: what the command has open under that number
+// may be of a file system that never answers.
 func (c *Container) atGate() bool {
-	var st unix.Stat_t
-	err := unix.Stat("/proc/"+strconv.Itoa(c.Process.Pid)+"/fd/"+strconv.Itoa(c.GateFD), &st)
-	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && st.Ino == c.Gate
+	name, err := os.Readlink("/proc/" + strconv.Itoa(c.Process.Pid) + "/fd/" + strconv.Itoa(c.GateFD))
+	return err == nil && name == "socket:["+strconv.FormatUint(c.Gate, 10)+"]"
 }
 
 // State is what the specification calls the state of a container.

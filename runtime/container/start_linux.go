@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/container/resources"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -88,10 +90,20 @@ func (c *Container) open() error {
 // does: hooks after the start come after the command is executed, and descriptors are
 // closed earlier than that.
 func (p *Process) executed() {
-	for deadline := time.Now().Add(time.Second); p.alive() && time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
-		if text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); err != nil || len(text) > 0 {
-			return
+	deadline := time.Now().Add(time.Second)
+	done := make(chan struct{})
+	go func() { // the memory is the command's by then, and reading it may never end
+		defer close(done)
+		for p.alive() && time.Now().Before(deadline) {
+			if text, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); err != nil || len(text) > 0 {
+				return
+			}
+			time.Sleep(200 * time.Microsecond)
 		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Until(deadline)):
 	}
 }
 
@@ -149,13 +161,13 @@ func gone(ctx context.Context, pidfd int) error {
 	}
 }
 
-// Kill sends a signal to the container's first process, or to all of its processes.
+// Kill sends a signal to the container's first process, or to all of its processes. It
+// waits for no other call: one that does not end may wait for just this.
 func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
-	c, err := r.Open(id)
+	c, err := r.Peek(id)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
 	switch c.status() {
 	case specs.StateCreated, specs.StateRunning, statePaused:
 	default:
@@ -189,6 +201,14 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 // Delete takes a container away. With force it is killed first, and one that does not
 // exist is no error.
 func (r *Runtime) Delete(id string, force bool) error {
+	if force {
+		// Before the lock: a call that waits for a process of the container may have it.
+		if c, err := r.Peek(id); err == nil && c.Process.alive() {
+			if err := c.end(); err != nil {
+				return err
+			}
+		}
+	}
 	c, err := r.Open(id)
 	if err != nil {
 		if force && errors.Is(err, &fault.Fault{Code: fault.NotFound}) {
@@ -212,6 +232,11 @@ func (r *Runtime) Delete(id string, force bool) error {
 		defer cancel()
 		if err := c.Group.Remove(ctx); err != nil {
 			return err
+		}
+	}
+	if c.Group == nil && c.Config.Linux != nil {
+		if at, err := cgroupPath(&c.Config, c.ID); err == nil {
+			resources.Sweep(at)
 		}
 	}
 	// The directory goes before the hooks: what they do must not be done twice.
@@ -279,7 +304,8 @@ func (r *Runtime) Update(id string, to *specs.LinuxResources) error {
 	if c.Group == nil || !c.Process.alive() {
 		return c.wrong("update")
 	}
-	if to.Devices != nil {
+	// Callers hand the configuration's own back with what they change.
+	if have := c.Config.Linux.Resources; to.Devices != nil && (have == nil || !reflect.DeepEqual(to.Devices, have.Devices)) {
 		return fault.New(fault.Unsupported, "update", "device rules cannot be changed").WithField("linux.resources.devices")
 	}
 	return c.Group.Set(to)

@@ -168,6 +168,9 @@ func (c *Container) read() error {
 	if err != nil {
 		return fault.Wrap(fault.StateUnreadable, "read record", err).WithPath(c.dir)
 	}
+	if c.Group != nil {
+		c.Group.Disown()
+	}
 	return nil
 }
 

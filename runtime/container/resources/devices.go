@@ -67,10 +67,14 @@ func everything(d specs.LinuxDeviceCgroup) bool {
 
 func wild(n *int64) bool { return n == nil || *n < 0 }
 
-// line is a rule as devices.allow and devices.deny of v1 take it.
-func line(d specs.LinuxDeviceCgroup) string {
-	if everything(d) {
-		return "a"
+// lines are a rule as devices.allow and devices.deny of v1 take it, one line a write. The
+// kernel takes whatever begins with an a for all uses of all devices, so a rule that allows
+// less of both kinds is one for each. One that denies a use of everything denies all:
+// v1 would keep what was allowed by number before.
+func lines(d specs.LinuxDeviceCgroup) []string {
+	whole := !strings.ContainsFunc("rwm", func(use rune) bool { return !strings.ContainsRune(accessOf(d), use) })
+	if everything(d) && (whole || !d.Allow) {
+		return []string{"a"}
 	}
 	part := func(n *int64) string {
 		if wild(n) {
@@ -78,7 +82,15 @@ func line(d specs.LinuxDeviceCgroup) string {
 		}
 		return signed(*n)
 	}
-	return typeOf(d) + " " + part(d.Major) + ":" + part(d.Minor) + " " + accessOf(d)
+	kinds := []string{typeOf(d)}
+	if kinds[0] == "a" {
+		kinds = []string{"b", "c"}
+	}
+	var all []string
+	for _, kind := range kinds {
+		all = append(all, kind+" "+part(d.Major)+":"+part(d.Minor)+" "+accessOf(d))
+	}
+	return all
 }
 
 // Instructions of eBPF that the filter is made of: include/uapi/linux/bpf.h.

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -88,11 +89,16 @@ func TestDeviceLines(t *testing.T) {
 		want string
 	}{
 		{specs.LinuxDeviceCgroup{}, "a"},
+		{specs.LinuxDeviceCgroup{Allow: true, Access: "wrm"}, "a"},
+		{specs.LinuxDeviceCgroup{Access: "w"}, "a"},
+		{specs.LinuxDeviceCgroup{Allow: true, Access: "r"}, "b *:* r, c *:* r"},
+		{specs.LinuxDeviceCgroup{Allow: true, Major: n(10), Minor: n(200)}, "b 10:200 rwm, c 10:200 rwm"},
+		{specs.LinuxDeviceCgroup{Type: "a", Major: n(10), Access: "m"}, "b 10:* m, c 10:* m"},
 		{specs.LinuxDeviceCgroup{Type: "c", Access: "m"}, "c *:* m"},
 		{specs.LinuxDeviceCgroup{Type: "c", Major: n(136), Minor: n(-1)}, "c 136:* rwm"},
 		{specs.LinuxDeviceCgroup{Type: "b", Major: n(8), Minor: n(1), Access: "r"}, "b 8:1 r"},
 	} {
-		if got := line(c.rule); got != c.want {
+		if got := strings.Join(lines(c.rule), ", "); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}

@@ -35,6 +35,8 @@ type Group struct {
 	V2 bool `json:"v2"`
 	// Made are the directories that did not exist, parents first.
 	Made []string `json:"made,omitempty"`
+	// Inodes tell the group's directories from later ones of the same name.
+	Inodes map[string]uint64 `json:"inodes,omitempty"`
 }
 
 // Hierarchies lists what a mount of type cgroup shows to the container: the v1
@@ -111,7 +113,10 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 			return nil, errors.Join(err, g.Remove(context.Background()))
 		}
 	}
-	err := g.Set(r)
+	err := g.identify()
+	if err == nil {
+		err = g.Set(r)
+	}
 	if err == nil && r != nil {
 		err = g.setDevices(r.Devices)
 	} else if err == nil {
@@ -279,8 +284,10 @@ func (g *Group) setDevices(asked []specs.LinuxDeviceCgroup) error {
 		if d.Allow {
 			file = dir + "/devices.allow"
 		}
-		if err := write(file, line(d)); err != nil {
-			return fault.Wrap(fault.Cgroup, "write "+line(d)+" to", err).WithField("linux.resources.devices").WithPath(file)
+		for _, line := range lines(d) {
+			if err := write(file, line); err != nil {
+				return fault.Wrap(fault.Cgroup, "write "+line+" to", err).WithField("linux.resources.devices").WithPath(file)
+			}
 		}
 	}
 	return nil
@@ -333,14 +340,29 @@ func (g *Group) Remove(ctx context.Context) error {
 	for _, dir := range slices.Backward(g.Made) {
 		_ = unix.Rmdir(dir) // another container may be in it
 	}
-	if strings.HasPrefix(g.Path, Own+"/") {
-		for _, dir := range g.directories() {
-			for at := path.Dir(dir); strings.HasSuffix(at, Own) || strings.Contains(at, Own+"/"); at = path.Dir(at) {
-				_ = unix.Rmdir(at) // likewise
-			}
-		}
+	for _, dir := range g.directories() {
+		leaveOwn(g.Path, dir)
 	}
 	return errors.Join(all...)
+}
+
+// leaveOwn takes away the parents of a directory that are ours.
+func leaveOwn(group, dir string) {
+	if !strings.HasPrefix(group, Own+"/") {
+		return
+	}
+	for at := path.Dir(dir); strings.HasSuffix(at, Own) || strings.Contains(at, Own+"/"); at = path.Dir(at) {
+		_ = unix.Rmdir(at) // another container may be in it
+	}
+}
+
+// Sweep takes away the directories at a path that a Make which was killed may have left:
+// they are empty, and one that is not is another's.
+func Sweep(at string) {
+	for _, m := range mounts() {
+		_ = unix.Rmdir(m.dir + at) // there may be none
+		leaveOwn(at, m.dir+at)
+	}
 }
 
 // write gives a value to a file of a control group in one call.

@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -25,6 +26,37 @@ func (g *Group) directories() []string {
 		}
 	}
 	return all
+}
+
+// identify notes which directories are the group's.
+func (g *Group) identify() error {
+	g.Inodes = map[string]uint64{}
+	for _, dir := range g.directories() {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return fault.Wrap(fault.Cgroup, "stat", err).WithPath(dir)
+		}
+		g.Inodes[dir] = st.Ino
+	}
+	return nil
+}
+
+// Disown gives up the directories that are another's by now: one that nobody is in may be
+// removed and made anew for the next container with its path, and that one must not be
+// killed with this.
+func (g *Group) Disown() {
+	var others []string
+	for dir, inode := range g.Inodes {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err == nil && st.Ino != inode {
+			others = append(others, dir)
+		}
+	}
+	if slices.Contains(others, g.Unified) {
+		g.Unified = ""
+	}
+	maps.DeleteFunc(g.Dirs, func(_, dir string) bool { return slices.Contains(others, dir) })
+	g.Made = slices.DeleteFunc(g.Made, func(dir string) bool { return slices.Contains(others, dir) })
 }
 
 // Processes are the members of the group and of what lies below it.
@@ -140,6 +172,9 @@ func (g *Group) Frozen() bool {
 	return err == nil && strings.TrimSpace(string(now)) == "1"
 }
 
+// freezing bounds the wait for members to stop before they are killed.
+const freezing = time.Second
+
 // Kill sends SIGKILL to all members, those included that are being forked.
 func (g *Group) Kill(ctx context.Context) error {
 	if g.Unified != "" {
@@ -152,12 +187,12 @@ func (g *Group) Kill(ctx context.Context) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		frozen := g.Freeze(ctx, true) == nil
-		err = g.Signal(unix.SIGKILL)
-		if frozen {
-			err = errors.Join(err, g.thaw(ctx))
-		}
-		if err != nil {
+		// So that none forks meanwhile. A member that cannot be stopped, such as one that
+		// waits for a file system, holds the kill up for a moment only.
+		short, cancel := context.WithTimeout(ctx, freezing)
+		_ = g.Freeze(short, true)
+		cancel()
+		if err := errors.Join(g.Signal(unix.SIGKILL), g.thaw(ctx)); err != nil {
 			return err
 		}
 		select {

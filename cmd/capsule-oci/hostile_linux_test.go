@@ -1,0 +1,194 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const forever = "while :; do sleep 1; done"
+
+// TestDeviceRuleOfBothKinds: a rule without a type is about two kinds of devices of its
+// number, and one of a single use about that use.
+func TestDeviceRuleOfBothKinds(t *testing.T) {
+	number := func(n int64) *int64 { return &n }
+	mknod := []string{"CAP_MKNOD"}
+	for name, rule := range map[string]specs.LinuxDeviceCgroup{
+		"number": {Allow: true, Major: number(1), Minor: number(5), Access: "rwm"},
+		"use":    {Allow: true, Access: "m"},
+	} {
+		b := newBox(t, "sh", "-c", "mknod /out/fuse c 10 229; (exec 3</out/fuse) 2>&1")
+		b.config.Process.Capabilities = &specs.LinuxCapabilities{Bounding: mknod, Effective: mknod, Permitted: mknod}
+		b.config.Linux.Resources.Devices = append(b.config.Linux.Resources.Devices, rule)
+		if out, _, _ := b.call("run", name); !strings.Contains(out, "Operation not permitted") {
+			t.Errorf("%s: %q", name, out)
+		}
+	}
+}
+
+// TestStartContainerHookSeesACopy: an interpreter line makes the launcher's own program
+// the hook's, which is the copy in memory (CVE-2019-5736).
+func TestStartContainerHookSeesACopy(t *testing.T) {
+	b := newBox(t, "true")
+	script := "#!/proc/self/exe\n"
+	if err := os.WriteFile(b.path("rootfs/hook"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// The program, executed as the hook, is the program of tests that is asked for the
+	// names of the files that it runs from.
+	b.config.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/hook", Env: []string{showProgram + "=/out/program"}}}}
+	b.must("create", "hooked")
+	_, _, _ = b.call("start", "hooked") // the hook's status is not what this is about
+	if name := b.out("program"); !strings.HasPrefix(name, "/memfd:"+memoryName) {
+		t.Errorf("the hook ran %q", name)
+	}
+}
+
+// TestKillWaitsForNobody: another call on the container does not keep a signal from it.
+func TestKillWaitsForNobody(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	b.must("run", "--detach", "stopping")
+	b.written("up")
+	lock, err := os.Open(filepath.Join(b.path("state"), "stopping"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	b.must("kill", "stopping", "KILL")
+	b.until("stopping", specs.StateStopped)
+}
+
+// TestDeleteEndsWhoWaits: a forced deletion ends the process for which the owner of the
+// lock waits.
+func TestDeleteEndsWhoWaits(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	b.must("run", "--detach", "waited")
+	b.written("up")
+	lock, err := os.Open(filepath.Join(b.path("state"), "waited"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	deletion := b.command("delete", "--force", "waited")
+	if err := deletion.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.until("waited", specs.StateStopped)
+	lock.Close()
+	if err := deletion.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPausedBeforeStart: a created container that is paused says so, and goes on.
+func TestPausedBeforeStart(t *testing.T) {
+	b := newBox(t, "true")
+	b.must("create", "cold")
+	b.must("pause", "cold")
+	if st := b.state("cold").Status; st != "paused" {
+		t.Errorf("after pause: %s", st)
+	}
+	b.refused([]string{"E1001", "paused"}, "start", "cold")
+	b.must("resume", "cold")
+	if st := b.state("cold").Status; st != specs.StateCreated {
+		t.Errorf("after resume: %s", st)
+	}
+	b.must("start", "cold")
+	b.until("cold", specs.StateStopped)
+}
+
+// TestExecThatHangs: a process that does not come to its command holds up nobody who wants
+// to end the container. Here a file system that never answers stops it; a command of the
+// container could by a signal.
+func TestExecThatHangs(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("this host has no /dev/fuse: ", err)
+	}
+	defer fuse.Close()
+	b.mkdir("below/silent")
+	silent := b.path("below/silent")
+	if err := unix.Mount("silent", silent, "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd="+strconv.Itoa(int(fuse.Fd()))+",rootmode=40000,user_id=0,group_id=0"); err != nil {
+		t.Skip("this host mounts no fuse: ", err)
+	}
+	defer unix.Unmount(silent, unix.MNT_DETACH) //nolint:errcheck // the directory could not be removed then
+	b.config.Mounts = append(b.config.Mounts, specs.Mount{Destination: "/below", Type: "bind", Source: b.path("below"), Options: []string{"rbind"}})
+	b.must("run", "--detach", "hung")
+	b.written("up")
+	more := b.command("exec", "--cwd", "/below/silent/x", "hung", "true")
+	if err := more.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		children, _ := os.ReadFile("/proc/" + strconv.Itoa(more.Process.Pid) + "/task/" + strconv.Itoa(more.Process.Pid) + "/children")
+		if len(children) > 0 {
+			break
+		}
+	}
+	b.must("delete", "--force", "hung")
+	if err := more.Wait(); err == nil {
+		t.Error("the process was executed")
+	}
+}
+
+// TestGroupOfAnother: deleting a container that has ended leaves the group of the next one
+// with its path alone.
+func TestGroupOfAnother(t *testing.T) {
+	b := newBox(t, "true")
+	b.config.Linux.CgroupsPath = "/capsule-oci/next" + strconv.Itoa(os.Getpid())
+	b.must("run", "--keep", "first")
+	b.config.Process.Args = []string{"sh", "-c", forever}
+	b.must("run", "--detach", "second")
+	b.must("delete", "--force", "first")
+	if st := b.state("second").Status; st != specs.StateRunning {
+		t.Errorf("the second is %s", st)
+	}
+	b.must("exec", "second", "true")
+}
+
+// TestCreateIsKilledInItsGroup: what is left of a creation that died before it could note
+// its control group goes with the container.
+func TestCreateIsKilledInItsGroup(t *testing.T) {
+	b := newBox(t, "true")
+	id := "early" + strconv.Itoa(os.Getpid())
+	b.must("create", id)
+	made := groups(id)
+	b.must("delete", "--force", id)
+	if len(made) == 0 {
+		t.Fatal("there is no control group")
+	}
+	text, err := json.Marshal(map[string]any{"id": id, "bundle": b.dir, "config": b.config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mkdir("state/" + id)
+	if err := os.WriteFile(b.path("state/"+id+"/record.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range made[:(len(made)+1)/2] {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := b.state(id).Status; st != specs.StateStopped {
+		t.Errorf("it is %s", st)
+	}
+	b.must("delete", id)
+	if left := groups(id); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -1,0 +1,50 @@
+package container
+
+import (
+	"os"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestGate: the socket that is the gate is found, and what a command has open under its
+// number is asked nothing, for a file system may never answer.
+func TestGate(t *testing.T) {
+	gate, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(gate)
+	var st unix.Stat_t
+	if err := unix.Fstat(gate, &st); err != nil {
+		t.Fatal(err)
+	}
+	c := &Container{Record: Record{Process: &Process{Pid: os.Getpid()}, Gate: st.Ino, GateFD: gate}}
+	if !c.atGate() {
+		t.Error("the gate is not found")
+	}
+	if c.Gate++; c.atGate() {
+		t.Error("another socket is the gate")
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("this host has no /dev/fuse: ", err)
+	}
+	defer fuse.Close()
+	dir := t.TempDir()
+	if err := unix.Mount("silent", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd="+strconv.Itoa(int(fuse.Fd()))+",rootmode=40000,user_id=0,group_id=0"); err != nil {
+		t.Skip("this host mounts no fuse: ", err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // the directory could not be removed then
+	if c.GateFD, err = unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(c.GateFD)
+	if c.atGate() {
+		t.Error("a directory is the gate")
+	}
+}
