@@ -75,7 +75,7 @@ func (pr *Prepared) within(clone func() error) (err error) {
 
 // threadNamespaces are those that one thread of several can enter.
 var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts",
-	unix.CLONE_NEWCGROUP: "cgroup", unix.CLONE_NEWPID: "pid_for_children"}
+	unix.CLONE_NEWPID: "pid_for_children"}
 
 // Continue lets a sandbox go on that stopped for its launcher. Held, or Descriptor,
 // comes before it.

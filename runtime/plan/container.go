@@ -107,8 +107,7 @@ var kinds = map[specs.LinuxNamespaceType]uint64{
 	specs.UTSNamespace: CloneNewUTS, specs.NetworkNamespace: CloneNewNet, specs.TimeNamespace: CloneNewTime, specs.CgroupNamespace: CloneNewCgroup,
 }
 
-// StepJoin gives a join of the kinds that only a process of one thread can enter
-// its register.
+// StepJoin gives a join of the kinds that the process has to enter itself its register.
 func StepJoin(j Join) Join {
 	switch j.Kind {
 	case CloneNewUser:
@@ -117,6 +116,10 @@ func StepJoin(j Join) Join {
 		j.Reg = RegMountNS
 	case CloneNewTime:
 		j.Reg = RegTimeNS
+	case CloneNewCgroup:
+		// One thread of several could, but on a v2 tree mounted with nsdelegate who is
+		// in a cgroup namespace clones nobody into a group from outside of it.
+		j.Reg = RegCgroupNS
 	}
 	return j
 }

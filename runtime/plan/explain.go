@@ -76,7 +76,7 @@ func cloneNames(f uint64) string {
 var regNames = map[Reg]string{RegSync: "sync", RegStdin: "stdin", RegStdout: "stdout", RegStderr: "stderr", RegRoot: "root",
 	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file",
 	RegBelow: "low-1", RegBetweenFirst: "low+1", RegBetweenLast: "high-1", RegAbove: "high+1", RegListener: "listener", RegRuleset: "ruleset",
-	RegGate: "gate", RegMaster: "terminal", RegSlave: "slave", RegMountNS: "mntns", RegUserNS: "userns", RegTimeNS: "timens"}
+	RegGate: "gate", RegMaster: "terminal", RegSlave: "slave", RegMountNS: "mntns", RegUserNS: "userns", RegTimeNS: "timens", RegCgroupNS: "cgroupns"}
 
 func regName(r Reg) string {
 	if n, ok := regNames[r]; ok {

@@ -109,6 +109,7 @@ const (
 	RegMountNS      // mount namespace to enter
 	RegUserNS       // user namespace to enter
 	RegTimeNS       // time namespace to enter
+	RegCgroupNS     // cgroup namespace to enter
 	// First of MaxRights pairs: the rights of a rule of Landlock, which are no
 	// descriptor and stand there from the beginning, and its descriptor.
 	RegRule0
