@@ -401,7 +401,7 @@ func TestHooks(t *testing.T) {
 	}
 	b.config.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo because >&2; exit 3"}}}}
 	b.refused([]string{"hook createContainer", "because"}, "create", "h2")
-	b.config.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000"}, Timeout: new(int)}}}
+	b.config.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "exec sleep 1000"}, Timeout: new(int)}}}
 	*b.config.Hooks.CreateRuntime[0].Timeout = 1
 	b.refused([]string{"timeout"}, "create", "h3")
 	if ids := b.must("list", "-q"); ids != "" || len(groups("h2"))+len(groups("h3")) > 0 {

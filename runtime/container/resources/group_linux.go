@@ -37,6 +37,8 @@ type Group struct {
 	Made []string `json:"made,omitempty"`
 	// Inodes tell the group's directories from later ones of the same name.
 	Inodes map[string]uint64 `json:"inodes,omitempty"`
+	// disowned says that not all of it is left.
+	disowned bool
 }
 
 // Hierarchies lists what a mount of type cgroup shows to the container: the v1
@@ -296,6 +298,9 @@ func (g *Group) setDevices(asked []specs.LinuxDeviceCgroup) error {
 // Open gives what a process is put into the group by: the directory of v2 for
 // clone3, -1 where there is none, and the tasks files of v1. The caller closes them.
 func (g *Group) Open() (dir *os.File, tasks []*os.File, err error) {
+	if g.disowned {
+		return nil, nil, fault.New(fault.Cgroup, "enter cgroup", "it was taken away, and another is in its place").WithField("linux.cgroupsPath").WithPath(g.Path)
+	}
 	done := map[string]bool{}
 	for _, name := range sorted(g.Dirs) {
 		if d := g.Dirs[name]; !done[d] {

@@ -52,6 +52,7 @@ func (g *Group) Disown() {
 			others = append(others, dir)
 		}
 	}
+	g.disowned = len(others) > 0
 	if slices.Contains(others, g.Unified) {
 		g.Unified = ""
 	}
