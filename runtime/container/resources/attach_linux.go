@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -8,13 +9,21 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
+// loadTries is how often a filter is loaded that a signal interrupts.
+const loadTries = 20
+
 // attach puts a device filter on a v2 directory, beside those of its parents: all have
 // to agree. The kernel keeps it as long as the directory is there.
 func attach(dir string, code []byte) error {
 	fail := func(op string, err error) error {
 		return fault.Wrap(fault.Cgroup, op, err).WithField("linux.resources.devices").WithPath(dir)
 	}
-	license := [4]byte{'G', 'P', 'L'}
+	// The kernel is told of both by number, which keeps neither where it is.
+	license := &[4]byte{'G', 'P', 'L'}
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	pins.Pin(license)
+	pins.Pin(unsafe.SliceData(code))
 	// union bpf_attr of BPF_PROG_LOAD as far as it is used: bpf(2).
 	load := struct {
 		kind, count    uint32
@@ -26,8 +35,12 @@ func attach(dir string, code []byte) error {
 		ifindex        uint32
 		expected       uint32
 	}{kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(code) / 8), code: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(code)))),
-		license: uint64(uintptr(unsafe.Pointer(&license))), expected: unix.BPF_CGROUP_DEVICE}
+		license: uint64(uintptr(unsafe.Pointer(license))), expected: unix.BPF_CGROUP_DEVICE}
 	program, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+	// A signal stops the kernel's check of the program, and Go's scheduler sends them.
+	for tries := 1; errno == unix.EAGAIN && tries < loadTries; tries++ {
+		program, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+	}
 	if errno != 0 {
 		return fail("load the device filter", errno)
 	}
