@@ -133,16 +133,29 @@ func TestExecThatHangs(t *testing.T) {
 	if err := more.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		children, _ := os.ReadFile("/proc/" + strconv.Itoa(more.Process.Pid) + "/task/" + strconv.Itoa(more.Process.Pid) + "/children")
-		if len(children) > 0 {
-			break
+	for deadline := time.Now().Add(2 * time.Minute); len(childrenOf(t, more.Process.Pid)) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("exec starts no process")
 		}
 	}
 	b.must("delete", "--force", "hung")
 	if err := more.Wait(); err == nil {
 		t.Error("the process was executed")
 	}
+}
+
+// childrenOf are the children of all threads of a process.
+func childrenOf(t *testing.T, pid int) (list []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // the thread may have ended
+		list = append(list, strings.Fields(string(text))...)
+	}
+	return list
 }
 
 // TestGroupOfAnother: deleting a container that has ended leaves the group of the next one

@@ -88,7 +88,7 @@ func TestReplacedSource(t *testing.T) {
 			}
 		}
 	}()
-	for range 40 {
+	for range max(40/slow(), 10) {
 		run()
 	}
 	close(stop)

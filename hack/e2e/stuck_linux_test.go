@@ -16,7 +16,7 @@ import (
 
 // stuckTimeout is the time-out of the executions here, within which their shims
 // are stopped.
-const stuckTimeout = 3 * time.Second
+const stuckTimeout = time.Second
 
 // TestStuckShim: a shim that is stopped answers nobody and keeps no deadline. It
 // holds up neither who looks at executions, nor does its command outlive its time.
