@@ -113,7 +113,11 @@ func refuse(t *testing.T, listener int) {
 		args       [6]uint64
 	}
 	const receive, send = 0xc0502100, 0xc0182101
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(listener), receive, uintptr(unsafe.Pointer(&n))); errno != 0 {
+	errno := unix.EINTR // Go's scheduler sends signals
+	for errno == unix.EINTR {
+		_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(listener), receive, uintptr(unsafe.Pointer(&n)))
+	}
+	if errno != 0 {
 		t.Fatal(errno)
 	}
 	if n.nr != unix.SYS_UNSHARE {
