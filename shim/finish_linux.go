@@ -140,7 +140,7 @@ func (e *execution) addMeasures(r *spec.Response, o observation) {
 	r.Metrics = metricsOf(o, e.plan.HasInit)
 	r.Metrics.StartupUS = e.clock.total()
 	r.Metrics.StartupPhases = e.clock.micros
-	r.Timeline = e.timeline.end()
+	r.Timeline = e.timeline.end(o.wall)
 	// The sandbox stamped both moments on the monotonic clock; their distance
 	// from now gives the wall clock without a second clock inside.
 	now, mono := time.Now(), monotonic()

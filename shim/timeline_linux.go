@@ -90,12 +90,16 @@ func (t *timeline) points() *spec.Timeline {
 	return &spec.Timeline{IntervalMS: t.line.IntervalMS, Points: append([]spec.Point(nil), t.line.Points...)}
 }
 
-// end takes no more points and returns those that there are.
-func (t *timeline) end() *spec.Timeline {
+// end takes no more points and returns those of the payload, which ended after
+// wall: its end may be heard of late. 0: when is not known.
+func (t *timeline) end(wall time.Duration) *spec.Timeline {
 	t.mu.Lock()
 	t.ended = true
 	if t.timer != nil {
 		t.timer.Stop()
+	}
+	for n := len(t.line.Points); wall > 0 && n > 0 && t.line.Points[n-1].AtMS > wall.Milliseconds(); n-- {
+		t.line.Points = t.line.Points[:n-1]
 	}
 	t.mu.Unlock()
 	return t.points()

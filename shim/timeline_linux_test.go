@@ -19,7 +19,7 @@ func TestTimelineIsBounded(t *testing.T) {
 		}
 		now += l.untilNext(now).Milliseconds()
 	}
-	line := l.end()
+	line := l.end(0)
 	if n := len(line.Points); n < spec.TimelineMax/2 {
 		t.Errorf("only %d points are left of %d", n, taken)
 	}
@@ -49,7 +49,22 @@ func TestTimelineCatchesUp(t *testing.T) {
 // TestTimelineEnds: no point comes after the end, and none means no line.
 func TestTimelineEnds(t *testing.T) {
 	l := timeline{line: spec.Timeline{IntervalMS: 100}}
-	if l.points() != nil || l.end() != nil || !l.ended {
+	if l.points() != nil || l.end(0) != nil || !l.ended {
 		t.Error("a line without points")
+	}
+}
+
+// TestTimelineEndsWithThePayload: what was sampled before its end was heard of is not its.
+func TestTimelineEndsWithThePayload(t *testing.T) {
+	var l timeline
+	l.line.IntervalMS = 100
+	for _, at := range []int64{100, 200, 300, 400} {
+		l.add(spec.Point{AtMS: at})
+	}
+	if line := l.end(310 * time.Millisecond); len(line.Points) != 3 || line.Points[2].AtMS != 300 {
+		t.Errorf("%+v", line.Points)
+	}
+	if l.end(50*time.Millisecond) != nil {
+		t.Error("there are points of a payload that was quicker than the first")
 	}
 }
