@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -284,7 +284,7 @@ func (s *Sandbox) stepFault(r report) error {
 	if errno == unix.EPERM || errno == unix.EACCES {
 		f.Hint = forbiddenHint(step)
 	}
-	if errno == unix.ENOENT && s.mounts(step) {
+	if errno == unix.ENOENT && mounts(step) {
 		f.Err = fmt.Errorf("%w: %w", ErrReplaced, errno)
 		f.Hint = "Something on the host, a package manager for instance, keeps replacing this file; try again."
 	}
@@ -302,11 +302,9 @@ func (s *Sandbox) stepFault(r report) error {
 // anew opens what stands there now.
 var ErrReplaced = errors.New("the source was replaced while it was being mounted")
 
-// mounts tells whether a step mounts one of the plan's sources.
-func (s *Sandbox) mounts(step plan.Step) bool {
-	return step.Op == plan.OpMoveMount && slices.ContainsFunc(s.plan.Sources, func(source plan.Source) bool {
-		return step.Args[0].Kind == plan.ArgReg && step.Args[0].N == int64(source.Reg)
-	})
+// mounts tells whether a step puts what comes from outside in its place.
+func mounts(step plan.Step) bool {
+	return step.Op == plan.OpMoveMount && strings.HasPrefix(step.Field, "mounts[")
 }
 
 // forbiddenHint is for steps that the kernel allows in a user namespace unless
