@@ -65,7 +65,7 @@ func TestKillWaitsForNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.must("kill", "stopping", "KILL")
-	b.until("stopping", specs.StateStopped)
+	b.stops("stopping")
 }
 
 // TestDeleteEndsWhoWaits: a forced deletion ends the process for which the owner of the
@@ -86,7 +86,7 @@ func TestDeleteEndsWhoWaits(t *testing.T) {
 	if err := deletion.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b.until("waited", specs.StateStopped)
+	b.stops("waited")
 	lock.Close()
 	if err := deletion.Wait(); err != nil {
 		t.Error(err)
@@ -107,7 +107,7 @@ func TestPausedBeforeStart(t *testing.T) {
 		t.Errorf("after resume: %s", st)
 	}
 	b.must("start", "cold")
-	b.until("cold", specs.StateStopped)
+	b.stops("cold")
 }
 
 // TestExecThatHangs: a process that does not come to its command holds up nobody who wants
@@ -117,13 +117,13 @@ func TestExecThatHangs(t *testing.T) {
 	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
 	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
-		t.Skip("this host has no /dev/fuse: ", err)
+		lack(t, "this host has no /dev/fuse: "+err.Error())
 	}
 	defer fuse.Close()
 	b.mkdir("below/silent")
 	silent := b.path("below/silent")
 	if err := unix.Mount("silent", silent, "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd="+strconv.Itoa(int(fuse.Fd()))+",rootmode=40000,user_id=0,group_id=0"); err != nil {
-		t.Skip("this host mounts no fuse: ", err)
+		lack(t, "this host mounts no fuse: "+err.Error())
 	}
 	defer unix.Unmount(silent, unix.MNT_DETACH) //nolint:errcheck // the directory could not be removed then
 	b.config.Mounts = append(b.config.Mounts, specs.Mount{Destination: "/below", Type: "bind", Source: b.path("below"), Options: []string{"rbind"}})
@@ -201,6 +201,27 @@ func TestCreateIsKilledInItsGroup(t *testing.T) {
 		t.Errorf("it is %s", st)
 	}
 	b.must("delete", id)
+	if left := groups(id); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestDamagedRecord: what runs is ended although its record cannot be read.
+func TestDamagedRecord(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
+	id := "damaged" + strconv.Itoa(os.Getpid())
+	b.must("run", "--detach", id)
+	b.written("up")
+	pid := b.state(id).Pid
+	if err := os.WriteFile(b.path("state/"+id+"/record.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.refused([]string{"E6006"}, "delete", id)
+	b.must("delete", "--force", id)
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+		await(t, fd, "the end of the container's process")
+		unix.Close(fd)
+	}
 	if left := groups(id); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}

@@ -21,7 +21,7 @@ func newPodman(t *testing.T) *podman {
 	t.Helper()
 	needRoot(t)
 	if _, err := exec.LookPath("podman"); err != nil {
-		t.Skip("podman is not installed")
+		lack(t, "podman is not installed: hack/deps.sh peers")
 	}
 	// conmon's sockets need a short path.
 	dir, err := os.MkdirTemp("/tmp", "pod")

@@ -424,7 +424,7 @@ func TestConcurrentCalls(t *testing.T) {
 	if won := many("start", "one"); won != 1 {
 		t.Errorf("%d started it", won)
 	}
-	b.until("one", specs.StateStopped)
+	b.stops("one")
 	if won := many("delete", "one"); won != 1 {
 		t.Errorf("%d deleted it", won)
 	}

@@ -19,6 +19,7 @@ func TestJudge(t *testing.T) {
 		{"exit status", errors.New("exit status 1"), "ok 1 - a\n", resultFail},
 		{"nothing asserted, all well", nil, "TAP version 13\n1..0\n", resultPass},
 		{"nothing asserted, an error", nil, "TAP version 13\n  ---\n  {\n    \"error\": \"hooks\"\n  }\n  ...\n1..0\n", resultFail},
+		{"silence", nil, "\n", resultPass},
 		{"bail out", nil, "Bail out! no root\n", resultFail},
 	} {
 		if got, _ := judge(c.failed, c.stdout, ""); got != c.want {

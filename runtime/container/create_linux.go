@@ -84,18 +84,20 @@ func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
 	return nil
 }
 
-// undo takes away what a failed creation made.
+// undo takes away what a failed creation made. While something of its group remains so
+// does the directory, by which delete --force finds it.
 func (r *Runtime) undo(c *Container) error {
 	ctx, cancel := context.WithTimeout(context.Background(), teardown)
 	defer cancel()
-	var all []error
 	if c.Group != nil {
-		all = append(all, c.Group.Kill(ctx), c.Group.Remove(ctx))
+		if err := errors.Join(c.Group.Kill(ctx), c.Group.Remove(ctx)); err != nil {
+			return err
+		}
 	}
 	if c.Process != nil {
 		r.poststop(c)
 	}
-	return errors.Join(append(all, os.RemoveAll(c.dir))...)
+	return os.RemoveAll(c.dir)
 }
 
 // privileged refuses a caller whose containers this package cannot build.

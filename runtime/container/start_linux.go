@@ -113,6 +113,9 @@ func (c *Container) end() error {
 	defer cancel()
 	var all []error
 	fd, err := c.Process.openMaybe()
+	if err != nil {
+		all = append(all, fault.Wrap(fault.MonitorFailed, "kill", err))
+	}
 	if err == nil && fd >= 0 {
 		defer unix.Close(fd)
 		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
@@ -134,10 +137,10 @@ func (p *Process) openMaybe() (int, error) {
 		return -1, nil
 	}
 	fd, err := p.open()
-	if err != nil {
-		return -1, nil // ESRCH: it is gone
+	if err == unix.ESRCH {
+		return -1, nil
 	}
-	return fd, nil
+	return fd, err
 }
 
 // gone waits for the end of a process.
@@ -258,7 +261,13 @@ func (r *Runtime) deleteUnreadable(id string) error {
 		return err
 	}
 	defer c.Close()
-	r.Warn(fault.New(fault.StateUnreadable, "delete container", "its record is damaged: a control group of its own remains").WithPath(c.dir))
+	r.Warn(fault.New(fault.StateUnreadable, "delete container", "its record is damaged: a control group that its configuration named remains").WithPath(c.dir))
+	group := resources.Existing(resources.Own + "/" + id)
+	ctx, cancel := context.WithTimeout(context.Background(), teardown)
+	defer cancel()
+	if err := errors.Join(group.Kill(ctx), group.Remove(ctx)); err != nil {
+		return err
+	}
 	return os.RemoveAll(c.dir)
 }
 

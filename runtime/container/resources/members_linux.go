@@ -14,6 +14,27 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
+// Existing is the group at a path of which nothing is recorded: the directories that
+// are there.
+func Existing(at string) *Group {
+	g := &Group{Path: at, Dirs: map[string]string{}, V2: true}
+	for _, m := range mounts() {
+		g.V2 = g.V2 && m.options == ""
+		dir := m.dir + at
+		var st unix.Stat_t
+		switch {
+		case unix.Stat(dir, &st) != nil: // not there
+		case m.options == "":
+			g.Unified = dir
+		default:
+			for name := range strings.SplitSeq(m.options, ",") {
+				g.Dirs[name] = dir
+			}
+		}
+	}
+	return g
+}
+
 // directories are all of the group's, each once.
 func (g *Group) directories() []string {
 	var all []string
