@@ -23,7 +23,7 @@ func needRuntime(t *testing.T, name string) {
 		lack(t, false, name+" needs root here")
 	}
 	if _, err := exec.LookPath(name); err != nil {
-		lack(t, false, name+" is not installed")
+		lack(t, true, name+" is not installed: hack/deps.sh peers")
 	}
 }
 
