@@ -64,8 +64,47 @@ func TestRemovedSource(t *testing.T) {
 	must(t, os.Mkdir(dir+"/y", 0o755))
 	must(t, os.Mkdir(dir+"/x", 0o755))
 	p := prober{req: request(), facts: new(Facts)}
-	f := p.examine(&source{fd: fd}, useReadable, func(c fault.Code, m string) *fault.Fault { return fault.New(c, "", m) })
+	_, f := p.examine(&source{fd: fd}, useReadable, func(c fault.Code, m string) *fault.Fault { return fault.New(c, "", m) })
 	if f == nil || f.Code != fault.InvalidPath {
 		t.Errorf("got %v", f)
+	}
+}
+
+// TestReplacedSource: a file that is replaced again and again, as ldconfig does
+// with its cache, is found each time.
+func TestReplacedSource(t *testing.T) {
+	dir := scratch(t)
+	must(t, os.WriteFile(dir+"/x", nil, 0o644))
+	stop := make(chan struct{})
+	var replacer sync.WaitGroup
+	replacer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := os.WriteFile(dir+"/new", nil, 0o644); err != nil {
+				t.Error(err)
+				return
+			}
+			if err := os.Rename(dir+"/new", dir+"/x"); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer replacer.Wait()
+	defer close(stop)
+	p := prober{req: request(), facts: new(Facts)}
+	for range 2000 {
+		s, f := p.resolve("/x", dir+"/x", useReadable)
+		if f != nil {
+			t.Fatal(f)
+		}
+		if s.path != dir+"/x" {
+			t.Fatalf("resolved to %s", s.path)
+		}
+		unix.Close(s.fd)
 	}
 }

@@ -37,23 +37,46 @@ func (p *prober) resolve(field, path string, u use) (source, *fault.Fault) {
 	if breach.Of("source_magic_links") {
 		how = 0
 	}
-	fd, err := openPath(path, how)
-	if err != nil {
-		return source{}, openFault(err).WithField(field).WithPath(path)
-	}
-	s := source{fd: fd}
-	if f := p.examine(&s, u, refuse); f != nil {
+	// A host replaces files while they are used, as ldconfig does its cache:
+	// what has lost its name since it was opened is opened again.
+	for tries := 1; ; tries++ {
+		fd, err := openPath(path, how)
+		if err != nil {
+			return source{}, openFault(err).WithField(field).WithPath(path)
+		}
+		s := source{fd: fd}
+		moved, f := p.examine(&s, u, refuse)
+		if f == nil {
+			return s, nil
+		}
 		unix.Close(fd)
-		return source{}, f
+		if !moved || tries == maxMoves {
+			return source{}, f
+		}
 	}
-	return s, nil
 }
 
-// examine fills s from its descriptor and applies policy.
-func (p *prober) examine(s *source, u use, refuse func(fault.Code, string) *fault.Fault) *fault.Fault {
+// maxMoves bounds how often a source is opened again because it was replaced.
+const maxMoves = 32
+
+// examine fills s from its descriptor and applies policy; moved means that the
+// file has no name any more or another one.
+func (p *prober) examine(s *source, u use, refuse func(fault.Code, string) *fault.Fault) (moved bool, f *fault.Fault) {
 	if err := unix.Fstat(s.fd, &s.stat); err != nil {
-		return refuse(fault.InvalidPath, "cannot be examined: "+err.Error())
+		return false, refuse(fault.InvalidPath, "cannot be examined: "+err.Error())
 	}
+	var err error
+	if s.path, err = pathOf(s.fd); err != nil {
+		return false, refuse(fault.InvalidPath, "has no path: "+err.Error())
+	}
+	if !sameFile(s) {
+		return true, refuse(fault.InvalidPath, "was moved or removed while it was resolved")
+	}
+	return false, p.judge(s, u, refuse)
+}
+
+// judge applies policy to an open source that lies at its canonical path.
+func (p *prober) judge(s *source, u use, refuse func(fault.Code, string) *fault.Fault) *fault.Fault {
 	switch kind := s.stat.Mode & unix.S_IFMT; {
 	case kind == unix.S_IFDIR, kind == unix.S_IFREG, breach.Of("source_kinds"):
 	case kind == unix.S_IFSOCK:
@@ -64,10 +87,6 @@ func (p *prober) examine(s *source, u use, refuse func(fault.Code, string) *faul
 	default:
 		return refuse(fault.PathRefused, "is a device")
 	}
-	var err error
-	if s.path, err = pathOf(s.fd); err != nil {
-		return refuse(fault.InvalidPath, "has no path: "+err.Error())
-	}
 	if r := p.policy.check(s.path, u); r != "" {
 		return refuse(fault.PathRefused, "leads to "+s.path+", which "+string(r))
 	}
@@ -76,9 +95,6 @@ func (p *prober) examine(s *source, u use, refuse func(fault.Code, string) *faul
 	}
 	if !utf8.ValidString(s.path) {
 		return refuse(fault.InvalidPath, "leads to a path that is not UTF-8, which no bundle can express")
-	}
-	if !sameFile(s) {
-		return refuse(fault.InvalidPath, "was moved or removed while it was resolved")
 	}
 	return nil
 }
