@@ -63,7 +63,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	if err != nil {
 		return nil, err
 	}
-	ready, err := s.takeReady(ticket, s.state.Execution(id))
+	ready, err := s.takeReady(ticket, owner, req, s.state.Execution(id))
 	var lock *os.File
 	if err == nil {
 		lock, err = s.write(rec, data, ready)
@@ -243,11 +243,11 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte, ready *ready) (l
 // takeReady takes a shim from the pool for an execution that may begin at once, and
 // gives its directory the name of the execution. Nil: there is none, or file systems
 // that cannot rename so. E1001: the execution exists.
-func (s *Supervisor) takeReady(t *ticket, dir layout.Dir) (*ready, error) {
+func (s *Supervisor) takeReady(t *ticket, owner uint32, req *spec.Request, dir layout.Dir) (*ready, error) {
 	if s.daemon == nil || t.waits() {
 		return nil, nil
 	}
-	r := s.daemon.pool.take()
+	r := s.daemon.pool.take(owner, req)
 	if r == nil {
 		return nil, nil
 	}

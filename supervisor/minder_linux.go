@@ -226,7 +226,7 @@ func (m *minder) finish(r *spec.Response) {
 	m.response = r
 	if m.ready != nil {
 		_, fit := r.Metrics.StartupPhases["release"]
-		m.s.daemon.pool.used(fit)
+		m.s.daemon.pool.used(m.ready, fit)
 	}
 	close(m.done)
 	m.ticket.release()

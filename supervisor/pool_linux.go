@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
-	"github.com/capsule-run/capsule/supervisor/api"
 )
 
 // PoolLimits bound the sandboxes that a daemon prepares ahead.
@@ -27,10 +28,11 @@ type PoolLimits struct {
 }
 
 // pool keeps shims whose sandboxes are built and wait for an execution. Each is
-// used once. How many it keeps follows the demand: one at the beginning, twice as
-// many after each request that found none, half after each idle time, and none in
-// the end, or when several requests in a row wanted other sandboxes. A request that
-// finds none starts a shim of its own.
+// used once. What it prepares are the usual walls, and what requests wanted that
+// these did not fit, see template. How many it keeps of each follows the demand: one
+// at the beginning, twice as many after each request that found none, half after each
+// idle time, and none in the end, or when several requests in a row wanted other
+// sandboxes. A request that finds none starts a shim of its own.
 type pool struct {
 	s      *Supervisor
 	limits PoolLimits
@@ -38,20 +40,19 @@ type pool struct {
 	done   chan struct{} // closed when fill has returned
 	ending sync.WaitGroup
 
-	mu    sync.Mutex
-	ready []*ready // oldest first
-	want  int
-	asked time.Time // when last somebody took one
-	unfit int       // so many in a row wanted another
-	rest  time.Time // nothing is prepared before
-	stats PoolStats
-	age   int  // of the policy; a shim of an earlier one is not given away
-	ended bool // nothing is prepared any more
+	mu        sync.Mutex
+	templates []*template      // the first is that of the usual walls
+	keys      map[string]known // of requests that found no fitting sandbox
+	stats     PoolStats
+	age       int  // of the policy; a shim of an earlier one is not given away
+	ended     bool // nothing is prepared any more
 }
 
 // PoolStats count what became of requests and sandboxes.
 type PoolStats struct {
 	Ready int // wait now
+	// Templates are the kinds of sandboxes that are prepared.
+	Templates int
 	// Hits are executions that ran in a prepared sandbox, Unfit those that wanted
 	// another than was ready, Misses those for which none was.
 	Hits, Unfit, Misses uint64
@@ -70,10 +71,13 @@ type ready struct {
 	process *process
 	program unix.Stat_t
 	age     int
+	of      *template
+	pattern []byte // of the request that took it; nil: it is not to be learned
 }
 
 func newPool(s *Supervisor, l PoolLimits) *pool {
-	p := &pool{s: s, limits: l, want: min(1, l.Size), asked: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	usual := &template{owner: uint32(os.Geteuid()), want: min(1, l.Size), asked: time.Now()}
+	p := &pool{s: s, limits: l, templates: []*template{usual}, keys: map[string]known{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	if l.Size == 0 {
 		close(p.done)
 		return p
@@ -106,32 +110,42 @@ func (p *pool) fill(ctx context.Context) {
 			p.shrink()
 		case <-p.wake:
 		}
-		for ctx.Err() == nil && p.lacks() {
-			if err := p.prepare(ctx); err != nil {
-				p.failed()
-				if ctx.Err() == nil {
-					p.s.daemon.log.Warn("prepare a sandbox", "error", err)
-				}
-				// A host that cannot is asked less and less often.
-				pause = min(2*pause, time.Minute)
-				p.pause(pause)
-				break
+		for t := p.next(ctx); t != nil; t = p.next(ctx) {
+			err := p.prepare(ctx, t)
+			if err == nil {
+				pause = shortPause
+				continue
 			}
-			pause = shortPause
+			if ctx.Err() == nil {
+				p.s.daemon.log.Warn("prepare a sandbox", "error", err)
+			}
+			// A host that cannot is asked less and less often.
+			pause = min(2*pause, time.Minute)
+			p.failed(t, pause)
 		}
 	}
 }
 
-func (p *pool) lacks() bool {
+// next is the template of which a sandbox is missing, the one asked for last first.
+func (p *pool) next(ctx context.Context) (next *template) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.ready) < p.want && !time.Now().Before(p.rest)
+	if ctx.Err() != nil {
+		return nil
+	}
+	now := time.Now()
+	for _, t := range p.templates {
+		if t.lacks(now) && (next == nil || t.asked.After(next.asked)) {
+			next = t
+		}
+	}
+	return next
 }
 
 // prepare starts a shim and waits until its sandbox is built.
-func (p *pool) prepare(ctx context.Context) error {
+func (p *pool) prepare(ctx context.Context, t *template) error {
 	p.mu.Lock()
-	r := &ready{age: p.age}
+	r := &ready{age: p.age, of: t}
 	p.mu.Unlock()
 	begun := time.Now()
 	err := p.start(ctx, r)
@@ -141,13 +155,13 @@ func (p *pool) prepare(ctx context.Context) error {
 		p.dismiss(r)
 		return err
 	}
-	if p.ended || r.age != p.age {
+	p.stats.Prepared++
+	p.stats.Spent += time.Since(begun)
+	if p.ended || r.age != p.age || len(t.ready) >= t.want {
 		p.dismiss(r)
 		return nil
 	}
-	p.ready = append(p.ready, r)
-	p.stats.Prepared++
-	p.stats.Spent += time.Since(begun)
+	t.ready = append(t.ready, r)
 	return nil
 }
 
@@ -162,7 +176,7 @@ func (p *pool) start(ctx context.Context, r *ready) error {
 	if err := unix.Stat(p.s.shim, &r.program); err != nil {
 		return fault.Wrap(fault.Unreachable, "find capsule-shim", err).WithPath(p.s.shim)
 	}
-	boot, err := p.s.template(id)
+	boot, err := p.message(id, r.of)
 	if err != nil {
 		return err
 	}
@@ -196,98 +210,133 @@ func (p *pool) start(ctx context.Context, r *ready) error {
 	return r.conn.SetReadDeadline(time.Time{})
 }
 
-// template is the message for a sandbox that serves requests with the usual walls.
-func (s *Supervisor) template(id string) (shimapi.Bootstrap, error) {
-	owner := uint32(os.Geteuid())
-	req, err := s.resolve(owner, &api.StartRequest{Request: []byte(`{"command":["true"]}`)})
-	if err != nil {
-		return shimapi.Bootstrap{}, err
-	}
-	boot := s.bootstrap(id, owner, req.Command)
-	boot.Template, boot.Request = true, req.Encode()
-	if len(boot.Request) > shimapi.RequestMax {
-		return boot, fault.New(fault.OutOfRange, "prepare a sandbox", "the defaults are too long")
-	}
-	return boot, nil
-}
-
 // refillDelay is how long the next sandbox waits for the execution that took the last
 // one to begin, which needs the processors more.
 const refillDelay = 5 * time.Millisecond
 
-// take gives a shim that waits away; nil: there is none.
-func (p *pool) take() *ready {
+// take gives a shim away whose sandbox may fit the request; nil: there is none.
+func (p *pool) take(owner uint32, req *spec.Request) *ready {
 	if p == nil || p.limits.Size == 0 {
 		return nil
 	}
 	time.AfterFunc(refillDelay, p.poke)
+	pattern := patternOf(req)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asked = time.Now()
+	t := p.wanted(owner, req, pattern)
+	if t == nil {
+		p.stats.Misses++
+		return nil
+	}
+	t.asked = time.Now()
 	var program unix.Stat_t
 	if unix.Stat(p.s.shim, &program) != nil {
 		return nil
 	}
-	for len(p.ready) > 0 {
-		r := p.ready[0]
-		p.ready = p.ready[1:]
+	for len(t.ready) > 0 {
+		r := t.ready[0]
+		t.ready = t.ready[1:]
 		// After an upgrade the programs of the new build belong together.
 		if r.age == p.age && r.program.Ino == program.Ino && r.program.Dev == program.Dev && r.program.Mtim == program.Mtim {
+			if learnable(req, pattern) {
+				r.pattern = pattern
+			}
 			return r
 		}
 		p.dismiss(r)
 	}
 	p.stats.Misses++
-	p.want = min(max(2*p.want, 1), p.limits.Size)
+	p.grow(t)
 	return nil
 }
 
+// wanted is the template whose sandboxes may fit a request, which has been
+// learned from this one if need be; nil: none can.
+func (p *pool) wanted(owner uint32, req *spec.Request, pattern []byte) *template {
+	key := string(pattern)
+	if t := p.of(key); t != nil {
+		return t
+	}
+	switch p.keys[key] {
+	case knownVain:
+		return nil
+	case knownUnfit:
+		if learnable(req, pattern) {
+			return p.learn(owner, req, pattern)
+		}
+		return nil
+	}
+	return p.usual()
+}
+
 // unfitInARow is how many requests in a row may want other sandboxes than are ready
-// until the pool rests: each has cost the preparation of one for nothing.
+// until a template rests: each has cost the preparation of one for nothing.
 const unfitInARow = 8
 
 // used takes note of whether an execution ran in the sandbox that it was given.
-func (p *pool) used(fit bool) {
+func (p *pool) used(r *ready, fit bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	t := r.of
 	if fit {
 		p.stats.Hits++
-		p.unfit = 0
+		t.unfit = 0
 		return
 	}
 	p.stats.Unfit++
-	if p.unfit++; p.unfit < unfitInARow {
+	switch {
+	case string(r.pattern) == t.key:
+		p.drop(t, len(t.ready)) // the host has changed since they were made
+		p.poke()
+	case r.pattern != nil:
+		p.note(string(r.pattern), knownUnfit)
+	}
+	if t.unfit++; t.unfit < unfitInARow {
 		return
 	}
-	p.unfit = 0
-	p.drop(len(p.ready))
-	p.restFor(p.limits.Idle)
+	t.unfit = 0
+	p.drop(t, len(t.ready))
+	p.restFor(t, p.limits.Idle)
 }
 
-// pause lets nothing be prepared for a while.
-func (p *pool) pause(d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.restFor(d)
-}
-
-func (p *pool) restFor(d time.Duration) {
-	p.rest = time.Now().Add(d)
+// restFor lets nothing be prepared for a while.
+func (p *pool) restFor(t *template, d time.Duration) {
+	t.rest = time.Now().Add(d)
 	time.AfterFunc(d, p.poke)
 }
 
-// shrink lets the number fall when nobody asked for the idle time.
+// failed notes that a sandbox could not be prepared: the usual one is tried again
+// after a pause, another one is not.
+func (p *pool) failed(t *template, pause time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stats.Failed++
+	if t == p.usual() {
+		p.restFor(t, pause)
+		return
+	}
+	p.forget(t)
+	p.note(t.key, knownVain)
+}
+
+// shrink lets the numbers fall of what nobody asked for in the idle time.
 func (p *pool) shrink() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.asked) < p.limits.Idle {
-		return
+	for _, t := range slices.Clone(p.templates) {
+		if time.Since(t.asked) < p.limits.Idle {
+			continue
+		}
+		t.want /= 2
+		p.drop(t, len(t.ready)-t.want)
+		if t.want == 0 && t != p.usual() {
+			p.forget(t)
+		}
 	}
-	p.want /= 2
-	p.drop(len(p.ready) - p.want)
 }
 
-// renew replaces every sandbox, for what they were made by has changed.
+// renew replaces every sandbox, for what they were made by has changed. What was
+// learned is learned anew.
 func (p *pool) renew() {
 	if p == nil {
 		return
@@ -295,15 +344,19 @@ func (p *pool) renew() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.age++
-	p.drop(len(p.ready))
+	for _, t := range slices.Clone(p.templates[1:]) {
+		p.forget(t)
+	}
+	p.drop(p.usual(), len(p.usual().ready))
+	clear(p.keys)
 	p.poke()
 }
 
-// drop dismisses the n oldest. p.mu is held.
-func (p *pool) drop(n int) {
-	for range n {
-		p.dismiss(p.ready[0])
-		p.ready = p.ready[1:]
+// drop dismisses the n oldest of a template, if n is positive. p.mu is held.
+func (p *pool) drop(t *template, n int) {
+	for range max(n, 0) {
+		p.dismiss(t.ready[0])
+		t.ready = t.ready[1:]
 	}
 }
 
@@ -338,15 +391,11 @@ func (p *pool) remove(r *ready) {
 func (p *pool) end() {
 	p.mu.Lock()
 	p.ended = true
-	p.drop(len(p.ready))
+	for _, t := range p.templates {
+		p.drop(t, len(t.ready))
+	}
 	p.mu.Unlock()
 	p.ending.Wait()
-}
-
-func (p *pool) failed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stats.Failed++
 }
 
 // PoolStats tells of the sandboxes that a daemon prepares.
@@ -355,7 +404,10 @@ func (s *Supervisor) PoolStats() PoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stats := p.stats
-	stats.Ready = len(p.ready)
+	stats.Templates = len(p.templates)
+	for _, t := range p.templates {
+		stats.Ready += len(t.ready)
+	}
 	return stats
 }
 

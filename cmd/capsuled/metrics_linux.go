@@ -120,6 +120,7 @@ type poolNumber struct {
 func poolNumbers() []poolNumber {
 	return []poolNumber{
 		{"capsule_pool_ready", "Prepared sandboxes that wait for an execution.", prometheus.GaugeValue, func(p supervisor.PoolStats) float64 { return float64(p.Ready) }},
+		{"capsule_pool_templates", "Kinds of sandboxes that are prepared.", prometheus.GaugeValue, func(p supervisor.PoolStats) float64 { return float64(p.Templates) }},
 		{"capsule_pool_hits_total", "Executions that ran in a prepared sandbox.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Hits) }},
 		{"capsule_pool_unfit_total", "Executions that wanted another sandbox than was ready.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Unfit) }},
 		{"capsule_pool_misses_total", "Executions for which none was ready.", prometheus.CounterValue, func(p supervisor.PoolStats) float64 { return float64(p.Misses) }},

@@ -48,10 +48,10 @@ func (h *house) pooledUnder(rules *policy.Policy, size int) *supervisor.Supervis
 	return s
 }
 
-// awaitPool waits until the pool has a sandbox.
-func (h *house) awaitPool(s *supervisor.Supervisor) {
+// awaitPool waits until the pool has n sandboxes.
+func (h *house) awaitPool(s *supervisor.Supervisor, n int) {
 	h.Helper()
-	for s.PoolStats().Ready == 0 {
+	for s.PoolStats().Ready != n {
 		if h.ctx.Err() != nil {
 			h.Fatalf("no sandbox is prepared: %+v", s.PoolStats())
 		}
@@ -103,21 +103,16 @@ func TestPreparedSandbox(t *testing.T) {
 				return // the caller's id is the only one there
 			}
 			run := func(s api.Supervisor) *spec.Response {
-				started, err := s.Start(h.ctx, &api.StartRequest{Request: req.Encode()})
-				if err != nil {
-					t.Fatal(err)
-				}
-				h.ids = append(h.ids, started.ID)
-				return h.wait(s, started.ID)
+				return h.wait(s, h.submit(s, req))
 			}
 			got := [2]*spec.Response{nil, run(plain)}
-			h.awaitPool(pool)
+			h.awaitPool(pool, 1)
 			if !tc.ready {
 				// So many in a row that want another would make the pool rest.
 				if r := h.wait(me, h.start(me, &api.StartRequest{}, "true").ID); !wasReady(r) {
 					t.Errorf("got %s", r.Encode(true))
 				}
-				h.awaitPool(pool)
+				h.awaitPool(pool, 1)
 			}
 			got[0] = run(me)
 			if wasReady(got[1]) {
@@ -154,7 +149,7 @@ func TestPreparedSandboxThatDied(t *testing.T) {
 	h := openHouse(t)
 	pool := h.pooled(1)
 	me := pool.As(uint32(os.Geteuid()))
-	h.awaitPool(pool)
+	h.awaitPool(pool, 1)
 	for _, pid := range h.waitingShims() {
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -183,7 +178,7 @@ func TestPreparedSandboxUnderPolicy(t *testing.T) {
 	}
 	h := openHouse(t)
 	pool := h.pooledUnder(rules, 1)
-	h.awaitPool(pool)
+	h.awaitPool(pool, 1)
 	me := pool.As(uint32(os.Geteuid()))
 	req := spec.Default()
 	req.Command = []string{"cat"}
@@ -198,7 +193,7 @@ func TestPreparedSandboxUnderPolicy(t *testing.T) {
 // neither holds up the end of the daemon nor stays.
 func TestPreparedSandboxThatIsStopped(t *testing.T) {
 	h := openHouse(t)
-	h.awaitPool(h.pooled(1)) // closed at the end
+	h.awaitPool(h.pooled(1), 1) // closed at the end
 	for _, pid := range h.waitingShims() {
 		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -226,9 +221,13 @@ func TestPreparedSandboxWhoseInitDied(t *testing.T) {
 	h := openHouse(t)
 	pool := h.pooled(1)
 	me := pool.As(uint32(os.Geteuid()))
-	h.awaitPool(pool)
+	h.awaitPool(pool, 1)
 	for _, shim := range h.waitingShims() {
-		for _, pid := range childrenOf(t, shim) {
+		children := childrenOf(t, shim)
+		if len(children) == 0 {
+			t.Fatal("the shim has no child")
+		}
+		for _, pid := range children {
 			n, err := strconv.Atoi(pid)
 			if err != nil {
 				t.Fatal(err)
@@ -261,9 +260,6 @@ func childrenOf(t *testing.T, pid int) (list []string) {
 			list = append(list, strings.Fields(string(text))...)
 		}
 	}
-	if len(list) == 0 {
-		t.Fatal("the shim has no child")
-	}
 	return list
 }
 
@@ -271,7 +267,7 @@ func childrenOf(t *testing.T, pid int) (list []string) {
 // sandboxes that wait.
 func TestPreparedSandboxesAreNoExecutions(t *testing.T) {
 	h := openHouse(t)
-	h.awaitPool(h.pooled(1))
+	h.awaitPool(h.pooled(1), 1)
 	file := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(file, []byte("[security]\nmax_concurrent_executions = 1\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -307,7 +303,7 @@ func TestPreparedSandboxOfAnotherHost(t *testing.T) {
 		shown = "/usr/share"
 	}
 	for place, fits := range map[string]bool{t.TempDir(): true, shown: false} {
-		h.awaitPool(pool)
+		h.awaitPool(pool, 1)
 		if err := unix.Mount("capsule-e2e", place, "tmpfs", 0, "size=4k"); err != nil {
 			t.Fatal(err)
 		}
@@ -336,10 +332,83 @@ func TestPoolFollowsDemand(t *testing.T) {
 			t.Errorf("got %s", r.Encode(true))
 		}
 	}
-	for pool.PoolStats().Ready != 3 {
-		if h.ctx.Err() != nil {
-			t.Fatalf("%+v", pool.PoolStats())
+	h.awaitPool(pool, 3)
+}
+
+// TestLearnedSandbox: what several requests want is prepared for those that come after
+// them, with all that belongs to the sandbox and nothing that belongs to one of them.
+func TestLearnedSandbox(t *testing.T) {
+	h := openHouse(t)
+	pool := h.pooled(2)
+	me := pool.As(uint32(os.Geteuid()))
+	h.awaitPool(pool, 1)
+	shown, kept := h.directory(), h.directory()
+	file := filepath.Join(shown, "word")
+	h.write(shown, "word", "first\n")
+	run := func(secret string) *spec.Response {
+		t.Helper()
+		req := spec.Default()
+		req.Command = []string{"sh", "-c", "cat " + file + "; echo $SECRET > " + kept + "/out; env; hostname; pwd"}
+		req.Environment = map[string]string{"SECRET": secret}
+		req.Isolation.ReadonlyPaths, req.Isolation.WritablePaths = []string{file}, []string{kept}
+		req.Isolation.Hostname, req.Isolation.WorkingDirectory = "learned", "/tmp"
+		r := h.wait(me, h.submit(me, req))
+		if out := stdoutOf(t, r); r.Status != spec.StatusSuccess || !strings.HasSuffix(out, "learned\n/tmp\n") || !strings.Contains(out, "SECRET="+secret+"\n") {
+			t.Errorf("got %s", r.Encode(true))
 		}
-		time.Sleep(time.Millisecond) // what is prepared sends no event
+		if text, err := os.ReadFile(filepath.Join(kept, "out")); err != nil || string(text) != secret+"\n" {
+			t.Errorf("it wrote %q, %v", text, err)
+		}
+		return r
 	}
+	for i, ready := range []bool{false, false, true, true} {
+		if r := run(strconv.Itoa(i)); wasReady(r) != ready || !strings.HasPrefix(stdoutOf(t, r), "first\n") {
+			t.Errorf("%d: ready %v, want %v: %s", i, wasReady(r), ready, stdoutOf(t, r))
+		}
+		h.awaitPool(pool, min(i, 1)+1)
+	}
+	for _, pid := range h.waitingShims() {
+		for _, child := range append(childrenOf(t, pid), strconv.Itoa(pid)) {
+			if text, err := os.ReadFile("/proc/" + child + "/environ"); err == nil && bytes.Contains(text, []byte("SECRET")) {
+				t.Errorf("process %s of a sandbox that waits has %q", child, text)
+			}
+		}
+	}
+	// The host replaces what a sandbox that waits shows: it is not used, another is made.
+	h.write(shown, "new", "second\n")
+	if err := os.Rename(filepath.Join(shown, "new"), file); err != nil {
+		t.Fatal(err)
+	}
+	for _, ready := range []bool{false, true} {
+		if r := run("x"); wasReady(r) != ready || !strings.HasPrefix(stdoutOf(t, r), "second\n") {
+			t.Errorf("after a change, ready %v, want %v: %s", wasReady(r), ready, stdoutOf(t, r))
+		}
+		h.awaitPool(pool, 2)
+	}
+	// One that cannot be prepared any more is forgotten, and refused as ever.
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	req := spec.Default()
+	req.Command = []string{"true"}
+	req.Isolation.ReadonlyPaths = []string{file}
+	for range 3 {
+		if r := h.wait(me, h.submit(me, req)); r.Error == nil || r.Error.Code != string(fault.InvalidPath) {
+			t.Errorf("got %s", r.Encode(true))
+		}
+	}
+	if r := h.wait(me, h.start(me, &api.StartRequest{}, "true").ID); r.Status != spec.StatusSuccess {
+		t.Errorf("got %s", r.Encode(true))
+	}
+}
+
+// submit starts an execution of a request and returns its id.
+func (h *house) submit(s api.Supervisor, req *spec.Request) string {
+	h.Helper()
+	started, err := s.Start(h.ctx, &api.StartRequest{Request: req.Encode()})
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.ids = append(h.ids, started.ID)
+	return started.ID
 }

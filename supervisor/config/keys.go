@@ -130,7 +130,7 @@ func daemonKeys() []key {
 		{Name: "monitoring.cpu_percent", at: func(c *Config) any { return &c.Monitoring.CPUPercent }, def: 0, max: 100, doc: "The same of cpu_time_ms."},
 		{Name: "monitoring.output_percent", at: func(c *Config) any { return &c.Monitoring.OutputPercent }, def: 0, max: 100, doc: "The same of max_output_bytes, for either stream."},
 		{Name: "pool.size", at: func(c *Config) any { return &c.Pool.Size }, def: 4, max: 256,
-			doc: "How many sandboxes a daemon may keep prepared for requests that want the usual walls. It keeps as many as the demand asks for. 0: none."},
+			doc: "How many sandboxes a daemon may keep prepared: of the usual walls, and of what several requests wanted. It keeps as many as the demand asks for. 0: none."},
 		{Name: "pool.idle_seconds", at: func(c *Config) any { return &c.Pool.IdleSeconds }, def: 60, min: 1, max: 24 * 3600,
 			doc: "After so long without a request it keeps half as many, and in the end none."},
 		{Name: "state.directory", at: func(c *Config) any { return &c.State.Directory }, def: "", rule: pathOrNone, expand: true,

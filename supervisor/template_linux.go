@@ -1,0 +1,154 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/supervisor/api"
+)
+
+// template is one kind of sandbox that the pool prepares. Its fields are guarded
+// by the pool's mutex.
+type template struct {
+	key     string // the pattern of the requests that it is for
+	request []byte // of which its sandboxes are made; nil: the usual walls
+	owner   uint32 // whose policy holds
+	ready   []*ready
+	want    int       // so many are to be ready
+	asked   time.Time // when last somebody asked for one
+	unfit   int       // so many requests in a row wanted another
+	rest    time.Time // nothing is prepared before
+}
+
+func (t *template) lacks(now time.Time) bool { return len(t.ready) < t.want && !now.Before(t.rest) }
+
+// Bounds of what is learned from requests.
+const (
+	templatesMost = 16       // templates at a time
+	keysMost      = 256      // keys of requests that found no fitting sandbox
+	templateMax   = 64 << 10 // bytes of a request that becomes a template
+)
+
+// bare is a request without what belongs to its command, which stays out of a
+// sandbox that another one may get.
+func bare(req *spec.Request) *spec.Request {
+	b := *req
+	b.Command, b.Environment, b.Stdin, b.Labels = []string{"true"}, nil, nil, nil
+	b.Isolation.Require = nil // asked of the sandbox when a request takes it
+	return &b
+}
+
+// patternOf is a request without what is decided after its sandbox is built: two
+// requests with the same one can use the same sandbox.
+func patternOf(req *spec.Request) []byte {
+	p, usual := bare(req), spec.Default()
+	p.TimeoutMS, p.GraceMS = usual.TimeoutMS, usual.GraceMS
+	p.Resources.CPUShares, p.Resources.CPUQuota, p.Resources.CPUTimeMS = usual.Resources.CPUShares, nil, nil
+	p.Resources.MaxPids, p.Resources.MaxOutputBytes, p.Resources.OutputPolicy = usual.Resources.MaxPids, usual.Resources.MaxOutputBytes, usual.Resources.OutputPolicy
+	return p.Encode()
+}
+
+// learnable tells whether sandboxes of such a request can be prepared at all.
+func learnable(req *spec.Request, pattern []byte) bool {
+	return req.Isolation.Backend == spec.BackendNamespace && req.Isolation.Init && len(pattern) <= templateMax
+}
+
+// usual is the template of requests that say nothing of their walls.
+func (p *pool) usual() *template { return p.templates[0] }
+
+// of is the template for requests with that key; nil: there is none.
+func (p *pool) of(key string) *template {
+	i := slices.IndexFunc(p.templates, func(t *template) bool { return t.key == key })
+	if i < 0 {
+		return nil
+	}
+	return p.templates[i]
+}
+
+// learn makes a template of a request that no prepared sandbox fits. One that was
+// seen once may be the only one of its kind, and it has been seen before.
+func (p *pool) learn(owner uint32, req *spec.Request, pattern []byte) *template {
+	if len(p.templates) == templatesMost {
+		p.forget(slices.MinFunc(p.templates[1:], func(a, b *template) int { return a.asked.Compare(b.asked) }))
+	}
+	t := &template{key: string(pattern), request: bare(req).Encode(), owner: owner}
+	p.templates = append(p.templates, t)
+	return t
+}
+
+// forget drops a template with its sandboxes.
+func (p *pool) forget(t *template) {
+	p.drop(t, len(t.ready))
+	t.want = 0
+	p.templates = slices.DeleteFunc(p.templates, func(o *template) bool { return o == t })
+}
+
+// note keeps what became of requests with that key. Of too many all is forgotten:
+// each costs one unfit sandbox to learn anew.
+func (p *pool) note(key string, k known) {
+	if len(p.keys) >= keysMost {
+		clear(p.keys)
+	}
+	p.keys[key] = k
+}
+
+// known is what the pool knows of requests with some key.
+type known byte
+
+const (
+	knownUnfit known = iota + 1 // the usual sandbox does not fit
+	knownVain                   // no sandbox can be prepared for them
+)
+
+// robbable is how long nobody may have asked for the sandboxes of a template until
+// another one takes its place.
+const robbable = time.Second
+
+// grow asks for more sandboxes of a template, at the cost of one that fewer want
+// when the pool is full.
+func (p *pool) grow(t *template) {
+	t.want = max(2*t.want, 1)
+	for {
+		all := 0
+		var least *template
+		for _, o := range p.templates {
+			all += o.want
+			if o != t && o.want > 0 && time.Since(o.asked) > robbable && (least == nil || o.asked.Before(least.asked)) {
+				least = o
+			}
+		}
+		if all <= p.limits.Size {
+			return
+		}
+		if least == nil {
+			t.want -= min(all-p.limits.Size, t.want)
+			return
+		}
+		least.want--
+		p.drop(least, len(least.ready)-least.want)
+	}
+}
+
+// message is what the shim is told that makes a sandbox of the template.
+func (p *pool) message(id string, t *template) (shimapi.Bootstrap, error) {
+	request := t.request
+	if request == nil {
+		req, err := p.s.resolve(t.owner, &api.StartRequest{Request: []byte(`{"command":["true"]}`)})
+		if err != nil {
+			return shimapi.Bootstrap{}, err
+		}
+		request = bare(req).Encode()
+		p.mu.Lock()
+		t.key = string(patternOf(req))
+		p.mu.Unlock()
+	}
+	boot := p.s.bootstrap(id, t.owner, []string{"true"})
+	boot.Template, boot.Request = true, request
+	if len(boot.Request) > shimapi.RequestMax {
+		return boot, fault.New(fault.OutOfRange, "prepare a sandbox", "the defaults are too long")
+	}
+	return boot, nil
+}
