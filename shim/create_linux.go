@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -82,7 +81,7 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 		}
 	}
 	e.clock.mark("plan")
-	e.writeBundle(t)
+	e.describe(t)
 	if err := e.openStdio(t, streamStdin); err != nil {
 		return err
 	}
@@ -176,7 +175,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 		return t, err
 	}
 	if t.object != "" {
-		// The object itself is long and only the bundle on disk needs it: see writeBundle.
+		// The object itself is long and only the bundle on disk needs it: see describe.
 		facts.Host.Seccomp = &specs.LinuxSeccomp{}
 	}
 	switch {
@@ -231,28 +230,11 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	return p, err
 }
 
-// bundleFile is config.json on its way to the disk.
-type bundleFile struct {
-	write func() error
-	once  sync.Once
-	err   error
-}
-
-// done writes the file if nobody has, and returns when it is written.
-func (b *bundleFile) done() error {
-	b.once.Do(func() { b.err = b.write() })
-	return b.err
-}
-
-// writeBundle writes config.json beside the launch: encoding it takes as long
-// as building the sandbox. finish waits for it, so a result without its bundle
-// is never reported as good. That of a foreground execution is written when others
-// may look for it (see offer), since its directory goes with the result.
-func (e *execution) writeBundle(t *translation) {
-	e.bundle = &bundleFile{write: func() error { return bundle.WriteFiltered(e.dir.Bundle(), t.config, t.object) }}
-	if !e.boot.Foreground {
-		go e.bundle.done() //nolint:errcheck // finish asks again
-	}
+// describe keeps what config.json says until others may look for it, see offer:
+// encoding it takes as long as building the sandbox, and most commands have ended
+// before, with which the directory goes.
+func (e *execution) describe(t *translation) {
+	e.writeBundle = func() error { return bundle.WriteFiltered(e.dir.Bundle(), t.config, t.object) }
 }
 
 // control makes the cgroup with its limits.

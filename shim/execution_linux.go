@@ -45,10 +45,11 @@ type execution struct {
 	givenUp  chan error // the end of a spare that was not taken; nil: there was none
 	filter   []byte     // as compiled; nil: none
 	warnings []string
-	bundle   *bundleFile // on disk; nil: there is none to write
-	without  []string    // what a Trial leaves out; nil for every execution of a caller
-	bare     *bare       // the command runs without a sandbox; nil: in one
-	foreign  *foreign    // the bundle from outside that is run; nil: req makes it
+	// writeBundle puts the bundle on the disk; nil: there is none to write.
+	writeBundle func() error
+	without     []string // what a Trial leaves out; nil for every execution of a caller
+	bare        *bare    // the command runs without a sandbox; nil: in one
+	foreign     *foreign // the bundle from outside that is run; nil: req makes it
 	// boundless are the limits that a bundle from outside leaves out.
 	boundless []string
 

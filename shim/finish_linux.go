@@ -18,11 +18,6 @@ import (
 
 // finish makes the response and writes it down before anybody is told.
 func (e *execution) finish() {
-	if e.bundle != nil && !e.boot.Foreground {
-		if err := e.bundle.done(); err != nil {
-			e.warnings = append(e.warnings, "the bundle could not be written: "+err.Error())
-		}
-	}
 	r := e.verdictResponse()
 	e.writeTimes()
 	e.response = r.Encode(false)

@@ -251,8 +251,8 @@ func (s *server) offer() (net.Listener, error) {
 	case <-s.e.gone:
 		return nil, nil
 	}
-	if b := s.e.bundle; b != nil {
-		if err := b.done(); err != nil {
+	if s.e.writeBundle != nil {
+		if err := s.e.writeBundle(); err != nil {
 			logLine(err.Error())
 		}
 	}

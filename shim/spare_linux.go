@@ -308,7 +308,7 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 		e.stdio.stdin = nil
 		feed(stdin, *req.Stdin)
 	}
-	e.writeBundle(t)
+	e.describe(t)
 	for i, r := range outputs {
 		if err := e.capture(i, r); err != nil {
 			return true, err

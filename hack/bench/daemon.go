@@ -25,7 +25,7 @@ func (d *daemon) pid() int { return d.cmd.Process.Pid }
 
 // startDaemon starts a capsuled with the given configuration, until the end.
 func (f *field) startDaemon(ctx context.Context, name, configuration string) (*daemon, error) {
-	dir := filepath.Join(f.dir, name)
+	dir := filepath.Join(f.states, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}

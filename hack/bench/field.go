@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor/bench"
 	"github.com/capsule-run/capsule/supervisor/client"
@@ -20,7 +22,8 @@ import (
 
 // field is everything that is compared, made ready.
 type field struct {
-	dir     string // of all files
+	dir     string // of all files but
+	states  string // what runtimes keep of their sandboxes
 	payload string // directory of the programs that run inside
 	bin     string
 	ways    []*bench.Way
@@ -49,6 +52,10 @@ func newField(ctx context.Context, s settings) (f *field, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return f, err
 	}
+	if f.states, err = os.MkdirTemp(inMemory(dir), "capsule-bench-"); err != nil {
+		return f, err
+	}
+	f.undo = append(f.undo, func() error { return os.RemoveAll(f.states) })
 	if err := f.compile(); err != nil {
 		return f, err
 	}
@@ -78,6 +85,18 @@ func newField(ctx context.Context, s settings) (f *field, err error) {
 	return f, nil
 }
 
+// inMemory is where there is a tmpfs, as /run is on a host that boots: what runtimes
+// keep there is not on a disk. Without one it is the given directory.
+func inMemory(otherwise string) string {
+	for _, dir := range []string{"/run", "/dev/shm"} {
+		var st unix.Statfs_t
+		if unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC && unix.Access(dir, unix.W_OK) == nil {
+			return dir
+		}
+	}
+	return otherwise
+}
+
 // close takes back what was made, last things first.
 func (f *field) close() error {
 	var err error
@@ -91,7 +110,7 @@ func (f *field) program(name string) string { return filepath.Join(f.payload, na
 
 func (f *field) environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + f.dir, "XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR"), "XDG_STATE_HOME=" + filepath.Join(f.dir, "xdg"),
-		"CAPSULE_STATE=" + filepath.Join(f.dir, "state")}
+		"CAPSULE_STATE=" + filepath.Join(f.states, "state")}
 }
 
 func (f *field) bare() *bench.Way {

@@ -84,7 +84,7 @@ func nsjail(payload, program string) []string {
 // oci prepares a bundle as the runtime's own `spec` command writes it, with
 // the limits that capsule has by default and the program as its root.
 func (f *field) oci(name, program string) *bench.Way {
-	root := filepath.Join(f.dir, name+"-state")
+	root := filepath.Join(f.states, name+"-state")
 	var on func(func())
 	var absent error
 	if name == "crun" {

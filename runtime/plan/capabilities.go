@@ -31,10 +31,6 @@ func capabilitiesOf(p *specs.Process) (c capabilities, unknownField, unknown str
 	if p.Capabilities == nil {
 		return c, "", ""
 	}
-	known := map[string]int{}
-	for i, name := range strings.Fields(capabilityNames) {
-		known["CAP_"+name] = i
-	}
 	o := p.Capabilities
 	for _, set := range []struct {
 		name string
@@ -43,14 +39,27 @@ func capabilitiesOf(p *specs.Process) (c capabilities, unknownField, unknown str
 	}{{"bounding", o.Bounding, &c.bounding}, {"effective", o.Effective, &c.effective}, {"inheritable", o.Inheritable, &c.inheritable},
 		{"permitted", o.Permitted, &c.permitted}, {"ambient", o.Ambient, &c.ambient}} {
 		for i, name := range set.from {
-			n, ok := known[name]
-			if !ok {
+			n := capability(name)
+			if n < 0 {
 				return c, "process.capabilities." + set.name + "[" + strconv.Itoa(i) + "]", name
 			}
 			*set.to |= 1 << n
 		}
 	}
 	return c, "", ""
+}
+
+// capability is the number of a name with CAP_; -1: no kernel has it.
+func capability(name string) int {
+	name, ok := strings.CutPrefix(name, "CAP_")
+	n := 0
+	for known := range strings.FieldsSeq(capabilityNames) {
+		if ok && known == name {
+			return n
+		}
+		n++
+	}
+	return -1
 }
 
 // take gives the command the capabilities of the configuration, as the last thing

@@ -58,14 +58,23 @@ func check(s *specs.Spec, f Facts) error {
 	checkPlatforms(s, refuse)
 	checkResources(l.Resources, refuse)
 	checkNamespaces(l, refuse)
-	for i, m := range s.Mounts {
-		field := "mounts[" + strconv.Itoa(i) + "]"
-		refuse(!path.IsAbs(m.Destination) || path.Clean(m.Destination) != m.Destination || m.Destination == "/" || strings.IndexByte(m.Destination, 0) >= 0, field+".destination", "is not an absolute, clean path below /")
-		refuse(!mountable(m), field+".type", strconv.Quote(m.Type)+" "+later)
-		for k, o := range m.Options {
-			refuse(unbuilt(o), field+".options["+strconv.Itoa(k)+"]", strconv.Quote(o)+" "+later)
+	for i := range s.Mounts {
+		m := &s.Mounts[i]
+		// Texts that nobody sees are not made: there may be 200 mounts.
+		if d := m.Destination; !path.IsAbs(d) || path.Clean(d) != d || d == "/" || strings.IndexByte(d, 0) >= 0 {
+			refuse(true, mountField(i)+".destination", "is not an absolute, clean path below /")
 		}
-		refuse(f.Rootless && len(m.UIDMappings)+len(m.GIDMappings) > 0, field+".uidMappings", "needs root")
+		if !mountable(*m) {
+			refuse(true, mountField(i)+".type", strconv.Quote(m.Type)+" "+later)
+		}
+		for k, o := range m.Options {
+			if unbuilt(o) {
+				refuse(true, mountField(i)+".options["+strconv.Itoa(k)+"]", strconv.Quote(o)+" "+later)
+			}
+		}
+		if f.Rootless && len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+			refuse(true, mountField(i)+".uidMappings", "needs root")
+		}
 	}
 	return all.Err()
 }

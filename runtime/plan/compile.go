@@ -19,6 +19,7 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 	}
 	c := &compiler{spec: s, facts: f, plan: &Plan{Tasks: f.Tasks, HasInit: !f.NoInit}, dirs: map[string]bool{"/": true}}
 	c.caps, _, _ = capabilitiesOf(s.Process) // checked
+	c.plan.Setup = make([]Step, 0, usualSteps)
 	c.out = &c.plan.Setup
 	for _, part := range []func() error{
 		c.namespaces, c.join, c.root, c.mounts, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.landlock, c.payload, c.command, c.init,
@@ -51,7 +52,15 @@ type compiler struct {
 	// that become read-only when they are filled.
 	later  uint64
 	sealed []string
+	args   []Arg // of the last steps, with room for those of the next
 }
+
+// What a sandbox with the usual walls takes and some binds more, so that it is one
+// allocation each, and the next size for more.
+const (
+	usualSteps = 384
+	usualArgs  = 384
+)
 
 // madeMount is a mount of the sandbox. In a fresh one we may create entries:
 // nothing hostile can be in it.
@@ -69,16 +78,28 @@ func (c *compiler) emit(s Step) {
 
 // do emits a step that must succeed.
 func (c *compiler) do(op Op, path string, args ...Arg) {
-	c.emit(Step{Op: op, Args: args, Path: path})
+	c.emit(Step{Op: op, Args: c.keep(args), Path: path})
 }
 
 func (c *compiler) into(r Reg, op Op, path string, args ...Arg) {
-	c.emit(Step{Op: op, Args: args, Path: path, Result: r})
+	c.emit(Step{Op: op, Args: c.keep(args), Path: path, Result: r})
+}
+
+// keep copies the arguments of a step to where those of many lie together.
+func (c *compiler) keep(args []Arg) []Arg {
+	n := len(c.args)
+	if n+len(args) > cap(c.args) {
+		n, c.args = 0, make([]Arg, 0, max(usualArgs, len(args)))
+	}
+	c.args = append(c.args, args...)
+	return c.args[n:len(c.args):len(c.args)]
 }
 
 // closeReg closes a descriptor early so that a plan with 200 binds stays far
 // from the descriptor limit.
-func (c *compiler) closeReg(r Reg) { c.emit(Step{Op: OpClose, Args: []Arg{reg(r)}, Mode: Ignore}) }
+func (c *compiler) closeReg(r Reg) {
+	c.emit(Step{Op: OpClose, Args: c.keep([]Arg{reg(r)}), Mode: Ignore})
+}
 
 func (c *compiler) wall(name string) { c.plan.Walls = append(c.plan.Walls, name) }
 
