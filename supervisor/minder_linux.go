@@ -40,6 +40,7 @@ type minder struct {
 	done     chan struct{} // closed when response is set
 	gone     chan struct{} // closed when the minder is done with the execution
 	unwanted chan struct{} // closed by cancel
+	ended    chan struct{} // closed when the shim is dead; nil: another supervisor started it
 	response *spec.Response
 	// unrecorded is the result of an execution that never ran, until it is written.
 	unrecorded []byte
@@ -96,6 +97,7 @@ func (m *minder) run() {
 		// perhaps, is asked less and less often.
 		if told := isClosed(m.done); m.follow(ctx) && !told {
 			pause = shortPause
+			m.awaitEnd(ctx)
 		}
 		if m.settle() {
 			m.s.daemon.forget(m.rec.ExecutionID)
@@ -108,6 +110,21 @@ func (m *minder) run() {
 	}
 	if c := m.connection(); c != nil {
 		_ = c.Close() // the shim goes on
+	}
+}
+
+// awaitEnd waits for the end of a shim that has answered, which gives back what it
+// has first. One of another supervisor, or one that takes long, is asked for it.
+func (m *minder) awaitEnd(ctx context.Context) {
+	if m.ended == nil {
+		return
+	}
+	late := time.NewTimer(longPause)
+	defer late.Stop()
+	select {
+	case <-m.ended:
+	case <-late.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -136,9 +153,11 @@ func (m *minder) begin(ctx context.Context) bool {
 		return true
 	}
 	m.connect(conn)
+	m.ended = make(chan struct{})
 	go func() { // reaps it without holding a thread for as long as it lives
 		<-conn.closed
 		process.wait()
+		close(m.ended)
 	}()
 	m.s.emit(api.EventStarted, m.rec.ExecutionID, nil)
 	return true
