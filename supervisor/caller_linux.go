@@ -47,20 +47,20 @@ func (c *caller) Start(_ context.Context, r *api.StartRequest) (*api.Started, er
 
 // Wait implements api.Supervisor.
 func (c *caller) Wait(ctx context.Context, id string) (*spec.Response, error) {
-	e, err := c.find(id)
-	if err != nil {
-		return nil, err
-	}
-	if e.foreground {
-		return c.waitForeground(ctx, e)
-	}
-	if m := c.s.minder(id); m != nil {
+	if m := c.s.minder(id); m != nil && c.owns(m.rec.Owner) {
 		select {
 		case <-m.done:
 			return m.response, nil
 		case <-ctx.Done():
 			return nil, fault.Wrap(fault.Cancelled, "wait", ctx.Err())
 		}
+	}
+	e, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if e.foreground {
+		return c.waitForeground(ctx, e)
 	}
 	for pause := shortPause; ; pause = min(2*pause, longPause) {
 		if !e.summary.Live() {

@@ -149,8 +149,9 @@ func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
 }
 
 // mind follows an execution until it is in the history. lock is nil when its
-// shim runs already; r is the shim that is ready for it, or nil.
-func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *ticket, r *ready) *minder {
+// shim runs already; r is the shim that is ready for it, or nil; so is request when
+// it is not at hand.
+func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, request []byte, lock *os.File, t *ticket, r *ready) *minder {
 	slim := *rec
 	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
 	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, ready: r, started: make(chan struct{}),
@@ -167,6 +168,8 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, lock *os.File, t *tick
 	d.minders[rec.ExecutionID] = m
 	if m.queued() {
 		s.emit(api.EventQueued, rec.ExecutionID, nil)
+	} else if lock != nil {
+		m.request, m.command = request, rec.Command
 	}
 	if d.closed {
 		go r.end() // the execution waits for the next supervisor

@@ -81,14 +81,14 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 		if err := s.makeRoom(s.state.Execution(id)); err != nil {
 			return nil, err
 		}
-		conn, process, err := s.startDetached(rec, lock, nil)
+		conn, process, err := s.startDetached(rec, data, lock, nil)
 		if err != nil {
 			return nil, errors.Join(err, s.discard(id))
 		}
 		go process.wait() // whoever lives on reaps it
 		return started, conn.Close()
 	}
-	if s.daemon.mind(s, rec, lock, ticket, ready).queued() {
+	if s.daemon.mind(s, rec, data, lock, ticket, ready).queued() {
 		started.Status = api.StatusQueued
 	}
 	return started, nil
@@ -263,9 +263,13 @@ func (s *Supervisor) takeReady(t *ticket, owner uint32, req *spec.Request, dir l
 }
 
 // startDetached starts the shim of a recorded execution, which begins by itself:
-// the one that is ready, or when that is dead or nil, a new one.
-func (s *Supervisor) startDetached(rec *shimapi.Record, lock *os.File, ready *ready) (*connection, *process, error) {
+// the one that is ready, or when that is dead or nil, a new one. It takes the request
+// from the record when it is not given, or is long.
+func (s *Supervisor) startDetached(rec *shimapi.Record, request []byte, lock *os.File, ready *ready) (*connection, *process, error) {
 	boot := s.bootstrap(rec.ExecutionID, rec.Owner, rec.Command)
+	if len(request) <= shimapi.RequestMax {
+		boot.Request = request
+	}
 	boot.StreamStdin, boot.OutputFiles = rec.StreamStdin, true
 	if ready != nil {
 		switch begun, err := ready.tell(boot); {

@@ -35,6 +35,10 @@ type minder struct {
 	lock   *os.File // of an execution whose shim is not started; the minder's own
 	ticket *ticket
 	ready  *ready // the shim that begins it; nil: a new one is started
+	// request and command are what is recorded, while they are at hand: one that waits
+	// for its turn does not hold them, since they may be long.
+	request []byte
+	command []string
 
 	started  chan struct{} // closed when the shim is started, or never will be
 	done     chan struct{} // closed when response is set
@@ -145,7 +149,8 @@ func (m *minder) begin(ctx context.Context) bool {
 		m.refuse(cancelledInQueue(m.rec))
 		return true
 	}
-	conn, process, err := m.s.startDetached(m.rec, m.lock, m.ready)
+	conn, process, err := m.s.startDetached(m.whole(), m.request, m.lock, m.ready)
+	m.request, m.command = nil, nil
 	if err != nil {
 		r := spec.Refused(m.rec.ExecutionID, err, m.rec.Created)
 		r.Termination.Reason = spec.ReasonSetupFailed
@@ -161,6 +166,18 @@ func (m *minder) begin(ctx context.Context) bool {
 	}()
 	m.s.emit(api.EventStarted, m.rec.ExecutionID, nil)
 	return true
+}
+
+// whole is the record with the command, which policy is asked about.
+func (m *minder) whole() *shimapi.Record {
+	rec := *m.rec
+	if rec.Command = m.command; rec.Command != nil {
+		return &rec
+	}
+	if recorded, err := shimapi.ReadRecord(m.dir); err == nil { // else its shim says so
+		rec.Command = recorded.Command
+	}
+	return &rec
 }
 
 // refuse ends an execution that never ran. It is written down before anybody is

@@ -111,7 +111,7 @@ func (s *Supervisor) requeue(queued []*recovery) {
 		if err != nil {
 			t = s.daemon.queue.Adopt(one.rec.Owner, one.rec.MemoryBytes) // it was admitted once
 		}
-		s.daemon.mind(s, one.rec, one.lock, &ticket{t}, nil)
+		s.daemon.mind(s, one.rec, nil, one.lock, &ticket{t}, nil)
 	}
 }
 
@@ -139,7 +139,7 @@ func (s *Supervisor) recoverOne(id string, tell bool) (recovery, error) {
 			return recovery{}, nil // a foreground execution, one that nobody can know, or one that just begins
 		}
 		t := &ticket{s.daemon.queue.Adopt(rec.Owner, rec.MemoryBytes)}
-		s.daemon.mind(s, rec, nil, t, nil)
+		s.daemon.mind(s, rec, nil, nil, t, nil)
 		s.emit(api.EventRecovered, id, nil)
 		return recovery{kind: api.EventRecovered, rec: rec}, nil
 	case lockErr != nil:

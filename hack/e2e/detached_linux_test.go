@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +20,8 @@ import (
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/admission"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/config"
+	"github.com/capsule-run/capsule/supervisor/policy"
 )
 
 // house is a state directory of a test's own with the supervisors over it.
@@ -279,6 +282,44 @@ func TestDaemonRestart(t *testing.T) {
 	page, err := me.List(h.ctx, &api.Filter{All: true})
 	if err != nil || len(page.Executions) != 5 {
 		t.Errorf("history %+v, %v", page, err)
+	}
+}
+
+// TestAllowedPatternInADaemon: what a pattern allows runs, at once and when it has waited.
+func TestAllowedPatternInADaemon(t *testing.T) {
+	c := config.Default()
+	c.Security.AllowedCommands, c.Security.AllowedPatterns = []string{}, []string{"sh -c .*", "true"}
+	rules, err := policy.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := openHouse(t)
+	options := h.options()
+	options.Policy = rules
+	s, err := supervisor.NewDaemon(supervisor.DaemonOptions{Options: options, Admission: admission.Limits{MaxConcurrent: 1, MaxQueued: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(s.Drain(h.ctx), s.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	me := s.As(uint32(os.Geteuid()))
+	first := h.start(me, &api.StartRequest{StreamStdin: true}, "sh", "-c", "sleep 1000")
+	waits := h.start(me, &api.StartRequest{}, "true")
+	if waits.Status != api.StatusQueued {
+		t.Errorf("it is %s", waits.Status)
+	}
+	h.shimOf(first.ID)
+	if _, err := me.Kill(h.ctx, first.ID, 0, true); err != nil {
+		t.Error(err)
+	}
+	if r := h.wait(me, first.ID); r.Termination.Reason != spec.ReasonKilledByCaller {
+		t.Errorf("at once: %s", r.Encode(true))
+	}
+	if r := h.wait(me, waits.ID); r.Status != spec.StatusSuccess {
+		t.Errorf("when it has waited: %s", r.Encode(true))
 	}
 }
 

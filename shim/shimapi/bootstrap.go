@@ -57,12 +57,13 @@ type Bootstrap struct {
 	// StateDir is the state directory; the execution's own lies in it.
 	StateDir layout.State
 	// Foreground ends the execution when the connection ends, and removes its
-	// directory when the result is delivered. Without it the shim takes the
-	// request from its directory and begins by itself, whatever becomes of its
-	// starter, and leaves the directory with the result to whoever collects it.
+	// directory when the result is delivered. Without it the shim begins by itself,
+	// whatever becomes of its starter, and leaves the directory with the result to
+	// whoever collects it.
 	Foreground bool
 	// Request begins a foreground execution at once, as CreateRequest.request with
-	// start does: a round trip less. At most RequestMax bytes; empty: Create comes.
+	// start does: a round trip less. At most RequestMax bytes; empty: Create comes. An
+	// execution that begins by itself takes it from its directory then.
 	Request []byte
 	// Template makes the shim build a sandbox for Request in the directory of
 	// ExecutionID, write Ready to the connection, and wait for another message
