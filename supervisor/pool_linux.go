@@ -219,7 +219,8 @@ func (p *pool) take(owner uint32, req *spec.Request) *ready {
 	if p == nil || p.limits.Size == 0 {
 		return nil
 	}
-	time.AfterFunc(refillDelay, p.poke)
+	// When it is taken, however long that takes: no other poke comes for it.
+	defer func() { time.AfterFunc(refillDelay, p.poke) }()
 	pattern := patternOf(req)
 	p.mu.Lock()
 	defer p.mu.Unlock()
