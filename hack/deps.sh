@@ -145,7 +145,10 @@ if [ "$*" = arm64-environment ]; then
   if ! command -v aarch64-linux-gnu-gcc >/dev/null || [ ! -e "$sysroot/usr/lib/aarch64-linux-gnu/libseccomp.a" ]; then
     exit 1
   fi
-  echo "export CC=aarch64-linux-gnu-gcc PKG_CONFIG_LIBDIR='$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig'"
+  # Go keeps what pkg-config said of a directory with the object that it caches, but
+  # finds that object by its flags: they name the directory too.
+  echo "export CC=aarch64-linux-gnu-gcc PKG_CONFIG_LIBDIR='$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig'" \
+    "CGO_CFLAGS='-O2 -g -I$sysroot/usr/include' CGO_LDFLAGS='-O2 -g -L$sysroot/usr/lib/aarch64-linux-gnu'"
   exit
 fi
 
