@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ import (
 // asked for JSON gets a document for a verb or flag that does not exist, too.
 func (c *console) verbs(args []string) int {
 	code := 0
-	err := c.app(&code).Run(append([]string{"capsulectl"}, args...))
+	app := c.app(&code)
+	err := app.Run(append([]string{"capsulectl"}, flagsFirst(app.Commands, args)...))
 	if err == nil {
 		return code
 	}
@@ -89,16 +91,12 @@ func (c *console) versionCommand(code *int) *cli.Command {
 			if err := noArguments(ctx); err != nil {
 				return err
 			}
-			asJSON, err := jsonWanted(ctx)
+			f, err := formatOf(ctx)
 			if err != nil {
 				return err
 			}
-			text := versionText()
-			if asJSON {
-				text = versionJSON()
-			}
-			*code = c.print(text)
-			return nil
+			*code, err = c.present(&f, readVersion(), versionText())
+			return err
 		},
 	}
 }
@@ -148,19 +146,43 @@ func (c *console) helpCommand(code *int, app *cli.App) *cli.Command {
 // literal makes a template of text that prints exactly it.
 func literal(text string) string { return strings.ReplaceAll(text, "{{", `{{"{{"}}`) }
 
-func outputFlag() cli.Flag {
-	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "human", Usage: "human or json"}
+// flagsFirst moves the flags of a verb before its arguments, where cli looks for
+// them. Verbs that read their own flags, and bench, whose arguments are a command,
+// stay as they are.
+func flagsFirst(commands []*cli.Command, args []string) []string {
+	for n, arg := range args {
+		at := slices.IndexFunc(commands, func(cmd *cli.Command) bool { return cmd.HasName(arg) })
+		if at < 0 || commands[at].SkipFlagParsing || commands[at].Name == "bench" {
+			return args
+		}
+		if cmd := commands[at]; len(cmd.Subcommands) == 0 {
+			flags, rest := flagsOf(cmd, args[n+1:])
+			return slices.Concat(args[:n+1], flags, rest)
+		}
+		commands = commands[at].Subcommands
+	}
+	return args
 }
 
-func jsonWanted(ctx *cli.Context) (bool, error) { return jsonOrHuman(ctx.String("output")) }
-
-// jsonOrHuman reads --output of the verbs that know no template.
-func jsonOrHuman(format string) (asJSON bool, err error) {
-	switch format {
-	case "json", "human", "table":
-		return format == "json", nil
+// flagsOf tells the flags of a verb, with their values, from its arguments.
+func flagsOf(cmd *cli.Command, args []string) (flags, rest []string) {
+	for len(args) > 0 {
+		arg, n := args[0], 1
+		if arg == "--" {
+			return flags, slices.Concat([]string{"--"}, rest, args[1:])
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			rest, args = append(rest, arg), args[1:]
+			continue
+		}
+		for _, f := range cmd.Flags {
+			if d, ok := f.(cli.DocGenerationFlag); ok && d.TakesValue() && slices.Contains(f.Names(), strings.TrimLeft(arg, "-")) {
+				n = min(2, len(args))
+			}
+		}
+		flags, args = append(flags, args[:n]...), args[n:]
 	}
-	return false, fault.New(fault.InvalidValue, "flag --output", strconv.Quote(format)+" is neither human nor json")
+	return flags, rest
 }
 
 func noArguments(ctx *cli.Context) error {

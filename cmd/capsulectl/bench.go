@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +33,7 @@ Flags:
   --seconds S          time for each way and number of clients, 0.1 to 600 (default 1)
   --address SOCKET     the daemon to ask (default $CAPSULE_ADDRESS, else capsuled.sock of the state directory)
   --embedded           measure without a daemon even if there is one
-  -o, --output FORMAT  human or json
+  -o, --output FORMAT  human (or table), json, or template=TEXT, a Go template over the JSON
   -h, --help           print this text
 
 The command must be found in a sandbox without any flags and exit with 0.
@@ -47,6 +46,7 @@ Examples:
   capsulectl bench -n 500 --clients none
   capsulectl bench -- python3 -c 'print(1)'
   capsulectl bench -o json | jq '.latency[] | {name, p50_ratio}'
+  capsulectl bench --clients none -o template='{{range .latency}}{{.name}} {{.p50_ratio}}{{"\n"}}{{end}}'
 `
 
 // benchFlags are what the caller of capsulectl bench set.
@@ -56,7 +56,7 @@ type benchFlags struct {
 	long     time.Duration
 	address  string
 	embedded bool
-	asJSON   bool
+	format   format
 	command  []string
 }
 
@@ -76,22 +76,22 @@ func (c *console) benchCommand(code *int) *cli.Command {
 			}
 			running, stop := signal.NotifyContext(ctx.Context, os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			text, err := c.bench(running, f)
+			document, text, err := c.bench(running, f)
 			if err != nil {
 				if running.Err() != nil {
 					return fault.New(fault.Cancelled, "capsulectl bench", "interrupted")
 				}
 				return err
 			}
-			*code = c.print(text)
-			return nil
+			*code, err = c.present(&f.format, document, text)
+			return err
 		},
 	}
 }
 
 func readBenchFlags(ctx *cli.Context) (f benchFlags, err error) {
 	f = benchFlags{rounds: ctx.Int("rounds"), address: ctx.String("address"), embedded: ctx.Bool("embedded"), command: ctx.Args().Slice()}
-	if f.asJSON, err = jsonWanted(ctx); err != nil {
+	if f.format, err = formatOf(ctx); err != nil {
 		return f, err
 	}
 	if f.rounds < 1 || f.rounds > 100_000 {
@@ -119,45 +119,39 @@ func readBenchFlags(ctx *cli.Context) (f benchFlags, err error) {
 	return f, nil
 }
 
-// bench measures and returns the report.
-func (c *console) bench(ctx context.Context, f benchFlags) (string, error) {
+// bench measures and returns the report, for programs and for people.
+func (c *console) bench(ctx context.Context, f benchFlags) (document any, text string, err error) {
 	// A shim that outlives its client comes to this process, which counts it.
 	if err := becomeSubreaper(); err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if len(f.command) == 0 {
 		f.command = []string{"true"}
 	}
 	ways, err := c.benchWays(ctx, f)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	done := c.progress(fmt.Sprintf("measuring %d ways, %d rounds", len(ways), f.rounds))
 	latency, err := timing.Latencies(ctx, ways, f.rounds)
 	done()
 	if err != nil {
-		return "", fault.Wrap(fault.MonitorFailed, "measure", err)
+		return nil, "", fault.Wrap(fault.MonitorFailed, "measure", err)
 	}
 	for i := range latency {
 		ways[i].Absent = latency[i].Absent
 	}
 	if latency[0].Absent != "" {
-		return "", fault.New(fault.CommandNotFound, "measure "+f.command[0], "the bare command fails: "+latency[0].Absent).WithHint("Give a command that exits with 0.")
+		return nil, "", fault.New(fault.CommandNotFound, "measure "+f.command[0], "the bare command fails: "+latency[0].Absent).WithHint("Give a command that exits with 0.")
 	}
 	done = c.progress("measuring throughput")
 	rates, err := timing.Throughputs(ctx, ways, f.clients, f.long)
 	done()
 	if err != nil {
-		return "", fault.Wrap(fault.MonitorFailed, "measure", err)
+		return nil, "", fault.Wrap(fault.MonitorFailed, "measure", err)
 	}
-	if f.asJSON {
-		text, err := json.MarshalIndent(map[string]any{"kernel": kernelRelease(), "command": f.command, "rounds": f.rounds, "latency": latency, "throughput": rates}, "", "  ")
-		if err != nil {
-			return "", fault.Wrap(fault.IO, "encode report", err)
-		}
-		return string(text) + "\n", nil
-	}
-	return benchText(f, latency, rates), nil
+	document = map[string]any{"kernel": kernelRelease(), "command": f.command, "rounds": f.rounds, "latency": latency, "throughput": rates}
+	return document, benchText(f, latency, rates), nil
 }
 
 // benchWays are those that this host has.

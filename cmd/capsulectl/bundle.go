@@ -31,9 +31,10 @@ Usage:
                                             what differs: exit, output, and what is seen inside
 
 DIR of create and export must not exist, or be empty; README.md in it tells how to run it
-elsewhere. validate, diff, compare and run take -o json. run takes of the flags of
+elsewhere. validate, explain, diff, compare and run take -o json and -o template=TEXT, a Go template
+over the JSON; validate, diff and compare take -q, which prints nothing. run takes of the flags of
 capsulectl run those that a bundle cannot say: -t, --grace, --max-output, --output-policy,
---cpu-time, --seccomp (where the bundle has no filter), -i, --label, -c, -p, -v, --pretty,
+--cpu-time, --seccomp (where the bundle has no filter), -i, --label, -c, -p, -q, -v, --pretty,
 --exit-code-mode. It uses no daemon: it runs with the caller's own rights.
 
 What capsule does not support of a bundle is an error that names the field; nothing is passed
@@ -43,8 +44,10 @@ Examples:
   capsulectl bundle create request.json ./b && runc run --bundle ./b trial
   capsulectl bundle export 3f2a ./b && capsulectl bundle explain ./b
   capsulectl bundle run -t 10s -o json ./b | jq .enforcement
+  capsulectl bundle validate -q ./b || capsulectl bundle validate -o json ./b | jq .problems
   capsulectl bundle diff ./before ./after
   capsulectl bundle compare ./b --with crun
+  capsulectl bundle compare -o template='{{.same}} {{.runtime}}' ./b --with runc
 
 Exit status:
   validate: 0 it runs here, 1 it does not   diff, compare: 0 the same, 1 something differs
@@ -82,8 +85,15 @@ func (c *console) bundleCommand(code *int) *cli.Command {
 				return err
 			}}
 	}
-	output := option{name: "output", short: 'o', value: "FORMAT", group: groupFlags, usage: "human or json"}
-	run := sub("run", "run a bundle", "[flags] DIR", nil, nil)
+	output := option{name: "output", short: 'o', value: "FORMAT", group: groupFlags, usage: outputUsage}
+	quiet := option{name: "quiet", short: 'q', group: groupFlags, usage: quietUsage}
+	var ofRun []option
+	for i := range options {
+		if ofBundles(options[i].name) {
+			ofRun = append(ofRun, options[i])
+		}
+	}
+	run := sub("run", "run a bundle", "[flags] DIR", ofRun, nil)
 	run.Action = func(ctx *cli.Context) error {
 		*code = c.runBundle(ctx.Args().Slice())
 		return nil
@@ -91,12 +101,12 @@ func (c *console) bundleCommand(code *int) *cli.Command {
 	commands := []*cli.Command{
 		sub("create", "make a bundle of a request", "REQUEST DIR", nil, c.createBundle),
 		sub("export", "make a bundle of an execution", "ID DIR", nil, c.exportBundle),
-		sub("validate", "tell what is wrong with a bundle", "DIR", []option{output}, c.validateBundle),
-		sub("explain", "print the launch plan of a bundle", "DIR", nil, c.explainBundle),
+		sub("validate", "tell what is wrong with a bundle", "DIR", []option{output, quiet}, c.validateBundle),
+		sub("explain", "print the launch plan of a bundle", "DIR", []option{output}, c.explainBundle),
 		run,
-		sub("diff", "compare two bundles", "A B", []option{output}, c.diffBundles),
+		sub("diff", "compare two bundles", "A B", []option{output, quiet}, c.diffBundles),
 		sub("compare", "run a bundle here and under another runtime", "DIR --with RUNTIME",
-			[]option{output, {name: "with", value: "RUNTIME", group: groupFlags, usage: "runc, crun, or the path of another OCI runtime"}}, c.compareBundle),
+			[]option{output, quiet, {name: "with", value: "RUNTIME", group: groupFlags, usage: "runc, crun, or the path of another OCI runtime"}}, c.compareBundle),
 	}
 	bundle := &cli.Command{
 		Name: "bundle", Usage: "make, judge, run and compare OCI bundles", ArgsUsage: "create|export|validate|explain|run|diff|compare",
@@ -115,10 +125,11 @@ func (c *console) bundleCommand(code *int) *cli.Command {
 // bundleCall is what the arguments of a bundle verb other than run say. Flags may
 // follow the directories.
 type bundleCall struct {
-	name       string
-	args       []string
-	json, help bool
-	with       string
+	name   string
+	args   []string
+	help   bool
+	format format
+	with   string
 }
 
 func parseBundle(name string, table []option, args []string) (*bundleCall, error) {
@@ -136,9 +147,12 @@ func parseBundle(name string, table []option, args []string) (*bundleCall, error
 	p.take = func(o *option, value string) error {
 		switch o.name {
 		case "output":
-			wanted, err := jsonOrHuman(value)
-			k.json = wanted
+			f, err := parseFormat(value)
+			f.quiet = k.format.quiet
+			k.format = f
 			return err
+		case "quiet":
+			return parseSwitch(&k.format.quiet, value)
 		case "with":
 			k.with = value
 			return nil
@@ -259,16 +273,11 @@ func (c *console) validateBundle(ctx *cli.Context, k *bundleCall) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	text, code := reportText(r), 1
-	if k.json {
-		if text, err = indented(r); err != nil {
-			return 0, err
-		}
+	code, err := c.present(&k.format, r, reportText(r))
+	if err == nil && !r.Valid {
+		code = max(code, 1)
 	}
-	if r.Valid {
-		code = 0
-	}
-	return max(c.print(text), code), nil
+	return code, err
 }
 
 func reportText(r *shimapi.BundleReport) string {
@@ -308,7 +317,7 @@ func (c *console) explainBundle(ctx *cli.Context, k *bundleCall) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return c.print(text), nil
+	return c.present(&k.format, planDocument{text}, text)
 }
 
 // runBundle is run for a bundle: the same streams, signals and reports.
@@ -334,13 +343,21 @@ func (c *console) runBundle(args []string) (code int) {
 	return c.execute(inv, rep)
 }
 
+// ofBundles says whether bundle run takes a flag of run: one for what no bundle says.
+func ofBundles(flag string) bool {
+	switch flag {
+	case "timeout", "grace", "max-output", "output-policy", "cpu-time", "seccomp", "label", "stdin", "config", "profile",
+		"output", "pretty", "exit-code-mode", "quiet", "verbose":
+		return true
+	}
+	return false
+}
+
 // bundleArguments takes the directory, and refuses what the bundle says itself.
 func (c *console) bundleArguments(inv *invocation) error {
 	var all fault.List
 	for _, s := range inv.settings {
-		switch s.option.name {
-		case "timeout", "grace", "max-output", "output-policy", "cpu-time", "seccomp", "label":
-		default:
+		if !ofBundles(s.option.name) {
 			all = append(all, fault.New(fault.InvalidValue, "", "--"+s.option.name+" cannot be combined with a bundle").WithHint("Change config.json."))
 		}
 	}

@@ -54,15 +54,11 @@ func (c *console) diffBundles(ctx *cli.Context, k *bundleCall) (int, error) {
 		}
 	}
 	human := text.String()
-	switch {
-	case k.json:
-		if human, err = indented(list); err != nil {
-			return 0, err
-		}
-	case len(list) == 0:
+	if len(list) == 0 {
 		human = "they mean the same"
 	}
-	return max(c.print(human), min(len(list), 1)), nil
+	code, err := c.present(&k.format, list, human)
+	return max(code, min(len(list), 1)), err
 }
 
 func jsonText(v any) string {
@@ -113,16 +109,11 @@ func (c *console) compareBundle(ctx *cli.Context, k *bundleCall) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	text, code := found.text(), 1
-	if k.json {
-		if text, err = indented(found); err != nil {
-			return 0, err
-		}
+	code, err := c.present(&k.format, found, found.text())
+	if err == nil && !found.Same {
+		code = max(code, 1)
 	}
-	if found.Same {
-		code = 0
-	}
-	return max(c.print(text), code), nil
+	return code, err
 }
 
 // compareWith runs the bundle twice under each runtime: as it is, and with a

@@ -83,9 +83,6 @@ func (v *appVerb) add(flags []cli.Flag) {
 
 // choices are the fixed words that the flag's argument can be.
 func (f *appFlag) choices() string {
-	if f.name == "output" {
-		return "human json" // they know no template
-	}
 	return choices(&option{name: f.name})
 }
 

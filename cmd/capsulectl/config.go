@@ -1,13 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/config"
 	"github.com/capsule-run/capsule/supervisor/policy"
 )
@@ -16,8 +14,11 @@ const configHelp = `Print, show or check the configuration.
 
 Usage:
   capsulectl config default                            print a file with every key and its default
-  capsulectl config show [-c FILE] [-p NAME] [-o json] print what is in force, and where each value came from
-  capsulectl config check [FILE]                       tell what is wrong with a file, or with those in use
+  capsulectl config show [-c FILE] [-p NAME]           print what is in force, and where each value came from
+  capsulectl config check [-q] [FILE]                  tell what is wrong with a file, or with those in use
+
+show and check take -o json and -o template=TEXT, a Go template over the JSON; check -q
+prints nothing when all is right.
 
 The configuration is the file of --config, else of $CAPSULE_CONFIG, else
 $XDG_CONFIG_HOME/capsule/config.toml (~/.config), else /etc/capsule/config.toml and
@@ -27,6 +28,7 @@ Examples:
   capsulectl config default > capsule.toml
   capsulectl config check capsule.toml
   capsulectl config show -p ai-agent
+  capsulectl config show -o template='{{.policy_hash}}'
 `
 
 func (c *console) configCommand(code *int) *cli.Command {
@@ -46,7 +48,7 @@ func (c *console) configCommand(code *int) *cli.Command {
 			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "with this profile"}}, func(ctx *cli.Context) error {
 			return c.showConfig(ctx, code)
 		}),
-		sub("check", "tell what is wrong", []cli.Flag{file}, func(ctx *cli.Context) error { return c.checkConfig(ctx, code) }),
+		sub("check", "tell what is wrong", []cli.Flag{file, outputFlag(), quietFlag()}, func(ctx *cli.Context) error { return c.checkConfig(ctx, code) }),
 	}
 	verb := &cli.Command{Name: "config", Usage: "print, show or check the configuration", ArgsUsage: "default|show|check",
 		HideHelpCommand: true, CustomHelpTemplate: literal(configHelp), OnUsageError: usageError, Subcommands: commands}
@@ -73,7 +75,7 @@ func (c *console) showConfig(ctx *cli.Context, code *int) error {
 	if err := noArguments(ctx); err != nil {
 		return err
 	}
-	asJSON, err := jsonWanted(ctx)
+	f, err := formatOf(ctx)
 	if err != nil {
 		return err
 	}
@@ -93,13 +95,9 @@ func (c *console) showConfig(ctx *cli.Context, code *int) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		data, err := json.Marshal(map[string]any{"files": loaded.Files(), "profile": profile, "policy_hash": p.Hash(), "values": values})
-		if err != nil {
-			return fault.Wrap(fault.IO, "encode configuration", err)
-		}
-		*code = c.print(string(data))
-		return nil
+	if f.json {
+		*code, err = c.present(&f, map[string]any{"files": append([]string{}, loaded.Files()...), "profile": profile, "policy_hash": p.Hash(), "values": values}, "")
+		return err
 	}
 	t := &table{}
 	t.row("KEY", "VALUE", "FROM")
@@ -114,6 +112,10 @@ func (c *console) checkConfig(ctx *cli.Context, code *int) error {
 	if ctx.NArg() > 1 {
 		return usage("config check", "takes only one file: "+ctx.Args().Get(1))
 	}
+	f, err := formatOf(ctx)
+	if err != nil {
+		return err
+	}
 	given := ctx.String("config")
 	if ctx.NArg() == 1 {
 		given = ctx.Args().First()
@@ -122,13 +124,14 @@ func (c *console) checkConfig(ctx *cli.Context, code *int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := policy.New(loaded); err != nil {
+	p, err := policy.New(loaded)
+	if err != nil {
 		return err
 	}
 	text := "no configuration file; what is built in holds"
 	if files := loaded.Files(); len(files) > 0 {
 		text = strings.Join(files, ", ") + ": right"
 	}
-	*code = c.print(text)
-	return nil
+	*code, err = c.present(&f, map[string]any{"files": append([]string{}, loaded.Files()...), "policy_hash": p.Hash()}, text)
+	return err
 }

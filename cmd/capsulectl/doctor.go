@@ -23,14 +23,15 @@ or is blocked (nothing runs), by which setting, and with which commands to mend 
 Nothing is left behind and nothing is changed.
 
 Usage:
-  capsulectl doctor [--path DIR]... [--user NAME] [-o json]
+  capsulectl doctor [--path DIR]... [--user NAME] [-o FORMAT] [-q]
   capsulectl doctor --apparmor-profile
 
 Flags:
   --path DIR           try DIR as a writable path (repeatable; default a temporary directory)
   --user NAME          as root: examine for this user too (default: the one who called sudo)
   --apparmor-profile   print the AppArmor profile for capsule-shim and examine nothing
-  -o, --output FORMAT  human or json
+  -o, --output FORMAT  human (or table), json, or template=TEXT, a Go template over the JSON
+  -q, --quiet          print nothing: the exit status tells
   -h, --help           print this text
 
 Examples:
@@ -38,6 +39,7 @@ Examples:
   sudo capsulectl doctor            # for root, and for the user who calls it
   capsulectl doctor --path "$PWD"   # can this directory be given to a sandbox?
   capsulectl doctor -o json | jq '.users[].checks[] | select(.state != "works")'
+  capsulectl doctor -o template='{{.state}} on Linux {{.kernel}}'
   capsulectl doctor --apparmor-profile | sudo tee /etc/apparmor.d/capsule-shim
 
 Exit status:
@@ -50,12 +52,12 @@ func (c *console) doctorCommand(code *int) *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "find out what this host can do, and mend it", HideHelpCommand: true,
 		CustomHelpTemplate: literal(doctorHelp), OnUsageError: usageError,
-		Flags: []cli.Flag{outputFlag(), &cli.StringSliceFlag{Name: "path"}, &cli.StringFlag{Name: "user"}, &cli.BoolFlag{Name: "apparmor-profile"}},
+		Flags: []cli.Flag{outputFlag(), quietFlag(), &cli.StringSliceFlag{Name: "path"}, &cli.StringFlag{Name: "user"}, &cli.BoolFlag{Name: "apparmor-profile"}},
 		Action: func(ctx *cli.Context) error {
 			if err := noArguments(ctx); err != nil {
 				return err
 			}
-			asJSON, err := jsonWanted(ctx)
+			f, err := formatOf(ctx)
 			if err != nil {
 				return err
 			}
@@ -67,7 +69,7 @@ func (c *console) doctorCommand(code *int) *cli.Command {
 				*code = c.print(doctor.AppArmorProfile(shim))
 				return nil
 			}
-			*code, err = c.doctor(shim, ctx.StringSlice("path"), ctx.String("user"), asJSON)
+			*code, err = c.doctor(shim, ctx.StringSlice("path"), ctx.String("user"), &f)
 			return err
 		},
 	}
@@ -86,7 +88,7 @@ func findShim() (string, error) {
 	return path, nil
 }
 
-func (c *console) doctor(shim string, paths []string, other string, asJSON bool) (int, error) {
+func (c *console) doctor(shim string, paths []string, other string, f *format) (int, error) {
 	for i := range paths {
 		path, err := hostPath(paths[i])
 		if err != nil {
@@ -109,16 +111,8 @@ func (c *console) doctor(shim string, paths []string, other string, asJSON bool)
 		r.State = doctor.Worse(r.State, x.State)
 		r.Users = append(r.Users, *x)
 	}
-	text := doctorText(&r)
-	if asJSON {
-		data, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return 0, fault.Wrap(fault.IO, "encode report", err)
-		}
-		text = string(data) + "\n"
-	}
-	if status := c.print(text); status != 0 {
-		return status, nil
+	if status, err := c.present(f, r, doctorText(&r)); err != nil || status != 0 {
+		return status, err
 	}
 	return doctor.ExitStatus(r.State), nil
 }

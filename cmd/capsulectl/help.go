@@ -108,11 +108,15 @@ func runHelp() string {
 const versionHelp = `Print the version, the commit and the Go release that it was built with.
 
 Usage:
-  capsulectl version [-o json]
+  capsulectl version [-o FORMAT]
+
+Flags:
+  -o, --output FORMAT  human (or table), json, or template=TEXT, a Go template over the JSON
+  -h, --help           print this text
 
 Examples:
   capsulectl version
-  capsulectl version -o json
+  capsulectl version -o template='{{.version}}'
 `
 
 const schemaHelp = `Print the JSON Schema (2020-12) of an ExecutionRequest or an ExecutionResponse.

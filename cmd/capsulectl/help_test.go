@@ -94,7 +94,7 @@ func TestOtherVerbs(t *testing.T) {
 		{"schema", 125, "", "request or response"},
 		{"schema nosuch", 125, "", "E1001"},
 		{"version -o json", 0, `"go_version"`, ""},
-		{"version -o yaml", 125, "", "neither human nor json"},
+		{"version -o yaml", 125, "", "neither human nor table"},
 		{"version x", 125, "", "takes no arguments"},
 		{"version --otput json", 125, "", "Did you mean --output?"},
 		{"bundle explain /b", 0, "plan of /b", ""},

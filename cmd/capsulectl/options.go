@@ -121,20 +121,13 @@ func modeJSON(i *invocation, v string) error {
 	return nil
 }
 
-func modeOutput(i *invocation, v string) (err error) {
-	i.template = nil
-	switch text, ok := strings.CutPrefix(v, templatePrefix); {
-	case ok:
-		i.template, err = parseTemplate(text)
-		i.jsonOutput = err == nil
-	case v == "json":
-		i.jsonOutput = true
-	case v == "human" || v == "table":
-		i.jsonOutput = i.jsonInput
-	default:
-		return fault.New(fault.InvalidValue, "", strconv.Quote(v)+" is neither human nor table, json or template=TEXT")
+func modeOutput(i *invocation, v string) error {
+	f, err := parseFormat(v)
+	if err != nil {
+		return err
 	}
-	return err
+	i.template, i.jsonOutput = f.template, f.json || i.jsonInput
+	return nil
 }
 
 func modeExitCode(i *invocation, v string) error {

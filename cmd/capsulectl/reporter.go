@@ -64,6 +64,11 @@ func (r *reporter) refuse(err error) int {
 	return code
 }
 
+// planDocument is a launch plan as a document.
+type planDocument struct {
+	Plan string `json:"plan"`
+}
+
 // plan reports the result of a dry run.
 func (r *reporter) plan(text string, err error) int {
 	if err != nil {
@@ -72,9 +77,7 @@ func (r *reporter) plan(text string, err error) int {
 	if !r.inv.jsonOutput {
 		return r.console.print(text)
 	}
-	document, err := json.Marshal(struct {
-		Plan string `json:"plan"`
-	}{text})
+	document, err := json.Marshal(planDocument{text})
 	if err != nil {
 		return r.refuse(err)
 	}

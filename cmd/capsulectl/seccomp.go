@@ -28,16 +28,19 @@ Usage:
 
 A record is the response of an execution with --seccomp audit: a file, - for stdin, or
 an id. test takes the flags of run; its exit status is 1 when something would have been
-refused. list, explain, diff and generate take -o json. What was refused to a command
-is in the denials of its response.
+refused. list, explain, diff, generate and test take -o json and -o template=TEXT, a Go
+template over the JSON; test -q prints nothing. What was refused to a command is in the
+denials of its response.
 
 Examples:
+  capsulectl seccomp list
   capsulectl seccomp explain default ptrace clone
   capsulectl seccomp diff default strict
   capsulectl seccomp show strict > mine.json && capsulectl run --seccomp mine.json -- true
   capsulectl run --seccomp audit --output json -- sort --version > record.json
   capsulectl seccomp generate record.json > sort.json
   capsulectl seccomp test sort.json -- sort --version
+  capsulectl seccomp test strict -o template='{{range .refused}}{{.call}} {{end}}' -- sort --version
 `
 
 // seccompCommand is about filters. Only its test runs something.
@@ -45,23 +48,18 @@ func (c *console) seccompCommand(code *int) *cli.Command {
 	sub := func(name, usage string, flags []cli.Flag, text func(*cli.Context, bool) (any, string, error)) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, HideHelpCommand: true, CustomHelpTemplate: literal(seccompHelp), OnUsageError: usageError, Flags: flags,
 			Action: func(ctx *cli.Context) (err error) {
-				asJSON := len(flags) == 0
-				if !asJSON {
-					if asJSON, err = jsonWanted(ctx); err != nil {
+				f := format{json: true}
+				if len(flags) > 0 {
+					if f, err = formatOf(ctx); err != nil {
 						return err
 					}
 				}
-				value, human, err := text(ctx, asJSON)
+				value, human, err := text(ctx, f.json)
 				if err != nil {
 					return err
 				}
-				if asJSON {
-					if human, err = indented(value); err != nil {
-						return err
-					}
-				}
-				*code = c.print(human)
-				return nil
+				*code, err = c.present(&f, value, human)
+				return err
 			}}
 	}
 	flags := []cli.Flag{outputFlag()}

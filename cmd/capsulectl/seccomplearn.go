@@ -88,7 +88,7 @@ func seenIn(r *spec.Response) []seccomp.Seen {
 }
 
 // generateProfile makes a profile of records.
-func (c *console) generateProfile(ctx *cli.Context, _ bool) (any, string, error) {
+func (c *console) generateProfile(ctx *cli.Context, asJSON bool) (any, string, error) {
 	if ctx.NArg() == 0 {
 		return nil, "", usage("seccomp generate", "give responses of executions with --seccomp audit: files, - or ids")
 	}
@@ -117,13 +117,23 @@ func (c *console) generateProfile(ctx *cli.Context, _ bool) (any, string, error)
 			notes = append(notes, "warning: "+seen[i].Call+" had more different arguments than were kept; those that are missing will be refused")
 		}
 	}
-	if asJSON, _ := jsonWanted(ctx); !asJSON {
+	if !asJSON {
 		_ = c.diagnose(notes)
 	}
 	return struct {
 		Profile *specs.LinuxSeccomp `json:"profile"`
 		Rules   []seccomp.Rule      `json:"rules"`
 	}{profile, rules}, text, nil
+}
+
+// trial is what seccomp test found.
+type trial struct {
+	Profile     string      `json:"profile"`
+	ExecutionID string      `json:"execution_id"`
+	Status      spec.Status `json:"status"`
+	Reason      spec.Reason `json:"reason"`
+	// Refused are the calls that the profile would not have allowed.
+	Refused []judgement `json:"refused"`
 }
 
 // judgement is what a profile would have done with a call.
@@ -145,9 +155,12 @@ func (c *console) testProfile(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	data, err := c.answer(func(c *console) int {
-		return c.run(append([]string{"--seccomp", spec.SeccompAudit, "--output", "json"}, args[1:]...))
-	})
+	inv, err := parse(args[1:])
+	if err != nil {
+		return 0, err
+	}
+	f := format{json: inv.jsonOutput, template: inv.template, quiet: inv.quiet}
+	data, err := c.answer(func(c *console) int { return c.run(auditing(args[1:], inv.command)) })
 	if err != nil {
 		return 0, err
 	}
@@ -162,7 +175,7 @@ func (c *console) testProfile(args []string) (int, error) {
 		return 0, fault.New(fault.Code(r.Error.Code), "", r.Error.Message).WithHint(r.Error.Hint)
 	}
 	for _, stream := range []*string{r.Stdout, r.Stderr} {
-		if stream != nil {
+		if stream != nil && !f.quiet {
 			_, _ = io.WriteString(c.stderr, *stream) // the command's own words, beside the report
 		}
 	}
@@ -172,25 +185,34 @@ func (c *console) testProfile(args []string) (int, error) {
 	for _, j := range bad {
 		t.row(j.Call, j.Arguments, j.Answer, strconv.FormatInt(j.Count, 10), strings.Join(j.Processes, ", "))
 	}
-	notes := []string{"the command ended: " + ending(r)}
+	text := strings.Join(t.lines(0, false), "\n")
 	if len(bad) == 0 {
-		return max(c.print(args[0]+" would have refused nothing"), c.noted(notes)), nil
+		text = args[0] + " would have refused nothing"
 	}
-	if code := c.print(strings.Join(t.lines(0, false), "\n")); code != 0 {
-		return code, nil
+	code, err := c.present(&f, trial{args[0], r.ExecutionID, r.Status, r.Termination.Reason, bad}, text)
+	if err != nil || code != 0 {
+		return code, err
 	}
-	_ = c.diagnose(notes)
-	return 1, nil
+	if !f.quiet {
+		_ = c.diagnose([]string{"the command ended: " + ending(r)}) // beside the report
+	}
+	return min(len(bad), 1), nil
 }
 
-func (c *console) noted(lines []string) int {
-	_ = c.diagnose(lines)
-	return 0
+// auditing are the arguments of a run verb whose response holds the system calls;
+// command is the part of args that is no flag.
+func auditing(args, command []string) []string {
+	flags := args[:len(args)-len(command)]
+	if n := len(flags); n > 0 && flags[n-1] == "--" {
+		flags = flags[:n-1]
+	}
+	// Behind what the caller gave, so that these hold.
+	return slices.Concat(flags, []string{"--seccomp", spec.SeccompAudit, "--output", "json", "--"}, command)
 }
 
 // judge lists what a profile would not have allowed.
 func judge(profile *specs.LinuxSeccomp, r *spec.Response) []judgement {
-	var bad []judgement
+	bad := []judgement{} // not null in JSON
 	for _, s := range r.Syscalls {
 		arguments := s.Arguments
 		if len(arguments) == 0 {

@@ -79,7 +79,7 @@ const groupFlags = "Flags"
 // sharedOptions are those of every verb.
 func sharedOptions() []option {
 	return []option{
-		{name: "output", short: 'o', value: "FORMAT", group: groupFlags, mode: modeOutput, usage: "human (or table), json, or template=TEXT, a Go template over the JSON"},
+		{name: "output", short: 'o', value: "FORMAT", group: groupFlags, mode: modeOutput, usage: outputUsage},
 		{name: "pretty", group: groupFlags, mode: func(i *invocation, v string) error { return parseSwitch(&i.pretty, v) }, usage: "indent the JSON"},
 		{name: "address", value: "SOCKET", group: groupFlags, mode: modeAddress,
 			usage: "the daemon to ask (default $CAPSULE_ADDRESS, else capsuled.sock of the state directory)"},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -55,10 +54,4 @@ func versionText() string {
 		c = "unknown"
 	}
 	return fmt.Sprintf("capsulectl %s\ncommit %s\n%s %s/%s\n", v.Version, c, v.GoVersion, v.OS, v.Arch)
-}
-
-func versionJSON() string {
-	// A struct of strings always encodes.
-	data, _ := json.MarshalIndent(readVersion(), "", "  ")
-	return string(data)
 }
