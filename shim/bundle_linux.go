@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/runtime/seccomp"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/shim/command"
 	"github.com/capsule-run/capsule/shim/host"
@@ -25,6 +26,10 @@ type foreign struct {
 	config *specs.Spec
 	// request is bundle.Request, which policy has judged.
 	request *spec.Request
+	// warnings are what capsule does otherwise than the bundle says.
+	warnings []string
+	// confined: it has the walls that capsule adds.
+	confined bool
 }
 
 // loadBundle reads a bundle, and what it asks for in the terms of a request.
@@ -34,10 +39,35 @@ func loadBundle(dir string, base *spec.Request) (*foreign, error) {
 		return nil, bundle.Pointed(err)
 	}
 	f := &foreign{dir: dir, config: config}
+	f.settle()
 	if f.request, err = bundle.Request(config, dir, base); err != nil {
 		return nil, bundle.Pointed(err)
 	}
 	return f, nil
+}
+
+// ownPath is where cgroupsPath may point: capsule chooses the place, and says so
+// in the bundles that it writes.
+const ownPath = "/capsule/capsule-"
+
+// settle decides what the bundle leaves open or wants where capsule has its own: the
+// place of the control group, and calls that a filter answers in two ways.
+func (f *foreign) settle() {
+	l := f.config.Linux
+	if l == nil {
+		return // refused
+	}
+	if p := l.CgroupsPath; p != "" && !strings.HasPrefix(p, ownPath) {
+		l.CgroupsPath = ""
+		f.warnings = append(f.warnings, "the control group is below capsule's own and not at linux.cgroupsPath ("+p+"), so limits of groups above that place do not hold")
+	}
+	if l.Seccomp == nil {
+		return
+	}
+	var twice []string
+	if l.Seccomp, twice = seccomp.Decided(l.Seccomp); len(twice) > 0 {
+		f.warnings = append(f.warnings, "linux.seccomp has two rules without conditions for "+strings.Join(twice, ", ")+": the stricter holds")
+	}
 }
 
 // capCPU gives a bundle without a ceiling of its own that of the policy, in cores.
@@ -54,25 +84,17 @@ func (f *foreign) capCPU(cores float64) {
 	f.request.Resources.CPUQuota = &cores
 }
 
-// ownPath is where cgroupsPath may point: capsule chooses the place, and says so
-// in the bundles that it writes.
-const ownPath = "/capsule/capsule-"
-
 // translate makes the bundle ready for its plan, and says what was added.
 // The slot of host ids is the caller's to close, also in failure.
 func (f *foreign) translate(boot shimapi.Bootstrap) (t *translation, err error) {
 	s := f.config
 	t = &translation{config: s, noInit: !bundle.HasInit(s), ids: [2]int{-1, -1}, outside: true}
 	defer func() { err = bundle.Pointed(err) }()
-	if p := s.Linux.CgroupsPath; p != "" && !strings.HasPrefix(p, ownPath) {
-		return t, fault.New(fault.InvalidBundle, "place control group", "a place of the bundle's own is not supported").WithField("linux.cgroupsPath").
-			WithHint("Take it out: capsule makes a control group below its own.")
-	}
 	o, err := host.ProbeBundle(s, f.dir, host.Options{StateDir: string(boot.StateDir), Policy: boot.Policy})
 	if err != nil {
 		return t, err
 	}
-	t.rootless, t.root, t.hierarchies, t.warnings = o.Rootless, o.Root, o.Hierarchies, o.Warnings
+	t.rootless, t.root, t.hierarchies, t.warnings = o.Rootless, o.Root, o.Hierarchies, append(f.warnings, o.Warnings...)
 	place := bundle.Place{TimeNamespace: o.TimeNamespace, CgroupNamespace: o.CgroupNamespace, Rootless: o.Rootless, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 	if err := t.takeIDs(boot, &place); err != nil {
 		return t, err
@@ -85,6 +107,7 @@ func (f *foreign) translate(boot shimapi.Bootstrap) (t *translation, err error) 
 		place.Seccomp = i.Seccomp.Name
 	}
 	added, idmapRoot := bundle.Confine(s, place)
+	f.confined = true
 	if !t.rootless {
 		u := s.Process.User
 		t.ids = [2]int{hostID(s.Linux.UIDMappings, u.UID), hostID(s.Linux.GIDMappings, u.GID)}
@@ -176,7 +199,7 @@ func (t *translation) fitLimits() error {
 		}
 		if hard, fits := hardLimit(number, l.Hard); !fits {
 			all = append(all, fault.New(fault.LimitUnavailable, "limit "+l.Type, "at most "+rlimitText(hard)+", the hard limit that capsule was started with").
-				WithField("process.rlimits["+strconv.Itoa(i)+"]"))
+				WithField("process.rlimits["+strconv.Itoa(i)+"]").WithHint("Lower it in config.json, or start capsule with a higher one."))
 		}
 	}
 	return all.Err()

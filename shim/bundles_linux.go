@@ -107,6 +107,10 @@ func validate(b shimapi.Bootstrap, dir string, base *spec.Request) *shimapi.Bund
 	if err != nil && f.config.Linux.Seccomp != nil && len(t.filter) == 0 {
 		t.filter = make([]byte, 8) // so that the plan tells what else is wrong
 	}
+	if !f.confined {
+		// It was refused before capsule added its walls, whose lack is no fault of it.
+		bundle.Confine(f.config, bundle.Place{SlotBase: 1 << 16})
+	}
 	p, compileErr := t.compile(dir, 0)
 	addProblems(report, compileErr)
 	if compileErr == nil {

@@ -32,6 +32,9 @@ func (t *translation) seccomp(boot shimapi.Bootstrap, i spec.Isolation) error {
 		if t.filter, err = cache.Object(context.Background(), s.Custom); err == nil && !unconfined {
 			err = refuseOpen(s.Custom)
 		}
+	case s.Name == spec.SeccompUnconfined && slices.Contains(i.Require, spec.WallSeccomp) && !slices.Contains(i.AllowDegraded, spec.WallSeccomp):
+		return fault.New(fault.InvalidValue, "choose seccomp profile", "unconfined is no filter, and isolation.require names seccomp").WithField("/isolation/seccomp").
+			WithHint("Choose another profile, or drop seccomp from isolation.require.")
 	case s.Name == spec.SeccompUnconfined && unconfined:
 	case s.Name == spec.SeccompUnconfined:
 		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow unconfined").WithField("/isolation/seccomp").
@@ -74,7 +77,7 @@ func refuseOpen(object []byte) error {
 	case specs.ActAllow, specs.ActLog, specs.ActTrace:
 		return fault.New(fault.NotAuthorised, "choose seccomp profile", "policy does not allow a filter whose default is "+string(s.DefaultAction)).
 			WithField("/isolation/seccomp").
-			WithHint("List what the command may call, with SCMP_ACT_ERRNO as the default; `capsule-seccomp show default` is a beginning. Policy that allows unconfined allows this as well.")
+			WithHint("List what the command may call, with SCMP_ACT_ERRNO as the default; `capsulectl seccomp show default` is a beginning. Policy that allows unconfined allows this as well.")
 	}
 	return nil
 }

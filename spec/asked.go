@@ -32,7 +32,7 @@ func limitOf(key string) string {
 
 // Asked tells whether the caller asked for a limit, by its name in
 // Isolation.Require: the request requires it, or its value is not the default.
-// So does landlock when it is required. Limits that every host has (output, timeout) are always asked for. It needs
+// So do landlock and seccomp when they are required. Limits that every host has (output, timeout) are always asked for. It needs
 // a request that was completed.
 func (r *Request) Asked(limit string) bool {
 	return slices.Contains(r.Isolation.Require, limit) || r.special(limit)
@@ -55,7 +55,7 @@ func (r *Request) special(limit string) bool {
 		return v.CPUTimeMS != nil
 	case LimitIO:
 		return v.IO.Bounds()
-	case WallLandlock:
+	case WallLandlock, WallSeccomp:
 		return false // nothing of a request sets it
 	}
 	if name, ok := cutRlimit(limit); ok {

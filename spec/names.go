@@ -44,10 +44,10 @@ var degradable = []string{
 	LimitDisk, LimitIO,
 }
 
-// requirable may stand in isolation.require: the wall that a host may lack,
-// limits, and each rlimit by itself.
+// requirable may stand in isolation.require: the walls that a host or a backend may
+// lack, limits, and each rlimit by itself.
 var requirable = []string{
-	WallLandlock,
+	WallLandlock, WallSeccomp,
 	LimitMemory, LimitPids, LimitCPUShares, LimitCPUQuota, LimitCPUTime, LimitOutput, LimitTimeout,
 	LimitDisk, LimitIO, LimitRlimits,
 	"rlimit_as", "rlimit_core", "rlimit_cpu", "rlimit_data", "rlimit_fsize", "rlimit_locks", "rlimit_memlock",

@@ -115,7 +115,7 @@ var isolationObject = object{title: "isolation", fields: []field{
 	{name: "allow_degraded", at: func(o any) any { return &o.(*Isolation).AllowDegraded }, max: 64, enum: degradable,
 		doc: "Walls and limits that may be missing. Without it, what the request asks for is enforced or the request is refused."},
 	{name: "require", at: func(o any) any { return &o.(*Isolation).Require }, max: 64, enum: requirable,
-		doc: "Limits that must be enforced although they stand at their default, and `landlock`, which old kernels lack; `rlimit_NAME` is one of resources.rlimits. What differs from its default must be enforced in any case. Without this key: the limits that the request or its profile names."},
+		doc: "Limits that must be enforced although they stand at their default, `landlock`, which old kernels lack, and `seccomp`, which refuses the profile unconfined; `rlimit_NAME` is one of resources.rlimits. What differs from its default must be enforced in any case. Without this key: the limits that the request or its profile names."},
 	{name: "init", at: func(o any) any { return &o.(*Isolation).Init }, def: true,
 		doc: "Puts a process 1 in front of the command that reaps orphans. False: the command is process 1."},
 }}

@@ -401,9 +401,9 @@ func TestBundleRefusals(t *testing.T) {
 		{"/process/apparmorProfile", "process.apparmorProfile", `"x"`},
 		{"/process/oomScoreAdj", "process.oomScoreAdj", `5`},
 		{"/hooks", "hooks", `{"prestart":[{"path":"/bin/true"}]}`},
-		{"/linux/sysctl", "linux.sysctl", `{"net.ipv4.ip_forward":"1"}`},
+		{"/linux/sysctl/kernel.core_pattern", "linux.sysctl", `{"kernel.core_pattern":"|/bin/x"}`},
+		{"/linux/sysctl/net.ipv4.ip_forward", "linux", `{"sysctl":{"net.ipv4.ip_forward":"1"},"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"}]}`},
 		{"/linux/devices", "linux.devices", `[{"path":"/dev/fuse","type":"c","major":10,"minor":229}]`},
-		{"/linux/cgroupsPath", "linux.cgroupsPath", `"/elsewhere"`},
 		{"/linux/resources/memory/swappiness", "linux.resources.memory", `{"limit":268435456,"swappiness":5}`},
 		{"/linux/resources/cpu/burst", "linux.resources.cpu", `{"burst":5}`},
 		{"/linux/resources/devices/0", "linux.resources.devices", `[{"allow":true,"access":"rwm"}]`},
@@ -448,6 +448,10 @@ func TestBundleRefusals(t *testing.T) {
 			named := false
 			for _, p := range report.Problems {
 				named = named || p.Pointer == r.pointer
+				// What capsule would have added is no fault of the bundle's.
+				if p.Pointer == "/linux/uidMappings" || p.Pointer == "/process/noNewPrivileges" {
+					t.Errorf("%s is told of, which capsule sets itself", p.Pointer)
+				}
 			}
 			if report.Valid || !named || v.code != 1 {
 				t.Errorf("validate: exit %d, %s", v.code, v.out)
@@ -457,6 +461,42 @@ func TestBundleRefusals(t *testing.T) {
 				t.Errorf("run: exit %d, %s", o.code, o.stderr)
 			}
 		})
+	}
+}
+
+// TestBundleWants: what a bundle wants of the kernel's parameters holds inside, and a place
+// for its control group is not taken silently for another.
+func TestBundleWants(t *testing.T) {
+	c := begin(t)
+	dir := c.created(object{"command": sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start")})
+	file := dir + "/config.json"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal(data, &config); err != nil {
+		t.Fatal(err)
+	}
+	linux := config["linux"].(map[string]any)
+	linux["sysctl"] = object{"net.ipv4.ip_unprivileged_port_start": "77"}
+	linux["cgroupsPath"] = "/else/where"
+	if data, err = json.Marshal(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := c.bundleRun(dir)
+	o.is(t, exited(0))
+	if o.text() != "77\n" {
+		t.Errorf("inside %q, want 77", o.text())
+	}
+	if all := strings.Join(o.Warnings, "\n"); !strings.Contains(all, "linux.cgroupsPath (/else/where)") {
+		t.Errorf("no warning tells of the control group's place: %s", all)
+	}
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil && strings.TrimSpace(string(text)) == "77" {
+		t.Error("the host's own parameter was changed")
 	}
 }
 

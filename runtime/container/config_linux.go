@@ -155,7 +155,7 @@ func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
 		return nil, 0, fault.Wrap(fault.IO, "make state directory", err).WithPath(r.Root)
 	}
 	cache := seccomp.Cache{Dir: filepath.Join(r.Root, ".filters"), Helper: r.SeccompHelper}
-	o, twice := decided(o)
+	o, twice := seccomp.Decided(o)
 	if len(twice) > 0 && r.Debug {
 		r.Warn(fault.New(fault.Seccomp, "compile system call filter", "two rules without conditions for "+strings.Join(twice, ", ")+": the stricter holds").WithField("linux.seccomp"))
 	}

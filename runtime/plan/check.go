@@ -14,11 +14,7 @@ import (
 // configuration without the walls that capsule never goes without.
 func check(s *specs.Spec, f Facts) error {
 	var all fault.List
-	refuse := func(bad bool, field, why string) {
-		if bad {
-			all = append(all, fault.New(fault.InvalidBundle, "compile plan", field+" "+why).WithField(field))
-		}
-	}
+	refuse := refuser(&all)
 	const later = "is not supported"
 	if s.Process == nil || s.Linux == nil || s.Root == nil {
 		return fault.New(fault.InvalidBundle, "compile plan", "process, root and linux are required").WithField("process")
@@ -46,7 +42,6 @@ func check(s *specs.Spec, f Facts) error {
 	refuse(h != nil && len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop)+len(h.Prestart) > 0, "hooks", later)
 	refuse(len(l.Devices) > 0, "linux.devices", "besides the default ones "+later)
 	refuse(len(l.NetDevices) > 0, "linux.netDevices", later)
-	refuse(len(l.Sysctl) > 0, "linux.sysctl", later)
 	refuse(l.IntelRdt != nil, "linux.intelRdt", later)
 	refuse(l.MountLabel != "", "linux.mountLabel", later)
 	refuse(l.Personality != nil, "linux.personality", later)
@@ -93,6 +88,7 @@ func checkNamespaces(l *specs.Linux, refuse func(bool, string, string)) {
 			refuse(true, field+".type", "is unknown")
 		}
 	}
+	refuseSysctl(l, have, refuse)
 	for _, t := range []specs.LinuxNamespaceType{specs.UserNamespace, specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace} {
 		refuse(!have[t], "linux.namespaces", "lacks "+string(t))
 	}

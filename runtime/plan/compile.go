@@ -22,7 +22,7 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 	c.plan.Setup = make([]Step, 0, usualSteps)
 	c.out = &c.plan.Setup
 	for _, part := range []func() error{
-		c.namespaces, c.join, c.root, c.mounts, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.landlock, c.payload, c.command, c.init,
+		c.namespaces, c.join, c.root, c.mounts, c.sysctl, c.protectProc, c.seal, c.names, c.keyring, c.bound, c.stdio, c.landlock, c.payload, c.command, c.init,
 	} {
 		if err := part(); err != nil {
 			return nil, err

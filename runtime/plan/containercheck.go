@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -60,9 +61,26 @@ func checkProcess(s *specs.Spec, f Facts) error {
 func refuser(all *fault.List) func(bool, string, string) {
 	return func(bad bool, field, why string) {
 		if bad {
-			*all = append(*all, fault.New(fault.InvalidBundle, "compile plan", field+" "+why).WithField(field))
+			*all = append(*all, fault.New(fault.InvalidBundle, "compile plan", field+" "+why).WithField(field).WithHint(remedy(field)))
 		}
 	}
+}
+
+// remedy says what to do about a field that is refused; empty: what its message says.
+func remedy(field string) string {
+	switch {
+	case field == "process.terminal":
+		return "Set it to false, for example with jq '.process.terminal = false': the command then has pipes, and -i passes stdin on."
+	case field == "process.oomScoreAdj":
+		return "Take it out: the command has the score of capsule, which what is started with choom(1) has too."
+	case field == "hooks":
+		return "Take them out: they are programs of the host, and capsule runs none for a bundle."
+	case strings.HasPrefix(field, "linux.namespaces[") && strings.HasSuffix(field, ".path"):
+		return "Take the path out: the sandbox gets a new namespace of that type."
+	case strings.HasPrefix(field, "linux.sysctl."):
+		return "Take it out: it would change the host. Those of a network, IPC or UTS namespace that the bundle has are set."
+	}
+	return ""
 }
 
 func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
@@ -124,7 +142,12 @@ func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
 	fresh := user != nil && user.Path == ""
 	refuse(fresh && (len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0), "linux.uidMappings", "and gidMappings are needed by a new user namespace")
 	refuse(user == nil && len(l.UIDMappings)+len(l.GIDMappings) > 0, "linux.uidMappings", "need a user namespace")
-	for key := range l.Sysctl {
+	refuseSysctl(l, have, refuse)
+}
+
+// refuseSysctl refuses kernel parameters that are not those of a namespace in have.
+func refuseSysctl(l *specs.Linux, have map[specs.LinuxNamespaceType]bool, refuse func(bool, string, string)) {
+	for _, key := range slices.Sorted(maps.Keys(l.Sysctl)) {
 		refuse(!namespaced(key, have), "linux.sysctl."+key, "belongs to no namespace that the container has")
 	}
 }

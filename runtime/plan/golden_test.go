@@ -96,6 +96,7 @@ func TestRefusals(t *testing.T) {
 		"process.cwd":              func(s *specs.Spec) { s.Process.Cwd = "work" },
 		"hooks":                    func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}}} },
 		"linux.sysctl":             func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"a": "b"} },
+		"process.oomScoreAdj":      func(s *specs.Spec) { s.Process.OOMScoreAdj = new(int) },
 		"linux.devices":            func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x"}} },
 		"linux.uidMappings":        func(s *specs.Spec) { s.Linux.UIDMappings = nil },
 		"linux.namespaces":         func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] },

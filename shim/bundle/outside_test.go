@@ -20,6 +20,7 @@ func TestPointer(t *testing.T) {
 		"linux.namespaces[0].path":         "/linux/namespaces/0/path",
 		"annotations.run.capsule.skeleton": "/annotations/run.capsule.skeleton",
 		"annotations.a/b~c":                "/annotations/a~1b~0c",
+		"linux.sysctl.net.core.somaxconn":  "/linux/sysctl/net.core.somaxconn",
 	} {
 		if got := Pointer(dotted); got != want {
 			t.Errorf("%s: %s, want %s", dotted, got, want)

@@ -39,9 +39,11 @@ func pointed(f *fault.Fault) *fault.Fault {
 // "/mounts/3/options".
 func Pointer(dotted string) string {
 	escape := strings.NewReplacer("~", "~0", "/", "~1")
-	// The keys of annotations have dots of their own.
-	if key, ok := strings.CutPrefix(dotted, "annotations."); ok {
-		return "/annotations/" + escape.Replace(key)
+	// The keys of these have dots of their own.
+	for _, object := range []string{"annotations", "linux.sysctl"} {
+		if key, ok := strings.CutPrefix(dotted, object+"."); ok {
+			return "/" + strings.ReplaceAll(object, ".", "/") + "/" + escape.Replace(key)
+		}
 	}
 	var b strings.Builder
 	for part := range strings.SplitSeq(dotted, ".") {

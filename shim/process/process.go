@@ -33,6 +33,9 @@ func Check(r *spec.Request) error {
 	wall(i.User != d.User, "/isolation/user", "user of its own")
 	wall(i.Hostname != d.Hostname, "/isolation/hostname", "host name of its own")
 	wall(i.Seccomp.Custom != nil || i.Seccomp.Name != spec.SeccompDefault && i.Seccomp.Name != spec.SeccompUnconfined, "/isolation/seccomp", "system call filter")
+	for _, name := range []string{spec.WallLandlock, spec.WallSeccomp} {
+		wall(slices.Contains(i.Require, name) && !slices.Contains(i.AllowDegraded, name), "/isolation/require", name)
+	}
 	for _, limit := range []struct{ name, field string }{
 		{spec.LimitMemory, "/resources/memory_bytes"}, {spec.LimitPids, "/resources/max_pids"}, {spec.LimitCPUShares, "/resources/cpu_shares"},
 		{spec.LimitCPUQuota, "/resources/cpu_quota"}, {spec.LimitCPUTime, "/resources/cpu_time_ms"}, {spec.LimitDisk, "/resources/disk_bytes"}, {spec.LimitIO, "/resources/io"},

@@ -33,6 +33,7 @@ func TestCheck(t *testing.T) {
 		"/isolation/rootfs":         {fault.Unsupported, func(r *spec.Request) { r.Isolation.Rootfs = &root }},
 		"/isolation/user":           {fault.Unsupported, func(r *spec.Request) { r.Isolation.User = "0:0" }},
 		"/isolation/hostname":       {fault.Unsupported, func(r *spec.Request) { r.Isolation.Hostname = "h" }},
+		"/isolation/require":        {fault.Unsupported, func(r *spec.Request) { r.Isolation.Require = []string{spec.WallSeccomp} }},
 		"/isolation/seccomp":        {fault.Unsupported, func(r *spec.Request) { r.Isolation.Seccomp = spec.Seccomp{Custom: []byte("{}")} }},
 		"/resources/memory_bytes":   {fault.LimitUnavailable, func(r *spec.Request) { r.Resources.MemoryBytes++ }},
 		"/resources/max_pids":       {fault.LimitUnavailable, func(r *spec.Request) { r.Isolation.Require = []string{spec.LimitPids} }},

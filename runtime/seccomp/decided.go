@@ -1,4 +1,4 @@
-package container
+package seccomp
 
 import (
 	"slices"
@@ -10,11 +10,11 @@ import (
 var severity = []specs.LinuxSeccompAction{specs.ActAllow, specs.ActLog, specs.ActTrace, specs.ActNotify, specs.ActErrno, specs.ActTrap,
 	specs.ActKillThread, specs.ActKill, specs.ActKillProcess}
 
-// decided gives a filter in which no call has two rules without conditions: podman's own
+// Decided gives a filter in which no call has two rules without conditions: podman's own
 // profile allows setns by one and refuses it by another. Which of them a library obeys
 // depends on the library; here it is the stricter. What is given is not changed. It tells
 // which calls there were.
-func decided(s *specs.LinuxSeccomp) (*specs.LinuxSeccomp, []string) {
+func Decided(s *specs.LinuxSeccomp) (*specs.LinuxSeccomp, []string) {
 	strictest := map[string]int{}
 	var twice []string
 	for _, r := range s.Syscalls {

@@ -1,4 +1,4 @@
-package container
+package seccomp
 
 import (
 	"reflect"
@@ -12,7 +12,7 @@ func TestStricterRuleHolds(t *testing.T) {
 	refuse := specs.LinuxSyscall{Names: []string{"setns"}, Action: specs.ActErrno}
 	some := specs.LinuxSyscall{Names: []string{"setns"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 1}}}
 	in := &specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{allow, refuse, some}}
-	out, twice := decided(in)
+	out, twice := Decided(in)
 	want := []specs.LinuxSyscall{{Names: []string{"clone"}, Action: specs.ActAllow}, refuse, some}
 	if !reflect.DeepEqual(out.Syscalls, want) || !reflect.DeepEqual(twice, []string{"setns"}) {
 		t.Errorf("%+v %v", out.Syscalls, twice)
@@ -20,7 +20,7 @@ func TestStricterRuleHolds(t *testing.T) {
 	if len(in.Syscalls[0].Names) != 2 {
 		t.Error("what was given is changed")
 	}
-	if out, twice := decided(&specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{allow, some}}); len(twice) > 0 || len(out.Syscalls) != 2 {
+	if out, twice := Decided(&specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{allow, some}}); len(twice) > 0 || len(out.Syscalls) != 2 {
 		t.Errorf("%+v %v", out, twice)
 	}
 }
