@@ -17,6 +17,7 @@ all=(test race fuzz cross release)
 for job in "${@:-${all[@]}}"; do
   [[ " ${all[*]} " == *" $job "* ]] || { echo "ci-local: no job $job; there are: ${all[*]}" >&2; exit 2; }
 done
+command -v make >/dev/null || hack/deps.sh build # as in the image that cross and release run in
 failed=()
 for job in "${@:-${all[@]}}"; do
   start=$SECONDS
