@@ -67,7 +67,7 @@ var resourcesObject = object{title: "resources", fields: []field{
 	{name: "max_pids", at: func(o any) any { return &o.(*Resources).MaxPids }, def: int64(100), min: 1, max: 32768,
 		doc: "Processes and threads of the execution at one time."},
 	{name: "disk_bytes", at: func(o any) any { return &o.(*Resources).DiskBytes }, def: int64(64 << 20), min: 64 << 10, max: 1 << 40,
-		doc: "Size of each writable tmpfs (`/workspace`, `/tmp`); inodes are bounded with it. The pages count as memory, so that at launch each is made smaller than memory_bytes. 0 is refused because to tmpfs it means no bound."},
+		doc: "Size of each writable tmpfs (`/workspace`, `/tmp`); inodes are bounded with it. The pages count as memory, so that at launch each is made smaller than memory_bytes, which a warning tells of where disk_bytes was asked for. 0 is refused because to tmpfs it means no bound."},
 	{name: "io", at: func(o any) any { return &o.(*Resources).IO }, object: &ioObject,
 		doc: "Bounds on the traffic to block devices, on each by itself: the execution waits. A host that cannot hold them refuses: E4001. Null: none."},
 	{name: "rlimits", at: func(o any) any { return &o.(*Resources).Rlimits }, max: 16, object: &rlimitObject,

@@ -27,6 +27,9 @@ func verdictLines(r *spec.Response, req *spec.Request, settings []setting, calle
 			lines = append(lines, fmt.Sprintf("note: the command exited by itself, but the memory limit of %s killed %s of its processes; try --memory %s",
 				spec.FormatBytes(req.Resources.MemoryBytes), strconv.FormatInt(*n, 10), spec.FormatBytes(2*req.Resources.MemoryBytes)))
 		}
+		if names := deniedCalls(r.Denials); names != "" && r.ExitCode != nil && *r.ExitCode != 0 {
+			lines = append(lines, "note: the system call filter refused some of its calls"+names+"; -v tells more, capsulectl seccomp explain why")
+		}
 		return lines
 	}
 	if r.Status == spec.StatusError {

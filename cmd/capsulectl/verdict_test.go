@@ -109,6 +109,20 @@ denied: syscall mount, 2 times (EPERM)`
 	}
 }
 
+// TestFilterIsTold: a command that failed behind a filter that refused it something is
+// told of with the names of the calls; one that coped is not.
+func TestFilterIsTold(t *testing.T) {
+	r := exited(2)
+	r.Denials = []spec.Denial{{Kind: "syscall", Name: "pipe2", Count: 1}, {Kind: "path", Name: "/x", Count: 1}}
+	if got := verdictLines(r, spec.Default(), nil, 0); len(got) != 1 || !strings.Contains(got[0], "refused some of its calls (pipe2);") {
+		t.Errorf("exit 2: %q", got)
+	}
+	*r.ExitCode = 0
+	if got := verdictLines(r, spec.Default(), nil, 0); len(got) != 0 {
+		t.Errorf("exit 0: %q", got)
+	}
+}
+
 func TestTruncationNote(t *testing.T) {
 	r := exited(0)
 	if truncationNote(r) != "" {

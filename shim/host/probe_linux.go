@@ -97,12 +97,12 @@ func (p *prober) degrade(name, warning string) {
 	}
 }
 
-// warnDisk says when the tmpfs are smaller than disk_bytes because memory
-// bounds them.
+// warnDisk says when the tmpfs are smaller than the disk_bytes that were asked for,
+// because memory bounds them. The default is as much as there is room for.
 func (p *prober) warnDisk() {
 	r := &p.req.Resources
 	// One page is the granularity, not a shortfall.
-	if got := bundle.DiskBytes(r); got+int64(os.Getpagesize()) <= r.DiskBytes {
+	if got := bundle.DiskBytes(r); p.req.Asked(spec.LimitDisk) && got+int64(os.Getpagesize()) <= r.DiskBytes {
 		p.facts.Warnings = append(p.facts.Warnings, "/workspace and /tmp hold "+strconv.FormatInt(got, 10)+
 			" bytes instead of disk_bytes, because their pages count against memory_bytes; raise resources.memory_bytes for more.")
 	}
