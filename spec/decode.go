@@ -251,8 +251,19 @@ func (d *decoder) mistyped(wanted string) bool {
 		_, ok := d.next()
 		return ok
 	}
-	d.put(invalid("must be %s, not %s", wanted, kindName(kind)))
-	d.broken = append(d.broken, d.pointer())
+	f := invalid("must be %s, not %s", wanted, kindName(kind))
+	at := d.pointer() // before the value is read
+	if kind == '"' {
+		token, ok := d.next()
+		if ok {
+			f.Hint = UnitHint(at[strings.LastIndexByte(at, '/')+1:], token.String())
+			d.put(f)
+			d.broken = append(d.broken, at)
+		}
+		return ok
+	}
+	d.put(f)
+	d.broken = append(d.broken, at)
 	return d.skip()
 }
 

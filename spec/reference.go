@@ -148,3 +148,18 @@ func (f *field) rangeText(ref any) string {
 	}
 	return strings.Join(parts, "; ")
 }
+
+// Least is the least value of a number in a request, by its JSON pointer; 0 where it
+// has no other bound.
+func Least(pointer string) int64 {
+	o, name := &requestObject, strings.TrimPrefix(pointer, "/")
+	if rest, ok := strings.CutPrefix(name, "resources/"); ok {
+		o, name = &resourcesObject, rest
+	}
+	for i := range o.fields {
+		if o.fields[i].name == name {
+			return int64(o.fields[i].min)
+		}
+	}
+	return 0
+}

@@ -114,3 +114,23 @@ func ParseDuration(s string) (int64, error) {
 	}
 	return d.Milliseconds(), nil
 }
+
+// UnitHint says which number to write for a text with a unit, such as 64M for a field
+// whose name ends in _bytes or 5s for one in _ms. Empty: it is none.
+func UnitHint(field, text string) string {
+	var n int64
+	var err error
+	unit := ""
+	switch {
+	case strings.HasSuffix(field, "_bytes"):
+		unit = "bytes"
+		n, err = ParseBytes(text)
+	case strings.HasSuffix(field, "_ms"):
+		unit = "milliseconds"
+		n, err = ParseDuration(text)
+	}
+	if unit == "" || err != nil {
+		return ""
+	}
+	return "Write " + strconv.FormatInt(n, 10) + ", in " + unit + " and without quotes."
+}

@@ -46,8 +46,10 @@ const quotaName, quotaPointer = "cpu_quota", "/resources/cpu_quota"
 func ceilingKeys(prefix string, of func(*Config) *Ceilings) []key {
 	var all []key
 	for _, l := range ceilings() {
-		all = append(all, key{Name: prefix + "." + l.name, at: func(c *Config) any { return l.most(of(c)) }, def: 0,
-			doc: "The most that a request may ask for in `" + l.name + "`; more is E1003. Defaults and profiles are lowered to it." + l.doc + " 0: no ceiling."})
+		least := max(spec.Least(l.pointer), 1)
+		all = append(all, key{Name: prefix + "." + l.name, at: func(c *Config) any { return l.most(of(c)) }, def: 0, unlessZero: least,
+			accepts: "0 or at least " + strconv.FormatInt(least, 10),
+			doc:     "The most that a request may ask for in `" + l.name + "`; more is E1003. Defaults and profiles are lowered to it." + l.doc + " 0: no ceiling."})
 		if l.name == "cpu_shares" {
 			all = append(all, key{Name: prefix + "." + quotaName, at: func(c *Config) any { return &of(c).CPUQuota }, accepts: "cores, at least 0.01",
 				doc: "The most that a request may ask for in `cpu_quota`; more is E1003. A request without cpu_quota gets it. 0: no ceiling."})

@@ -20,7 +20,9 @@ type key struct {
 	def any
 	// min and max bound a number. Max 0: no bound.
 	min, max int64
-	enum     []string
+	// unlessZero, when not 0, is the least that a number may be that is not 0.
+	unlessZero int64
+	enum       []string
 	// rule checks a string, or each string of a list; empty: it is right.
 	rule func(string) string
 	// expand: ${VAR:default} is replaced in it.

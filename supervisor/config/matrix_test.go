@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -146,6 +147,9 @@ func TestEveryKeyIsSetAndStrict(t *testing.T) {
 			if k.min > 50 {
 				value = "777"
 			}
+			if k.unlessZero > 50 {
+				value = strconv.FormatInt(k.unlessZero, 10)
+			}
 		case *float64:
 			value = "1.5"
 		case *string:
@@ -169,7 +173,11 @@ func TestEveryKeyIsSetAndStrict(t *testing.T) {
 		if err != nil || string(data) != value || c.origin(k.Name) == builtIn {
 			t.Errorf("%s: %s of %s, want %s of the file", k.Name, data, c.origin(k.Name), value)
 		}
-		for bad, want := range map[string]string{k.Name + " = 2020-01-01": "must be", k.Name + "x = 1": "unknown key"} {
+		wrong := map[string]string{k.Name + " = 2020-01-01": "must be", k.Name + "x = 1": "unknown key"}
+		if k.unlessZero > 1 {
+			wrong[k.Name+" = 1"] = "1 is not 0 or at least "
+		}
+		for bad, want := range wrong {
 			_, err := Load([]string{write(t, "c.toml", bad+"\n")}, noEnv)
 			var list fault.List
 			if !errors.As(err, &list) || list[0].Code != fault.ConfigFile || !strings.Contains(list[0].Message(), want) || list[0].Path == "" {
@@ -227,13 +235,31 @@ func TestReferencesAreTheKeys(t *testing.T) {
 	}
 }
 
+// TestUnits: a size or a time with a unit, as flags take it, is answered with the number.
+func TestUnits(t *testing.T) {
+	for line, want := range map[string]string{
+		`defaults.resources.memory_bytes = "64M"`: "Write 67108864, in bytes",
+		`limits.max.disk_bytes = "1GiB"`:          "Write 1073741824, in bytes",
+		`defaults.timeout_ms = "5s"`:              "Write 5000, in milliseconds",
+		`limits.max.max_pids = "7"`:               "",
+		`limits.max.memory_bytes = "much"`:        "",
+	} {
+		_, err := Load([]string{write(t, "c.toml", line+"\n")}, noEnv)
+		var list fault.List
+		if !errors.As(err, &list) || len(list) != 1 || !strings.HasPrefix(list[0].Hint, want) || want == "" && strings.Contains(list[0].Hint, "Write ") {
+			t.Errorf("%s: %v, hint %q", line, err, list[0].Hint)
+		}
+	}
+}
+
 func TestCeilings(t *testing.T) {
 	for _, l := range append(ceilings(), ceiling{name: quotaName}) {
 		field := "resources." + l.name
 		if strings.HasPrefix(l.name, "timeout") || strings.HasPrefix(l.name, "grace") {
 			field = l.name
 		}
-		c, err := Load([]string{write(t, "c.json", `{"limits":`+nested("max."+l.name, "2")+`}`)}, noEnv)
+		least := strconv.FormatInt(max(spec.Least(l.pointer), 2), 10)
+		c, err := Load([]string{write(t, "c.json", `{"limits":`+nested("max."+l.name, least)+`}`)}, noEnv)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,14 +267,14 @@ func TestCeilings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := valueIn(t, r, field); got != "2" {
+		if got := valueIn(t, r, field); got != least {
 			t.Errorf("%s: the default stays at %s", l.name, got)
 		}
 		if found := c.Limits.Max.Exceeded(r, "limits.max"); found != nil {
 			t.Errorf("%s: what was lowered is above: %v", l.name, found)
 		}
 		raised := *spec.Default()
-		if err := json.Unmarshal([]byte(nested(field, "3")), &raised); err != nil {
+		if err := json.Unmarshal([]byte(nested(field, least+"1")), &raised); err != nil {
 			t.Fatal(err)
 		}
 		found := c.Limits.Max.Exceeded(&raised, "limits.max")

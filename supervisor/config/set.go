@@ -12,7 +12,9 @@ import (
 
 // set stores a value that a file has for a key.
 func (l *loader) set(k *key, dotted string, value any) {
-	wrong := func(wanted string) { l.refuse(dotted, "must be "+wanted+", not "+kindOf(value), "") }
+	wrong := func(wanted string) {
+		l.refuse(dotted, "must be "+wanted+", not "+kindOf(value), unitHint(dotted, value))
+	}
 	switch p := k.at(l.config).(type) {
 	case *bool:
 		v, ok := value.(bool)
@@ -62,6 +64,12 @@ func (l *loader) set(k *key, dotted string, value any) {
 	}
 }
 
+// unitHint says which number to write for a size or a time with a unit.
+func unitHint(dotted string, value any) string {
+	text, _ := value.(string)
+	return spec.UnitHint(dotted, text)
+}
+
 func (l *loader) setCores(p *float64, dotted string, value any) {
 	v, ok := value.(float64)
 	if n, whole := value.(int64); whole {
@@ -102,6 +110,8 @@ func (l *loader) text(k *key, dotted, v string) (string, bool) {
 
 func (k *key) inRange(n int64) bool {
 	switch {
+	case k.unlessZero > 0:
+		return n == 0 || n >= k.unlessZero
 	case k.max < 0:
 		return n == 0
 	case k.max == 0:
