@@ -177,7 +177,9 @@ for group in "${@:-build}"; do
       want gzip gzip
       want dpkg-deb dpkg
       ;;
-    peers) # whose bundles and views hack/e2e compares
+    peers) # whose bundles and views hack/e2e compares, and what examples of the docs use
+      want jq jq
+      want node nodejs
       want crun crun
       want runc runc
       want umoci umoci
