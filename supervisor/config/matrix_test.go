@@ -129,6 +129,35 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// TestStrictness: every key of a request, misspelt or of a wrong type, is refused by
+// name at every level that may have it, and a misspelt one with the right name.
+func TestStrictness(t *testing.T) {
+	for _, ref := range requestKeys() {
+		last := ref.Name[strings.LastIndexByte(ref.Name, '.')+1:]
+		for level, prefix := range map[string]string{"file": "defaults.", "profile": "profiles.p."} {
+			for dotted, value := range map[string]string{ref.Name + "x": "1", ref.Name: `[[[1]]]`} {
+				_, err := Load([]string{write(t, "c.json", nested(prefix+dotted, value))}, noEnv)
+				var list fault.List
+				if !errors.As(err, &list) || list[0].Code != fault.ConfigFile || !strings.HasPrefix(list[0].Field, "/"+strings.ReplaceAll(prefix+dotted, ".", "/")) {
+					t.Errorf("%s as %s of a %s: %v", dotted, value, level, err)
+				} else if dotted != ref.Name && !strings.Contains(list[0].Hint, last) {
+					t.Errorf("%s of a %s: no suggestion: %q", dotted, level, list[0].Hint)
+				}
+			}
+		}
+		for dotted, value := range map[string]string{ref.Name + "x": "1", ref.Name: `[[[1]]]`} {
+			request := `{"command":["x"],` + nested(dotted, value)[1:]
+			_, err := spec.DecodeOver(spec.Default(), []byte(request))
+			var list fault.List
+			if !errors.As(err, &list) || !strings.HasPrefix(list[0].Field, "/"+strings.ReplaceAll(dotted, ".", "/")) {
+				t.Errorf("%s as %s of a request: %v", dotted, value, err)
+			} else if dotted != ref.Name && (list[0].Code != fault.UnknownField || !strings.Contains(list[0].Hint, last)) {
+				t.Errorf("%s of a request: %v, no suggestion: %q", dotted, list[0], list[0].Hint)
+			}
+		}
+	}
+}
+
 // TestEveryKeyIsSetAndStrict: each key besides those of requests takes another
 // value than its default, refuses one of a wrong type, and a misspelt one is
 // named with a suggestion.
