@@ -30,9 +30,12 @@ systems() {
     CGO_ENABLED=0 GOOS=${target%/*} GOARCH=${target#*/} go build -tags "$tags" -o /dev/null ./cmd/...
     CGO_ENABLED=0 GOOS=${target%/*} GOARCH=${target#*/} go vet -tags "$tags" ./cmd/... ./spec/... ./runtime/plan/...
   done
-  echo "darwin/arm64, tests of what runs there"
-  CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go test -c -tags "$tags" -o /dev/null \
-    ./cmd/capsulectl ./spec/... ./shim ./supervisor/config ./supervisor/policy | { grep -v 'no test files' || true; }
+  local arch
+  for arch in amd64 arm64; do
+    echo "darwin/$arch, tests of what runs there"
+    CGO_ENABLED=0 GOOS=darwin GOARCH=$arch go test -c -tags "$tags" -o /dev/null \
+      ./cmd/capsulectl ./spec/... ./shim ./shim/process ./supervisor/config ./supervisor/policy | { grep -v 'no test files' || true; }
+  done
 }
 
 arm64() {
