@@ -133,7 +133,10 @@ func (r *Reduced) launch() error {
 	defer reportRead.Close()
 	theirs = append(theirs, orderRead, reportWrite)
 	r.cmd.ExtraFiles = []*os.File{orderRead, reportWrite}
-	if err := r.cmd.Start(); err != nil {
+	r.mu.Lock() // who signals the command waits until there is one
+	err = r.cmd.Start()
+	r.mu.Unlock()
+	if err != nil {
 		return fault.Wrap(fault.IO, "start the command", errors.Join(err, orderWrite.Close()))
 	}
 	go func() {
