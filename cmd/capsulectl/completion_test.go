@@ -29,6 +29,8 @@ func TestCompletionBash(t *testing.T) {
 		"completion z":      "zsh",
 		"help ins":          "inspect",
 		"doctor --pa":       "--path",
+		"doctor -o te":      "template=",
+		"config show -p m":  "mine",
 		"bundle expo":       "export",
 		"bundle export 3":   "3f2a-ended",
 		"ps -o t":           "table template=",

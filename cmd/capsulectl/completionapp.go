@@ -29,7 +29,9 @@ type appVerb struct {
 
 type appFlag struct {
 	name, usage string
-	value       bool
+	// short is its letter; empty: it has none.
+	short string
+	value bool
 }
 
 // appVerbs are the verbs that verbTable does not have, but for run.
@@ -74,6 +76,11 @@ func (v *appVerb) add(flags []cli.Flag) {
 			continue
 		}
 		flag := appFlag{name: name}
+		for _, other := range f.Names()[1:] {
+			if len(other) == 1 {
+				flag.short = other
+			}
+		}
 		if d, ok := f.(cli.DocGenerationFlag); ok {
 			flag.usage, flag.value = d.GetUsage(), d.TakesValue()
 		}
@@ -102,7 +109,11 @@ func bashAppVerbs() string {
 		var cases string
 		for _, f := range v.flags {
 			if words := f.choices(); f.value && words != "" {
-				cases += "        --" + f.name + `) COMPREPLY=($(compgen -W "` + words + `" -- "$cur")); return ;;` + "\n"
+				spellings := "--" + f.name
+				if f.short != "" {
+					spellings += "|-" + f.short
+				}
+				cases += "        " + spellings + `) COMPREPLY=($(compgen -W "` + words + `" -- "$cur")); return ;;` + "\n"
 			}
 		}
 		if cases != "" {
@@ -150,6 +161,9 @@ func fishAppVerbs(b *strings.Builder) {
 		}
 		for _, f := range v.flags {
 			b.WriteString(line + " -l " + f.name)
+			if f.short != "" {
+				b.WriteString(" -s " + f.short)
+			}
 			switch words := f.choices(); {
 			case f.value && words != "":
 				b.WriteString(" -x -a '" + strings.TrimPrefix(words, "$") + "'")

@@ -3,9 +3,11 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
@@ -141,7 +143,20 @@ func TestBundleOfPodman(t *testing.T) {
 	}
 	c.hostCommand(nil, "tar", "-C", dir+"/root", "-cf", dir+"/root.tar", ".")
 	podman("import", dir+"/root.tar", "capsule-test:latest")
-	id := podman("create", "--network", "none", "--ulimit", "nofile=512:512",
+	// A group for its containers that goes with them: podman's own would stay.
+	parent := "capsule-e2e-podman-" + strconv.Itoa(os.Getpid())
+	t.Cleanup(func() {
+		left, err := filepath.Glob("/sys/fs/cgroup/*/" + parent)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, dir := range append(left, "/sys/fs/cgroup/"+parent) {
+			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+	})
+	id := podman("create", "--network", "none", "--cgroups", "no-conmon", "--cgroup-parent", "/"+parent, "--ulimit", "nofile=512:512",
 		"--ulimit", "nproc=512:512", "--env", "A=b", "--workdir", "/tmp", "capsule-test:latest", "/bin/sh", "-c", foreignScript)
 	t.Cleanup(func() { podman("rm", "--force", id) })
 	// The runtime may refuse to make it on this host; what it was given is there.
@@ -149,8 +164,12 @@ func TestBundleOfPodman(t *testing.T) {
 		"--events-backend", "none", "--runtime", "crun", "init", id)
 	said, _ := made.CombinedOutput() // see above
 	bundle := filepath.Join(dir, "store/vfs-containers", id, "userdata")
-	if _, err := os.Stat(bundle + "/config.json"); err != nil {
+	config, err := os.ReadFile(bundle + "/config.json")
+	if err != nil {
 		t.Fatalf("podman made no bundle: %s", said)
+	}
+	if !bytes.Contains(config, []byte(`"cgroupsPath":"/`+parent+`/`)) || !bytes.Contains(config, []byte(`"seccomp":{`)) {
+		t.Errorf("podman wrote no place for the group and no filter, so that this shows little: %s", config)
 	}
 	c.foreignRuns(bundle, "/tmp")
 }
