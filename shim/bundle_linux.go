@@ -51,8 +51,12 @@ func loadBundle(dir string, base *spec.Request) (*foreign, error) {
 const ownPath = "/capsule/capsule-"
 
 // settle decides what the bundle leaves open or wants where capsule has its own: the
-// place of the control group, and calls that a filter answers in two ways.
+// place of the control group, the streams, and calls that a filter answers in two ways.
 func (f *foreign) settle() {
+	if p := f.config.Process; p != nil && p.Terminal {
+		p.Terminal, p.ConsoleSize = false, nil
+		f.warnings = append(f.warnings, "the command has pipes and no terminal, which process.terminal asks for")
+	}
 	l := f.config.Linux
 	if l == nil {
 		return // refused

@@ -397,7 +397,6 @@ func TestBundleRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []struct{ pointer, path, value string }{
-		{"/process/terminal", "process.terminal", `true`},
 		{"/process/apparmorProfile", "process.apparmorProfile", `"x"`},
 		{"/process/oomScoreAdj", "process.oomScoreAdj", `5`},
 		{"/hooks", "hooks", `{"prestart":[{"path":"/bin/true"}]}`},
