@@ -141,7 +141,7 @@ func (c *call) launch(listener *os.File) error {
 	if c.debug {
 		args = append(args, "-debug")
 	}
-	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(fd), append(args, "serve"), &os.ProcAttr{Dir: "/", Env: environment(),
+	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(fd), append(args, "serve"), &os.ProcAttr{Dir: "/", Env: os.Environ(),
 		Files: []*os.File{null, null, null, listener}, Sys: &unix.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return fail("execute", err)
@@ -149,10 +149,6 @@ func (c *call) launch(listener *os.File) error {
 	defer func() { _ = p.Release() }() // it has no resource that could remain
 	return spare(p.Pid)
 }
-
-// environment is the caller's with what keeps the server small: it has little to collect
-// between two calls.
-func environment() []string { return append(os.Environ(), "GOGC=50") }
 
 // spare makes the kernel take the server sooner than containerd when memory is short, as
 // it is with other shims.

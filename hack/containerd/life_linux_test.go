@@ -200,7 +200,7 @@ func TestLife(t *testing.T) {
 	if r := d.ctr("tasks", "kill", "c"); r.status == 0 || !strings.Contains(r.err, "not found") {
 		t.Errorf("a signal to what has ended: %+v", r)
 	}
-	if r := d.ctr("tasks", "delete", "c"); r.status != 9 {
+	if r := d.ctr("tasks", "delete", "c"); !strings.Contains(r.err, "exit code 9") {
 		t.Errorf("delete: %+v", r)
 	}
 	d.must("containers", "delete", "c")
@@ -246,11 +246,15 @@ func TestRestart(t *testing.T) {
 		"trap 'echo signal' USR1; trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done")
 	s.reads("ready")
 	pid := d.pid("c")
+	if err := s.cmd.Process.Kill(); err != nil { // so that it leaves its FIFOs
+		t.Fatal(err)
+	}
+	s.ends(-1)
 	d.stop()
+	// Nobody reads now, and what is written then is no broken pipe.
 	if err := unix.Kill(pid, unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	s.reads("signal")
 	d.start()
 	if st, now := d.status("c"), d.pid("c"); st != "RUNNING" || now != pid {
 		t.Errorf("after a restart it is %q, process %d, not %d", st, now, pid)
@@ -258,15 +262,11 @@ func TestRestart(t *testing.T) {
 	if r := d.ctr("tasks", "exec", "--exec-id", "x", "c", "echo", "still"); r.out != "still\n" {
 		t.Errorf("exec after a restart: %+v", r)
 	}
-	// A client that is gone breaks nothing, and another takes its place.
-	if err := s.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = s.cmd.Wait() // it was killed
+	again := d.attach("tasks", "attach", "c")
+	again.reads("signal")
 	if err := unix.Kill(pid, unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	again := d.attach("tasks", "attach", "c")
 	again.reads("signal")
 	d.must("tasks", "kill", "--signal", "SIGTERM", "c")
 	again.ends(6)
@@ -319,9 +319,10 @@ func TestPod(t *testing.T) {
 	}
 	for _, pid := range servers {
 		exe := fmt.Sprintf("/proc/%d/exe", pid)
-		if f, err := os.OpenFile(exe, os.O_WRONLY, 0); !errors.Is(err, unix.EROFS) {
-			t.Errorf("open %s for writing: %v, want EROFS", exe, err)
-			f.Close()
+		// A file that is being executed is busy for writers; for what would change the file
+		// once nobody executes it, the mount is in the way.
+		if err := os.Chmod(exe, 0o755); !errors.Is(err, unix.EROFS) {
+			t.Errorf("chmod %s: %v, want EROFS", exe, err)
 		}
 	}
 	for _, id := range []string{"one", "alone", "pause"} {

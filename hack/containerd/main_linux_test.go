@@ -104,7 +104,7 @@ func begin(t *testing.T) *daemon {
 			lack(t, name+" is not installed: hack/deps.sh peers")
 		}
 	}
-	d := &daemon{t: t, dir: t.TempDir(), namespace: "capsule-test-" + strconv.Itoa(os.Getpid()), children: living()}
+	d := &daemon{t: t, dir: t.TempDir(), namespace: "capsule-test-" + strconv.Itoa(os.Getpid()) + "-" + t.Name(), children: living()}
 	d.mounts = privateRun(t)
 	t.Cleanup(d.end)
 	var err error
