@@ -65,15 +65,21 @@ func (c *call) start() error {
 	if err != nil {
 		return err
 	}
+	// containerd 1.6 finds the server by it after a restart.
+	if err = os.WriteFile(filepath.Join(c.bundle, "address"), []byte(scheme+socket), 0o600); err != nil {
+		err = fault.Wrap(fault.IO, "write address", err).WithPath(c.bundle)
+	}
 	if listener != nil {
 		defer listener.Close()
-		if err := c.launch(listener); err != nil {
+		if err == nil {
+			err = c.launch(listener)
+		}
+		if err != nil {
 			return errors.Join(err, os.Remove(socket))
 		}
 	}
-	// containerd 1.6 finds the server by it after a restart.
-	if err := os.WriteFile(filepath.Join(c.bundle, "address"), []byte(scheme+socket), 0o600); err != nil {
-		return fault.Wrap(fault.IO, "write address", err).WithPath(c.bundle)
+	if err != nil {
+		return err
 	}
 	_, err = os.Stdout.WriteString(scheme + socket)
 	return err
@@ -85,25 +91,22 @@ func listen(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fail("make directory", err)
 	}
+	lock, err := alone(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if conn, err := wire.Dial(path); err == nil {
+		conn.Close()
+		return nil, nil
+	} else if errors.Is(err, unix.ECONNREFUSED) { // of a server that was killed
+		_ = os.Remove(path)
+	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fail("socket", err)
 	}
-	for tries := 0; ; tries++ {
-		if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != unix.EADDRINUSE || tries == 100 {
-			break
-		}
-		conn, bad := wire.Dial(path)
-		if bad == nil {
-			conn.Close()
-			unix.Close(fd)
-			return nil, nil
-		}
-		if errors.Is(bad, unix.ECONNREFUSED) { // of a server that was killed
-			_ = os.Remove(path)
-		}
-	}
-	if err == nil {
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
 		err = unix.Listen(fd, 128)
 	}
 	if err != nil {
@@ -111,6 +114,21 @@ func listen(path string) (*os.File, error) {
 		return nil, fail("listen", err)
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// alone locks the directory of sockets: one that nobody listens at may be about to be
+// listened at, unless nobody else is here.
+func alone(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	for err == nil {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
+			return f, nil
+		}
+		if err == unix.EINTR {
+			err = nil
+		}
+	}
+	return nil, fault.Wrap(fault.IO, "lock", err).WithPath(dir)
 }
 
 // launch executes the server. Its program is this one through a mount of its own that is
@@ -147,24 +165,21 @@ func (c *call) launch(listener *os.File) error {
 		return fail("execute", err)
 	}
 	defer func() { _ = p.Release() }() // it has no resource that could remain
-	return spare(p.Pid)
+	spare(p.Pid)
+	return nil
 }
 
 // spare makes the kernel take the server sooner than containerd when memory is short, as
 // it is with other shims.
-func spare(pid int) error {
+func spare(pid int) {
 	text, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err != nil {
-		return nil // no process is spared here
+		return // no process is spared here
 	}
-	score, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err == nil && score < 1000 {
-		err = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte(strconv.Itoa(score+1)), 0)
+	if score, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && score < 1000 {
+		// Any process may have a higher score; without one the server works all the same.
+		_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte(strconv.Itoa(score+1)), 0)
 	}
-	if err != nil {
-		return fault.Wrap(fault.SystemCall, "set oom_score_adj", err)
-	}
-	return nil
 }
 
 // serve is the server: descriptor 3 is its socket.
@@ -227,6 +242,11 @@ func forget(bundle string) {
 	if err != nil || !ok || strings.Contains(path, "/") {
 		return
 	}
+	lock, err := alone(filepath.Join(runDir, "s"))
+	if err != nil {
+		return // it was the last
+	}
+	defer lock.Close()
 	path = filepath.Join(runDir, "s", path)
 	conn, err := wire.Dial(path)
 	switch {

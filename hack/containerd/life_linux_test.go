@@ -333,7 +333,7 @@ func TestPod(t *testing.T) {
 // TestStrangers: a process without a pid namespace of its own leaves nothing either.
 func TestStrangers(t *testing.T) {
 	d := begin(t)
-	r := d.run("h", []string{"--with-ns", "pid:/proc/" + fmt.Sprint(os.Getpid()) + "/ns/pid"}, "sh", "-c", "sleep 1000 & echo left")
+	r := d.heard("h", []string{"--with-ns", "pid:/proc/" + fmt.Sprint(os.Getpid()) + "/ns/pid"}, "sh", "-c", "sleep 1000 & echo left")
 	if r.status != 0 || r.out != "left\n" {
 		t.Errorf("%+v", r)
 	}

@@ -174,8 +174,7 @@ func (s *Service) create(m wire.Message) (wire.Message, error) {
 	}
 	t.first = p
 	s.mu.Unlock()
-	p.order.Lock() // so that an end is told after this
-	defer p.order.Unlock()
+	defer p.order.Unlock() // an end is told after this
 	pid := uint64(p.number())
 	io := wire.Message(nil).PutString(1, m.String(5)).PutString(2, m.String(6)).PutString(3, m.String(7)).PutBool(4, m.Bool(4))
 	event := wire.Message(nil).PutString(1, id).PutString(2, bundle)
@@ -186,7 +185,8 @@ func (s *Service) create(m wire.Message) (wire.Message, error) {
 	return wire.Message(nil).PutUint(1, pid), nil
 }
 
-// build mounts the root and makes the container. On failure nothing is left of either.
+// build mounts the root and makes the container, whose first process it gives with its
+// order held. On failure nothing is left of either.
 func (s *Service) build(t *task, o options, m wire.Message) (p *process, err error) {
 	config, err := container.Load(t.bundle)
 	if err != nil {
@@ -223,6 +223,7 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 		return nil, err
 	}
 	p = newProcess(t, "", streams)
+	p.order.Lock()
 	if err := onThread(func() error { return t.rt.Create(t.id, t.bundle, streams.stdio()) }); err != nil {
 		streams.close()
 		return nil, err

@@ -30,6 +30,9 @@ type streams struct {
 	copies sync.WaitGroup
 }
 
+// opening is how long a client may take to open its end of an output.
+const opening = 2 * time.Second
+
 // draining is how long a deleted process' last output may take on its way.
 const draining = 2 * time.Second
 
@@ -66,14 +69,8 @@ func (s *streams) open(i int, name string, uid, gid int) error {
 	} else if err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return s.openFile(i, path)
 	}
-	// Whoever reads opens first, and without waiting; then writers need not wait either.
-	r, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	r, w, err := openBoth(path, i != 0)
 	if err != nil {
-		return err
-	}
-	w, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		unix.Close(r)
 		return err
 	}
 	mine, theirs := r, w
@@ -97,6 +94,58 @@ func (s *streams) open(i int, name string, uid, gid int) error {
 	s.give[i] = os.NewFile(uintptr(theirs), path)
 	// So that it can open /dev/stdout, as it can open a pipe of its own.
 	return unix.Fchown(theirs, uid, gid)
+}
+
+const openOptions = unix.O_NONBLOCK | unix.O_CLOEXEC
+
+// openBoth opens both ends of a FIFO, neither of which waits when it is read or written.
+func openBoth(path string, output bool) (r, w int, err error) {
+	if output {
+		if w, err = openOutput(path); err != nil {
+			return -1, -1, err
+		}
+		if r, err = unix.Open(path, unix.O_RDONLY|openOptions, 0); err != nil {
+			unix.Close(w)
+		}
+		return r, w, err
+	}
+	if r, err = unix.Open(path, unix.O_RDONLY|openOptions, 0); err != nil {
+		return -1, -1, err
+	}
+	if w, err = unix.Open(path, unix.O_WRONLY|openOptions, 0); err != nil {
+		unix.Close(r)
+	}
+	return r, w, err
+}
+
+// openOutput opens a FIFO for writing once its client has opened it for reading, for what
+// is written before that is lost when the process ends meanwhile. It waits no longer than
+// opening: a client may be gone.
+func openOutput(path string) (w int, err error) {
+	if w, err = unix.Open(path, unix.O_WRONLY|openOptions, 0); err != unix.ENXIO {
+		return w, err
+	}
+	opened := make(chan struct{})
+	go func() {
+		w, err = unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		close(opened)
+	}()
+	timer := time.NewTimer(opening)
+	defer timer.Stop()
+	select {
+	case <-opened:
+	case <-timer.C:
+		r, bad := unix.Open(path, unix.O_RDONLY|openOptions, 0) // by which the other open returns
+		if bad != nil {
+			return -1, bad
+		}
+		<-opened
+		unix.Close(r)
+	}
+	if err == nil {
+		err = unix.SetNonblock(w, true)
+	}
+	return w, err
 }
 
 // link notes a terminal's other side.

@@ -13,10 +13,10 @@ type Message []byte
 
 // The wire types of protobuf.dev/programming-guides/encoding.
 const (
-	varint  = 0
-	fixed64 = 1
-	bytes   = 2
-	fixed32 = 5
+	varint    = 0
+	fixed64   = 1
+	delimited = 2
+	fixed32   = 5
 )
 
 // ErrMalformed is bytes that are no message.
@@ -43,7 +43,7 @@ func (m Message) field() (number int, value uint64, data []byte, rest Message, e
 			return 0, 0, nil, nil, ErrMalformed
 		}
 		return number, 0, nil, rest[n:], nil // no message here has one
-	case bytes:
+	case delimited:
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {
 			return 0, 0, nil, nil, ErrMalformed
@@ -133,7 +133,7 @@ func (m Message) PutString(field int, text string) Message {
 
 // Put appends a message or bytes, empty ones too.
 func (m Message) Put(field int, data Message) Message {
-	m = binary.AppendUvarint(m, uint64(field)<<3|bytes)
+	m = binary.AppendUvarint(m, uint64(field)<<3|delimited)
 	m = binary.AppendUvarint(m, uint64(len(data)))
 	return append(m, data...)
 }
