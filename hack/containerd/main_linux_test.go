@@ -322,7 +322,18 @@ func (d *daemon) ctr(args ...string) result {
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		d.t.Fatal(err)
 	}
-	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	return result{out.String(), withoutWarnings(errs.String()), cmd.ProcessState.ExitCode()}
+}
+
+// withoutWarnings leaves out what containerd 2 says of hosts with cgroup v1.
+func withoutWarnings(text string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, "DEPRECATION") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
 }
 
 func (d *daemon) client(ctx context.Context, args ...string) *exec.Cmd {
