@@ -50,7 +50,11 @@ func (s *streams) openAll(uid, gid uint32) error {
 		}
 		if err := s.open(i, name, int(uid), int(gid)); err != nil {
 			s.close()
-			return fault.Wrap(fault.IO, "open stream", err).WithPath(name).WithField([]string{"stdin", "stdout", "stderr"}[i])
+			var f *fault.Fault
+			if !errors.As(err, &f) {
+				f = fault.Wrap(fault.IO, "open stream", err)
+			}
+			return f.WithPath(name).WithField([]string{"stdin", "stdout", "stderr"}[i])
 		}
 	}
 	return nil
