@@ -232,31 +232,57 @@ func TestLife(t *testing.T) {
 	d.kill("p") // a paused one too
 }
 
-// TestEvents wants each event, in its order.
+// TestEvents wants each event, in its order: of a container that ends by itself, and of one
+// that the kernel kills for want of memory.
 func TestEvents(t *testing.T) {
 	d := begin(t)
 	s := d.attach("events")
-	// The listener is there once it shows something.
-	r, w := d.status("none"), 0
-	for d.ctr("content", "label", "none").status == 0 && r == "" && w < 3 {
-		w++
+	seen := make(chan string, 100)
+	go func() {
+		defer close(seen)
+		for {
+			line, err := s.lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			for word := range strings.FieldsSeq(line) {
+				if strings.HasPrefix(word, "/tasks/") || strings.HasPrefix(word, "/namespaces/") {
+					seen <- word
+				}
+			}
+		}
+	}()
+	// The client listens once it shows something.
+	for listens := false; !listens; {
+		d.must("namespaces", "label", d.namespace, fmt.Sprint("a=", time.Now().UnixNano()))
+		select {
+		case <-seen:
+			listens = true
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 	d.run("e0", nil, "true")
+	if r := d.run("e1", []string{"--memory-limit", "33554432"}, "tail", "/dev/zero"); r.status != 137 {
+		t.Errorf("without memory: %+v", r)
+	}
 	var topics []string
-	for len(topics) == 0 || topics[len(topics)-1] != "/tasks/delete" {
-		line, err := s.lines.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
+	for deletes := 0; deletes < 2; {
+		topic, ok := <-seen
+		if !ok {
+			t.Fatal("the client has ended")
 		}
-		for _, word := range strings.Fields(line) {
-			if strings.HasPrefix(word, "/tasks/") {
-				topics = append(topics, word)
-			}
+		if strings.HasPrefix(topic, "/tasks/") {
+			topics = append(topics, strings.TrimPrefix(topic, "/tasks/"))
+		}
+		if topic == "/tasks/delete" {
+			deletes++
 		}
 	}
 	s.cancel()
+	for range seen { // to its end
+	}
 	_ = s.cmd.Wait() // it was killed
-	if got := strings.Join(topics, " "); got != "/tasks/create /tasks/start /tasks/exit /tasks/delete" {
+	if got := strings.Join(topics, " "); got != "create start exit delete create start oom exit delete" {
 		t.Errorf("events: %s", got)
 	}
 }

@@ -36,6 +36,8 @@ func TestPayloads(t *testing.T) {
 		{"filter", []string{"--seccomp"}, "grep Seccomp: /proc/self/status", "Seccomp:\t2\n", "", 0},
 		{"capabilities", []string{"--cap-drop", "CAP_CHOWN"}, "chown 1 /tmp || echo refused", "refused\n", "", 0},
 		{"privileged", []string{"--privileged"}, "mount -t tmpfs tmpfs /tmp && echo mounted", "mounted\n", "", 0},
+		{"user namespace", []string{"--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"},
+			"grep -o '^ *0 *100000 *65536' /proc/self/uid_map | tr -d ' '; echo x >/dev/stdout", "010000065536\nx\n", "", 0},
 		{"streams may be opened", nil, "echo again >/dev/stdout; echo oops >/dev/stderr", "again\n", "oops\n", 0},
 		{"a child is left", nil, "sleep 1000 & echo left", "left\n", "", 0},
 	} {

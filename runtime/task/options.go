@@ -36,6 +36,11 @@ func optionsOf(encoded wire.Message) (o options, err error) {
 		case value.String(12) != "":
 			return o, refuse("options.TaskApiAddress", "there is one shim for each pod", "Leave it out.")
 		}
+	case "containerd.linux.runc.CreateOptions": // runtime/linux/runctypes/runc.proto of 1.6, whose clients send it to any runtime
+		o.uid, o.gid = uint32(value.Uint(10)), uint32(value.Uint(11))
+		if value.String(9) != "" {
+			return o, refuse("options.ShimCgroup", "the shim stays in the group of containerd", "Leave it out.")
+		}
 	case "runtimeoptions.v1.Options": // api/types/runtimeoptions/v1/api.proto
 		if value.String(2) != "" || len(value.Message(3)) > 0 {
 			return o, refuse("options.ConfigPath", "there is nothing to configure", "Leave the runtime's options out.")

@@ -98,8 +98,11 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	if o, err := optionsOf(wire.Message(nil).PutString(1, "containerd.runc.v1.Options").Put(2, wire.Message(nil).PutUint(4, 7).PutUint(5, 8))); err != nil || o.uid != 7 || o.gid != 8 {
-		t.Errorf("%+v, %v", o, err)
+	for url, first := range map[string]int{"containerd.runc.v1.Options": 4, "containerd.linux.runc.CreateOptions": 10} {
+		o, err := optionsOf(wire.Message(nil).PutString(1, url).Put(2, wire.Message(nil).PutUint(first, 7).PutUint(first+1, 8)))
+		if err != nil || o.uid != 7 || o.gid != 8 {
+			t.Errorf("%s: %+v, %v", url, o, err)
+		}
 	}
 	target := filepath.Join(t.TempDir(), "rootfs")
 	for field, m := range map[string]wire.Message{"rootfs[0].options": mountOf("ext4", "/dev/x", "loop"), "rootfs[0].target": mountOf("bind", "/").PutString(3, "/sub")} {
