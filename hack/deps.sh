@@ -184,6 +184,8 @@ for group in "${@:-build}"; do
       want runc runc
       want umoci umoci
       want podman podman
+      want containerd containerd
+      want ctr containerd
       want busybox busybox-static
       ;;
     debtest)

@@ -134,6 +134,11 @@ var linkRules = []struct {
 		"net/http", "crypto/tls", "text/template", "regexp", "github.com/urfave/cli", "google.golang.org/grpc",
 		module + "/shim", module + "/supervisor",
 	}},
+	// One for each pod: see runtime/task/wire.
+	{"cmd/containerd-shim-capsule-v2", []string{
+		"net", "net/http", "crypto/tls", "text/template", "regexp", "github.com/urfave/cli", "google.golang.org/grpc", "google.golang.org/protobuf",
+		"github.com/containerd/ttrpc", module + "/shim", module + "/supervisor",
+	}},
 	// urfave/cli itself brings text/template and regexp.
 	{"cmd/capsulectl", []string{
 		"net/http", "crypto/tls", "html/template", "github.com/russross/blackfriday",

@@ -151,10 +151,14 @@ func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
 		}
 		flags |= bit
 	}
-	if err := os.MkdirAll(r.Root, 0o700); err != nil {
-		return nil, 0, fault.Wrap(fault.IO, "make state directory", err).WithPath(r.Root)
+	dir := r.Filters
+	if dir == "" {
+		dir = filepath.Join(r.Root, ".filters")
 	}
-	cache := seccomp.Cache{Dir: filepath.Join(r.Root, ".filters"), Helper: r.SeccompHelper}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, 0, fault.Wrap(fault.IO, "make state directory", err).WithPath(dir)
+	}
+	cache := seccomp.Cache{Dir: dir, Helper: r.SeccompHelper}
 	o, twice := seccomp.Decided(o)
 	if len(twice) > 0 && r.Debug {
 		r.Warn(fault.New(fault.Seccomp, "compile system call filter", "two rules without conditions for "+strings.Join(twice, ", ")+": the stricter holds").WithField("linux.seccomp"))

@@ -17,11 +17,15 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// Runtime makes containers and looks after them. Its methods are called by a goroutine
-// that is locked to the first thread of a process which exits soon: a container is
-// born as that thread's child, in namespaces that the thread enters for it.
+// Runtime makes containers and looks after them. Create, Start and Exec are called by a
+// goroutine that is locked to its thread: a process is born as that thread's child, in
+// namespaces that the thread enters for it, and dies with the thread before it has been
+// built. Every process is a child of the calling process, which may wait for it.
 type Runtime struct {
 	Store
+	// Filters is the directory of compiled filters, which many may share. Empty: one
+	// below Root.
+	Filters string
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string
 	// Debug tells more.
@@ -32,6 +36,8 @@ type Runtime struct {
 
 // Stdio is what a process is given.
 type Stdio struct {
+	// Streams are stdin, stdout and stderr, which stay the caller's. Nil: the caller's own.
+	Streams [3]*os.File
 	// ConsoleSocket gets the master of the terminal. Empty: Terminal does.
 	ConsoleSocket string
 	// Terminal takes the master, where there is no socket for it. Nil: a

@@ -166,7 +166,7 @@ func (r *Runtime) insideHook(c *Container, walled bool) func(specs.Hook, []byte)
 			return err
 		}
 		f.Container.File, f.Container.AllCapabilities = h.Path, !walled
-		l := launcher{r: r, c: &other, streams: [3]*os.File{stdin, output, output}, outside: !walled}
+		l := launcher{r: r, c: &other, stdio: Stdio{Streams: [3]*os.File{stdin, output, output}}, outside: !walled}
 		sb, err := r.enter(&other, &l, f)
 		if err != nil {
 			return err

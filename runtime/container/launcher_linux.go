@@ -20,8 +20,6 @@ type launcher struct {
 	stdio Stdio
 	gate  *os.File // nil: the process does not wait
 	plan  *plan.Plan
-	// stdin, stdout and stderr are the caller's unless they are set.
-	streams [3]*os.File
 	// outside leaves the process out of the control group.
 	outside bool
 	// of is whose namespaces the process enters. Nil: nobody's.
@@ -79,7 +77,7 @@ func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.S
 // dup3 refuses. One that the caller has closed is empty.
 func (l *launcher) stream(i int) (*os.File, error) {
 	from := i
-	if f := l.streams[i]; f != nil {
+	if f := l.stdio.Streams[i]; f != nil {
 		from = int(f.Fd())
 	}
 	fd, err := unix.FcntlInt(uintptr(from), unix.F_DUPFD_CLOEXEC, 3+l.stdio.Preserve)

@@ -28,6 +28,15 @@ type Stats struct {
 	OOMKills uint64 `json:"-"`
 }
 
+// Usage reads what a container's group has used. Nil: it has none.
+func (r *Runtime) Usage(id string) (*resources.Usage, error) {
+	c, err := r.Peek(id)
+	if err != nil || c.Group == nil {
+		return nil, err
+	}
+	return c.Group.Usage()
+}
+
 // Stats reads the usage of a container. Nil: it has ended.
 func (r *Runtime) Stats(id string) (*Stats, error) {
 	c, err := r.Peek(id)

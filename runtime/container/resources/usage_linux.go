@@ -15,7 +15,16 @@ type Usage struct {
 	Memory, MemoryMax, MemoryLimit uint64
 	Pids, PidsLimit                uint64
 	OOMKills                       uint64
+	Swap, SwapLimit                uint64
+	Throttle                       Throttle
+	// MemoryStat is memory.stat, whose names v1 and v2 have of their own.
+	MemoryStat map[string]uint64
+	// V2 says of which of them the numbers are.
+	V2 bool
 }
+
+// Throttle is how often and how long a limit of the CPU held the group up.
+type Throttle struct{ Periods, Throttled, Time uint64 }
 
 // Usage reads the accounts of the group. What the kernel has no account of is zero.
 func (g *Group) Usage() (*Usage, error) {
@@ -27,6 +36,9 @@ func (g *Group) Usage() (*Usage, error) {
 		u.Memory, u.MemoryMax, u.MemoryLimit = r.value(d+"memory.current"), r.value(d+"memory.peak"), r.value(d+"memory.max")
 		u.Pids, u.PidsLimit = r.value(d+"pids.current"), r.value(d+"pids.max")
 		u.OOMKills = r.key(d+"memory.events", "oom_kill")
+		u.Swap, u.SwapLimit = r.value(d+"memory.swap.current"), r.value(d+"memory.swap.max")
+		u.Throttle = Throttle{r.key(d+"cpu.stat", "nr_periods"), r.key(d+"cpu.stat", "nr_throttled"), r.key(d+"cpu.stat", "throttled_usec") * 1000}
+		u.MemoryStat, u.V2 = r.keys(d+"memory.stat"), true
 		return u, r.err
 	}
 	const tick = 1e9 / 100 // USER_HZ, which is the same everywhere
@@ -35,8 +47,13 @@ func (g *Group) Usage() (*Usage, error) {
 		u.CPU = r.value(in("cpuacct", "cpuacct.usage"))
 		u.User, u.Kernel = r.key(in("cpuacct", "cpuacct.stat"), "user")*tick, r.key(in("cpuacct", "cpuacct.stat"), "system")*tick
 	}
+	if g.Dirs["cpu"] != "" {
+		file := in("cpu", "cpu.stat")
+		u.Throttle = Throttle{r.key(file, "nr_periods"), r.key(file, "nr_throttled"), r.key(file, "throttled_time")}
+	}
 	if g.Dirs["memory"] != "" {
 		u.Memory, u.MemoryMax = r.value(in("memory", "memory.usage_in_bytes")), r.value(in("memory", "memory.max_usage_in_bytes"))
+		u.MemoryStat = r.keys(in("memory", "memory.stat"))
 		u.MemoryLimit, u.OOMKills = r.value(in("memory", "memory.limit_in_bytes")), r.key(in("memory", "memory.oom_control"), "oom_kill")
 	}
 	if g.Dirs["pids"] != "" {
@@ -65,12 +82,15 @@ func (r *reader) value(file string) uint64 {
 	return n
 }
 
-func (r *reader) key(file, key string) uint64 {
+func (r *reader) key(file, key string) uint64 { return r.keys(file)[key] }
+
+// keys are all of a file.
+func (r *reader) keys(file string) map[string]uint64 {
+	all := map[string]uint64{}
 	for line := range strings.Lines(r.read(file)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == key {
-			n, _ := strconv.ParseUint(value, 10, 64) // the kernel writes numbers
-			return n
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			all[name], _ = strconv.ParseUint(value, 10, 64) // the kernel writes numbers
 		}
 	}
-	return 0
+	return all
 }

@@ -1,0 +1,23 @@
+package wire
+
+// Code is a status of gRPC, by which containerd tells errors apart.
+type Code uint32
+
+// The codes that are in use.
+const (
+	Unknown            Code = 2
+	InvalidArgument    Code = 3
+	NotFound           Code = 5
+	AlreadyExists      Code = 6
+	FailedPrecondition Code = 9
+	Unimplemented      Code = 12
+)
+
+// Status is an error that keeps its code on the wire.
+type Status struct {
+	Code Code
+	Text string
+}
+
+// Error is the text.
+func (s *Status) Error() string { return s.Text }
