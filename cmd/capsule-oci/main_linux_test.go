@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if secret := os.Getenv(spyOn); secret != "" {
+		spy(secret)
+	}
 	if os.Getenv(actAs) != "" {
 		main()
 		os.Exit(0)

@@ -543,3 +543,40 @@ func TestOtherUsersAreRefused(t *testing.T) {
 		t.Error("a state directory was made")
 	}
 }
+
+// TestLaterProcess: what a later process gets from outside is there before its command:
+// a limit of processes counts only itself, and the scheduler is its own.
+func TestLaterProcess(t *testing.T) {
+	b := newBox(t, "sh", "-c", forever)
+	b.must("run", "--detach", "later")
+	process := *b.config.Process
+	process.User = specs.User{UID: 4321, GID: 4321}
+	process.Args = []string{"sh", "-c", `while read -r line; do case $line in "Max processes"*) set -- $line; echo $4;; esac; done </proc/self/limits
+		read -r line </proc/self/stat; set -- ${line##*) }; echo ${39}; cat /proc/self/oom_score_adj`}
+	process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NPROC", Soft: 1, Hard: 1}}
+	process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+	adjust := 300
+	process.OOMScoreAdj = &adjust
+	text, err := json.Marshal(process)
+	if err == nil {
+		err = os.WriteFile(b.path("process"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The shell cannot fork, so cat is not executed.
+	out, bad, _ := b.call("exec", "--process", b.path("process"), "later")
+	if out != "1\n3\n" || !strings.Contains(bad, "fork") {
+		t.Errorf("%q %q", out, bad)
+	}
+	process.Rlimits[0].Soft, process.Rlimits[0].Hard = 2, 2
+	if text, err = json.Marshal(process); err == nil {
+		err = os.WriteFile(b.path("process"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, bad, _ := b.call("exec", "--process", b.path("process"), "later"); out != "2\n3\n300\n" {
+		t.Errorf("%q %q", out, bad)
+	}
+}

@@ -128,6 +128,11 @@ func checkStdio(p *specs.Process, o Stdio) error {
 func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 	f.LastCap = lastCapability()
 	f.Container.Preserve = o.Preserve
+	var processes unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &processes); err != nil {
+		return f, fault.Wrap(fault.SystemCall, "getrlimit", err)
+	}
+	f.Container.Processes = processes.Max
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	f.Container.AppArmor = err == nil && string(enabled[:min(1, len(enabled))]) == "Y"
 	_, err = os.Stat("/sys/fs/selinux/enforce")
@@ -153,7 +158,7 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	h := hooksOf(s)
 	//lint:ignore SA1019 The deprecated hook is still called.
 	before := len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer)
-	f.BundleDir, f.Kinds, f.Container.Gate, f.Container.NoCommand, f.Container.Hooks = c.Bundle, kinds, true, c.NoProcess, before > 0
+	f.BundleDir, f.Kinds, f.Container.NoCommand, f.Container.Hooks = c.Bundle, kinds, c.NoProcess, before > 0
 	// Once without effect on anything: what is wrong with the configuration is told first.
 	if _, err := plan.Container(s, f); err != nil {
 		return err
@@ -200,10 +205,13 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 
 // complete goes along with the container's process until it waits for its start.
 func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err error) {
-	if c.Process, err = processOf(sb.Pid); err != nil {
-		return err
-	}
-	if err := l.adjust(sb.Pid); err != nil {
+	err = sb.Born(func(pid int) error {
+		if c.Process, err = processOf(pid); err != nil {
+			return err
+		}
+		return l.adjust(pid)
+	})
+	if err != nil {
 		return err
 	}
 	if err := l.copies(sb); err != nil {

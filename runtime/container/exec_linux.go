@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -16,8 +17,7 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// joins are the namespaces of a process that are not those of this one, in the order
-// in which they are entered.
+// joins are the namespaces of a process that are not those of this one.
 func joins(pid int) ([]plan.Join, error) {
 	var all []plan.Join
 	for _, n := range []struct {
@@ -36,7 +36,7 @@ func joins(pid int) ([]plan.Join, error) {
 		if ours, err := os.Readlink("/proc/self/ns/" + n.name); err == nil && ours == theirs {
 			continue
 		}
-		all = append(all, plan.StepJoin(plan.Join{Kind: n.kind, Path: p, Field: "linux.namespaces"}))
+		all = append(all, plan.Join{Kind: n.kind, Path: p, Field: "linux.namespaces"})
 	}
 	return all, nil
 }
@@ -80,13 +80,7 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	// What is in the container may stop the new process, and must not hold up by that
 	// who wants to end the container.
 	c.Close()
-	err = l.adjust(sb.Pid)
-	if err == nil {
-		err = l.terminal(sb)
-	}
-	if err == nil {
-		_, err = sb.Started()
-	}
+	err = l.follow(sb)
 	if err == nil {
 		err = l.pidFile(sb.Pid)
 	}
@@ -117,6 +111,37 @@ func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbo
 		f.Tasks = tasks
 		return plan.Exec(&s, f, list)
 	})
+}
+
+// follow goes along with a later process until it executes its command.
+func (l *launcher) follow(sb *launch.Sandbox) error {
+	if err := l.terminal(sb); err != nil {
+		return err
+	}
+	err := sb.Born(func(pid int) error {
+		if err := l.adjust(pid); err != nil {
+			return err
+		}
+		return l.late(pid)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = sb.Started()
+	return err
+}
+
+// late sets what plan.Exec leaves out.
+func (l *launcher) late(pid int) error {
+	p := l.c.Config.Process
+	if p.Scheduler == nil {
+		return nil
+	}
+	attr := plan.SchedulerAttr(p.Scheduler)
+	if _, _, errno := unix.Syscall(unix.SYS_SCHED_SETATTR, uintptr(pid), uintptr(unsafe.Pointer(unsafe.SliceData(attr))), 0); errno != 0 {
+		return fault.Wrap(fault.SystemCall, "sched_setattr", errno).WithField("process.scheduler")
+	}
+	return nil
 }
 
 // Wait waits for the process and returns its wait status.
@@ -171,7 +196,7 @@ func (r *Runtime) insideHook(c *Container, walled bool) func(specs.Hook, []byte)
 		if err != nil {
 			return err
 		}
-		if _, err = sb.Started(); err != nil {
+		if err := l.follow(sb); err != nil {
 			sb.Abandon()
 			return err
 		}

@@ -77,6 +77,47 @@ func (pr *Prepared) within(clone func() error) (err error) {
 var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts",
 	unix.CLONE_NEWPID: "pid_for_children"}
 
+// Born blocks until the sandbox has its first process, calls ready with its number and
+// lets it go on. Where the plan has no process before it that is at once.
+func (s *Sandbox) Born(ready func(pid int) error) error {
+	if !s.unborn {
+		return ready(s.Pid)
+	}
+	r, fds, err := s.receive()
+	switch {
+	case err != nil:
+		return fault.New(fault.MonitorFailed, "set up sandbox", "its first process was not made: "+s.lastWords())
+	case r.kind == reportFailed:
+		return s.stepFault(r)
+	}
+	// Its end comes before the first step of the other: limits count both.
+	before, pid := s.pidfd, s.Pid
+	if !s.bear(r, fds) {
+		return fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
+	}
+	_, _, err = waitPidfd(before, pid)
+	unix.Close(before)
+	if err != nil {
+		return err
+	}
+	if err := ready(s.Pid); err != nil {
+		return err
+	}
+	return s.Continue()
+}
+
+// bear takes the process of a report in place of that before it, whose descriptor is the
+// caller's then. False: the report is another.
+func (s *Sandbox) bear(r report, fds [2]int) bool {
+	if r.kind != reportBorn || fds[0] < 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Pid, s.pidfd, s.unborn = int(r.value), fds[0], false
+	return true
+}
+
 // Continue lets a sandbox go on that stopped for its launcher. Held, or Descriptor,
 // comes before it.
 func (s *Sandbox) Continue() error {

@@ -68,9 +68,9 @@ type Prepared struct {
 // Prepare encodes the plan and makes its detached mounts. It needs root when
 // the plan has sources. The result must be started or closed.
 func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
-	programs := [][]plan.Step{p.Setup, p.Payload, p.Init, p.Command}
+	programs := [][]plan.Step{p.Before, p.Setup, p.Payload, p.Init, p.Command}
 	if o.Hold {
-		programs[3] = holdSteps
+		programs[len(programs)-1] = holdSteps
 	}
 	enc, err := newEncoder(p.Disks, programs...)
 	if err != nil {
@@ -88,7 +88,7 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		m.keep, m.hasKeep = o.Gate.Fd(), true
 		m.regs[plan.RegGate] = m.keep
 	}
-	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
+	m.before, m.setup, m.payload, m.init = enc.program(p.Before), enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
 	pr := &Prepared{plan: p, enc: enc, opts: o}
 	if o.Hold {
 		if pr.late, err = newLate(enc); err != nil {
@@ -175,7 +175,7 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 		unix.Close(ends[0])
 		return nil, err
 	}
-	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0], late: pr.late}
+	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0], late: pr.late, unborn: len(pr.plan.Before) > 0}
 	pr.late = nil // it is the sandbox's from here on
 	if err := pr.mapIDs(sb); err != nil {
 		sb.Abandon()

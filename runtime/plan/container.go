@@ -13,14 +13,13 @@ type ContainerFacts struct {
 	// Permitted are the capabilities that the launcher holds, a bit for each: in
 	// the namespace of the host nobody can be given others.
 	Permitted uint64
+	// Processes is the launcher's hard RLIMIT_NPROC, above which only some may raise it.
+	Processes uint64
 	// Preserve is the number of descriptors from 3 on that the command inherits.
 	Preserve int
 	// Hooks stops the container when its mounts are made, before pivot_root, until
 	// the launcher lets it go on.
 	Hooks bool
-	// Gate makes the command wait, when all else is done, for somebody who
-	// connects to the launcher's socket in RegGate. The launcher may be gone then.
-	Gate bool
 	// NoCommand: there is nothing to execute yet, so nothing is looked for.
 	NoCommand bool
 	// AllCapabilities gives the command all that root has here.
@@ -51,13 +50,27 @@ func Container(s *specs.Spec, f Facts) (*Plan, error) {
 
 // Exec makes the plan of one more process in a container: joins are the container's
 // namespaces, s is its configuration with the process of the new one.
+//
+// What is in the container sees the process once it is in the pid namespace, and with
+// CAP_SYS_PTRACE in the user namespace of the host it reaches what the process has: its
+// root, its working directory, its descriptors, its memory. So all is done before that
+// which takes a right or is done to the host, by a process of the launcher's pid
+// namespace, and the one that it makes has nothing that the command does not have.
+//
+// process.scheduler is left to the caller, between the making of the process and its first
+// step: it is not always inherited.
 func Exec(s *specs.Spec, f Facts, joins []Join) (*Plan, error) {
 	if err := checkProcess(s, f); err != nil {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
-	c.plan.Joins = joins
-	return c.run(c.enter, c.console, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
+	for _, j := range joins {
+		j.Reg = joinRegs[j.Kind]
+		c.plan.Joins = append(c.plan.Joins, j)
+	}
+	c.out = &c.plan.Before
+	// The profile comes first because its file is one of the host's procfs.
+	return c.run(c.apparmor, c.enter, c.console, c.keyring, c.foreignBound, c.stdio, c.usher, c.follow)
 }
 
 func foreignCompiler(s *specs.Spec, f Facts) *compiler {
@@ -84,7 +97,7 @@ func (c *compiler) run(parts ...func() error) (*Plan, error) {
 			return nil, err
 		}
 	}
-	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
+	if n := len(c.plan.Before) + len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
 		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
 	}
 	return c.plan, nil
@@ -107,19 +120,18 @@ var kinds = map[specs.LinuxNamespaceType]uint64{
 	specs.UTSNamespace: CloneNewUTS, specs.NetworkNamespace: CloneNewNet, specs.TimeNamespace: CloneNewTime, specs.CgroupNamespace: CloneNewCgroup,
 }
 
-// StepJoin gives a join of the kinds that the process has to enter itself its register.
-func StepJoin(j Join) Join {
+// joinRegs are the registers of namespaces that a process enters itself.
+var joinRegs = map[uint64]Reg{CloneNewUser: RegUserNS, CloneNewNS: RegMountNS, CloneNewTime: RegTimeNS, CloneNewCgroup: RegCgroupNS,
+	CloneNewNet: RegNetNS, CloneNewIPC: RegIPCNS, CloneNewUTS: RegUTSNS, CloneNewPID: RegPIDNS}
+
+// stepJoin gives a join its register where the launcher's thread cannot be in it while
+// it clones.
+func stepJoin(j Join) Join {
 	switch j.Kind {
-	case CloneNewUser:
-		j.Reg = RegUserNS
-	case CloneNewNS:
-		j.Reg = RegMountNS
-	case CloneNewTime:
-		j.Reg = RegTimeNS
-	case CloneNewCgroup:
-		// One thread of several could, but on a v2 tree mounted with nsdelegate who is
-		// in a cgroup namespace clones nobody into a group from outside of it.
-		j.Reg = RegCgroupNS
+	case CloneNewUser, CloneNewNS, CloneNewTime, CloneNewCgroup:
+		// One thread of several could enter the last kind, but on a v2 tree mounted with
+		// nsdelegate who is in a cgroup namespace clones nobody into a group from outside of it.
+		j.Reg = joinRegs[j.Kind]
 	}
 	return j
 }
@@ -130,7 +142,7 @@ func (c *compiler) joins() error {
 		kind := kinds[ns.Type]
 		switch {
 		case ns.Path != "":
-			c.plan.Joins = append(c.plan.Joins, StepJoin(Join{Kind: kind, Path: ns.Path, Field: namespaceField(i) + ".path"}))
+			c.plan.Joins = append(c.plan.Joins, stepJoin(Join{Kind: kind, Path: ns.Path, Field: namespaceField(i) + ".path"}))
 		case ns.Type != specs.CgroupNamespace:
 			c.plan.Clone |= kind
 		}
@@ -157,14 +169,14 @@ func (c *compiler) enter() error {
 	c.do(OpPrctl, "", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
 	c.field = "linux.namespaces"
 	for _, j := range c.plan.Joins {
-		if j.Reg == RegUserNS {
-			c.unshareIn(j) // first: it decides which of the others may be entered
-		}
-	}
-	for _, j := range c.plan.Joins {
 		if j.Reg != RegNone && j.Reg != RegUserNS {
 			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), cloneNames(j.Kind)))
 			c.closeReg(j.Reg)
+		}
+	}
+	for _, j := range c.plan.Joins {
+		if j.Reg == RegUserNS {
+			c.unshareIn(j) // last: others may belong to the namespace of the host
 		}
 	}
 	if ns := namespaceOf(c.spec.Linux, specs.CgroupNamespace); ns != nil && ns.Path == "" {

@@ -16,6 +16,10 @@ type Plan struct {
 	// Sources are detached mounts that the launcher makes before the clone,
 	// with its own privilege. Empty when rootless: the steps do it then.
 	Sources []Source
+	// Before is walked by a process that stays in the launcher's pid namespace. It makes
+	// the first process of the sandbox, where the pid namespace is that it entered or made,
+	// and ends. Nil: the launcher makes that process itself.
+	Before []Step
 	// Setup is walked by the first process of the sandbox.
 	Setup []Step
 	// Payload is walked by the process that becomes the command. Without Init it

@@ -10,7 +10,7 @@ func (p *Plan) SameSandbox(q *Plan) bool {
 		slices.Equal(p.UIDMap, q.UIDMap) && slices.Equal(p.GIDMap, q.GIDMap) &&
 		slices.Equal(p.Disks, q.Disks) && slices.Equal(p.Walls, q.Walls) && slices.Equal(p.Partial, q.Partial) && slices.Equal(p.Rights, q.Rights) && slices.Equal(p.Joins, q.Joins) && slices.Equal(p.Copies, q.Copies) &&
 		slices.EqualFunc(p.Sources, q.Sources, sameSource) &&
-		sameSteps(p.Setup, q.Setup) && sameSteps(p.Payload, q.Payload) && sameSteps(p.Init, q.Init)
+		sameSteps(p.Before, q.Before) && sameSteps(p.Setup, q.Setup) && sameSteps(p.Payload, q.Payload) && sameSteps(p.Init, q.Init)
 }
 
 func sameSteps(a, b []Step) bool {

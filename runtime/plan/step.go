@@ -110,6 +110,10 @@ const (
 	RegUserNS       // user namespace to enter
 	RegTimeNS       // time namespace to enter
 	RegCgroupNS     // cgroup namespace to enter
+	RegNetNS        // network namespace to enter
+	RegIPCNS        // IPC namespace to enter
+	RegUTSNS        // UTS namespace to enter
+	RegPIDNS        // pid namespace for the process that is made next
 	// First of MaxRights pairs: the rights of a rule of Landlock, which are no
 	// descriptor and stand there from the beginning, and its descriptor.
 	RegRule0
