@@ -30,6 +30,22 @@ type launcher struct {
 
 // start compiles the plan for as many v1 hierarchies as there are and clones.
 func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.Sandbox, error) {
+	sb, err := l.startIn(nil, compile)
+	if l.of == nil || !errors.Is(err, unix.EBUSY) || !errors.Is(err, &fault.Fault{Code: fault.Cgroup}) {
+		return sb, err
+	}
+	// The container has moved its processes to groups of its own, so as to pass controllers on
+	// to them, and v2 has no process beside those.
+	dir, err := l.c.Group.OpenOf(l.of.Pid)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return l.startIn(dir, compile)
+}
+
+// startIn starts the process in a directory of v2 in place of the group's own. Nil: in that.
+func (l *launcher) startIn(instead *os.File, compile func(tasks int) (*plan.Plan, error)) (*launch.Sandbox, error) {
 	o := launch.Options{CgroupFD: -1, Gate: l.gate}
 	for i, to := range []*int{&o.Stdin, &o.Stdout, &o.Stderr} {
 		f, err := l.stream(i)
@@ -54,6 +70,9 @@ func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.S
 		}
 		if dir != nil {
 			o.CgroupFD = int(dir.Fd())
+		}
+		if instead != nil {
+			o.CgroupFD = int(instead.Fd())
 		}
 		for _, f := range tasks {
 			o.Tasks = append(o.Tasks, int(f.Fd()))

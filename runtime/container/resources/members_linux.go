@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,6 +80,28 @@ func (g *Group) Disown() {
 	}
 	maps.DeleteFunc(g.Dirs, func(_, dir string) bool { return slices.Contains(others, dir) })
 	g.Made = slices.DeleteFunc(g.Made, func(dir string) bool { return slices.Contains(others, dir) })
+}
+
+// OpenOf opens the v2 directory in which a process of the group is, the group's own or one
+// below it. The caller closes it.
+func (g *Group) OpenOf(pid int) (*os.File, error) {
+	name := "/proc/" + strconv.Itoa(pid) + "/cgroup"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fault.Wrap(fault.Cgroup, "read", err).WithPath(name)
+	}
+	for line := range strings.Lines(string(text)) {
+		at, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok || g.disowned || at != g.Path && !strings.HasPrefix(at, g.Path+"/") {
+			continue
+		}
+		dir, err := os.Open(g.Unified + strings.TrimPrefix(at, g.Path))
+		if err != nil {
+			return nil, fault.Wrap(fault.Cgroup, "open", err).WithPath(g.Unified)
+		}
+		return dir, nil
+	}
+	return nil, fault.New(fault.Cgroup, "enter cgroup", "the container's first process is in none of its groups").WithField("linux.cgroupsPath").WithPath(g.Path)
 }
 
 // Processes are the members of the group and of what lies below it.
