@@ -472,25 +472,101 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestUserNamespace: ids are mapped, and a later process gets the same walls.
-func TestUserNamespace(t *testing.T) {
-	b := newBox(t, "sh", "-c", "while :; do sleep 1; done")
+// mapped gives the bundle a new user namespace.
+func (b *box) mapped() {
+	b.t.Helper()
 	b.config.Linux.Namespaces = append(b.config.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 300000, Size: 65536}}
 	b.config.Linux.UIDMappings, b.config.Linux.GIDMappings = maps, maps
 	for _, p := range []string{".", "rootfs", "out"} {
 		if err := os.Chown(b.path(p), 300000, 300000); err != nil {
-			t.Fatal(err)
+			b.t.Fatal(err)
 		}
 	}
 	// Search permission on the way is the host's business.
 	for dir := b.dir; dir != "/"; dir = filepath.Dir(dir) {
 		if st, err := os.Stat(dir); err == nil && st.Mode()&0o001 == 0 {
 			if err := os.Chmod(dir, st.Mode()|0o011); err != nil {
-				t.Fatal(err)
+				b.t.Fatal(err)
 			}
 		}
 	}
+}
+
+// TestPodWithUserNamespace: a container of a pod has the user, network, IPC and UTS namespace
+// of the pod, and mounts and processes of its own.
+func TestPodWithUserNamespace(t *testing.T) {
+	b := newBox(t, "sh", "-c", forever)
+	b.mapped()
+	b.must("create", "pod")
+	pid := strconv.Itoa(b.state("pod").Pid)
+	for i := range b.config.Linux.Namespaces {
+		n := &b.config.Linux.Namespaces[i]
+		if name, ok := map[specs.LinuxNamespaceType]string{specs.UserNamespace: "user", specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts"}[n.Type]; ok {
+			n.Path = "/proc/" + pid + "/ns/" + name
+		}
+	}
+	b.config.Hostname = ""
+	b.config.Linux.Namespaces = append(b.config.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+	b.config.Process.Args = []string{"sh", "-c", `echo $$ $(cat /proc/self/uid_map) $(ls -d /proc/[0-9]*) >/out/seen.new; mv /out/seen.new /out/seen; ` + forever}
+	b.must("run", "--detach", "member")
+	seen := strings.Fields(b.written("seen"))
+	if len(seen) < 5 || seen[0] != "1" || seen[2] != "300000" || seen[4] != "/proc/1" {
+		t.Errorf("it sees %q", seen)
+	}
+	other := strconv.Itoa(b.state("member").Pid)
+	for name, same := range map[string]bool{"user": true, "net": true, "ipc": true, "uts": true, "pid": false, "mnt": false, "cgroup": false, "time": false} {
+		one, err := os.Readlink("/proc/" + pid + "/ns/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := os.Readlink("/proc/" + other + "/ns/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (one == two) != same {
+			t.Errorf("%s: %s and %s", name, one, two)
+		}
+	}
+	out := b.must("exec", "member", "sh", "-c", "readlink /proc/self/ns/pid /proc/1/ns/pid; cat /proc/self/gid_map")
+	if f := strings.Fields(out); len(f) != 5 || f[0] != f[1] || f[3] != "300000" {
+		t.Errorf("a later process sees %q", out)
+	}
+	b.config.Process.Args = []string{"no-such-command"}
+	b.refused([]string{"E3003"}, "create", "none")
+	b.config.Process.Args = []string{"true"}
+	b.config.Linux.Sysctl = map[string]string{"kernel.shmmax": "no number"}
+	b.refused([]string{"linux.sysctl"}, "create", "none")
+	b.must("delete", "--force", "member")
+	if ids := b.must("list", "-q"); strings.TrimSpace(ids) != "pod" {
+		t.Errorf("left: %q", ids)
+	}
+}
+
+// TestTimeOffsets: the clocks of a container are set before its first process is there, with a
+// user namespace and without.
+func TestTimeOffsets(t *testing.T) {
+	for _, mapped := range []bool{false, true} {
+		b := newBox(t, "sh", "-c", "cat /proc/self/timens_offsets /proc/uptime >/out/seen")
+		if mapped {
+			b.mapped()
+		}
+		b.config.Linux.Namespaces = append(b.config.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+		b.config.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 10000000, Nanosecs: 5}, "monotonic": {Secs: 7}}
+		b.must("run", "clock")
+		f := strings.Fields(b.out("seen"))
+		if len(f) != 8 || f[1] != "7" || f[4] != "10000000" || f[5] != "5" || len(f[6]) < len("10000000.0") {
+			t.Errorf("mapped %v: %q", mapped, f)
+		}
+		b.config.Linux.TimeOffsets["realtime"] = specs.LinuxTimeOffset{Secs: 1}
+		b.refused([]string{"linux.timeOffsets.realtime"}, "create", "clock")
+	}
+}
+
+// TestUserNamespace: ids are mapped, and a later process gets the same walls.
+func TestUserNamespace(t *testing.T) {
+	b := newBox(t, "sh", "-c", "while :; do sleep 1; done")
+	b.mapped()
 	b.must("create", "user")
 	b.must("start", "user")
 	first := "/proc/" + strconv.Itoa(b.state("user").Pid)

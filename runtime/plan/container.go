@@ -2,6 +2,8 @@ package plan
 
 import (
 	"path"
+	"strconv"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -44,7 +46,7 @@ func Container(s *specs.Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
-	return c.run(c.joins, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
+	return c.run(c.joins, c.postpone, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
 		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
 }
 
@@ -175,14 +177,16 @@ func (c *compiler) enter() error {
 		}
 	}
 	for _, j := range c.plan.Joins {
-		if j.Reg == RegUserNS {
-			c.unshareIn(j) // last: others may belong to the namespace of the host
+		if j.Reg == RegUserNS { // last: others may belong to the namespace of the host
+			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), cloneNames(j.Kind)))
+			c.closeReg(j.Reg)
 		}
 	}
+	c.makeLater()
 	if ns := namespaceOf(c.spec.Linux, specs.CgroupNamespace); ns != nil && ns.Path == "" {
 		c.do(OpUnshare, "cgroup namespace", flag(CloneNewCgroup, "CLONE_NEWCGROUP"))
 	}
-	if c.plan.Clone&CloneNewNS != 0 || c.freshMounts() {
+	if (c.plan.Clone|c.later)&CloneNewNS != 0 {
 		// A new mount namespace of the host's user namespace has the host's mounts as
 		// its peers: what is done to one would be done to the other.
 		c.field = "linux.rootfsPropagation"
@@ -201,19 +205,55 @@ func (c *compiler) enter() error {
 	return nil
 }
 
-// unshareIn enters a user namespace and makes in it what else is new: made at the
-// clone it would belong to the namespace of the launcher.
-func (c *compiler) unshareIn(j Join) {
-	c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), "CLONE_NEWUSER"))
-	c.closeReg(j.Reg)
-	if fresh := c.plan.Clone; fresh != 0 {
-		c.do(OpUnshare, "namespaces", flag(int64(fresh), cloneNames(fresh)))
-		c.later, c.plan.Clone = fresh, 0
+// postpone decides what is new and made by a step: what belongs to a user namespace that is
+// entered by one, and a clock that is set, for which no process may be in its namespace. New
+// pid and time namespaces are those of children, so a process before the first is needed.
+func (c *compiler) postpone() error {
+	if c.joined(CloneNewUser) || len(c.spec.Linux.TimeOffsets) > 0 {
+		c.later = c.plan.Clone &^ CloneNewUser
+		c.plan.Clone &^= c.later
+	}
+	if c.later&(CloneNewPID|CloneNewTime) != 0 {
+		c.out = &c.plan.Before
+	}
+	return nil
+}
+
+// makeLater makes what is new, and the process for which it is.
+func (c *compiler) makeLater() {
+	if c.later == 0 {
+		return
+	}
+	c.do(OpUnshare, "namespaces", flag(int64(c.later), cloneNames(c.later)))
+	c.offsets()
+	if c.out == &c.plan.Before {
+		c.out = &c.plan.Setup
+		c.hear()
 	}
 }
 
-// freshMounts tells whether the mount namespace was made by unshareIn.
-func (c *compiler) freshMounts() bool { return c.later&CloneNewNS != 0 }
+// offsets sets the clocks of the time namespace for children.
+func (c *compiler) offsets() {
+	list := c.spec.Linux.TimeOffsets
+	if len(list) == 0 {
+		return
+	}
+	c.field = "linux.timeOffsets"
+	const file = "/proc/self/timens_offsets"
+	c.into(RegFile, OpOpenat, file, imm(atFDCWD), str(file), flag(oWronly|oCloexec, "O_WRONLY|O_CLOEXEC"), imm(0))
+	var text strings.Builder
+	for _, clock := range clocks {
+		if o, ok := list[clock]; ok {
+			text.WriteString(clock + " " + strconv.FormatInt(o.Secs, 10) + " " + strconv.FormatUint(uint64(o.Nanosecs), 10) + "\n")
+		}
+	}
+	c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegFile), raw([]byte(text.String()), quoteShort(text.String())), imm(int64(text.Len()))}, Expect: int64(text.Len()), Path: file})
+	c.closeReg(RegFile)
+	c.field = "linux.namespaces"
+}
+
+// clocks are those that a time namespace has offsets for: time_namespaces(7).
+var clocks = []string{"monotonic", "boottime"}
 
 func (c *compiler) joined(kind uint64) bool {
 	for _, j := range c.plan.Joins {

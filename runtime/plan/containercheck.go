@@ -26,7 +26,6 @@ func checkContainer(s *specs.Spec, f Facts) error {
 	refuse(len(l.NetDevices) > 0, "linux.netDevices", later)
 	refuse(l.IntelRdt != nil, "linux.intelRdt", later)
 	refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", later)
-	refuse(len(l.TimeOffsets) > 0, "linux.timeOffsets", later)
 	refuse(l.RootfsPropagation != "" && rootPropagations[l.RootfsPropagation] == 0, "linux.rootfsPropagation", strconv.Quote(l.RootfsPropagation)+" is unknown")
 	if p := l.Personality; p != nil {
 		_, known := personas[p.Domain]
@@ -134,9 +133,13 @@ func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
 		refuse(ns.Path != "" && !path.IsAbs(ns.Path), namespaceField(i)+".path", "is not absolute")
 		have[ns.Type] = true
 	}
-	user, pid := namespaceOf(l, specs.UserNamespace), namespaceOf(l, specs.PIDNamespace)
+	user, time := namespaceOf(l, specs.UserNamespace), namespaceOf(l, specs.TimeNamespace)
 	refuse(!have[specs.MountNamespace], "linux.namespaces", "lacks mount: capsule builds no container in the mounts of the host")
-	refuse(user != nil && user.Path != "" && pid != nil && pid.Path == "", "linux.namespaces", "have a user namespace by path and a new pid namespace, which is not supported together")
+	refuse(len(l.TimeOffsets) > 0 && (time == nil || time.Path != ""), "linux.timeOffsets", "need a new time namespace")
+	for clock, o := range l.TimeOffsets {
+		refuse(!slices.Contains(clocks, clock), "linux.timeOffsets."+clock, "is no clock of a time namespace")
+		refuse(o.Nanosecs > 999999999, "linux.timeOffsets."+clock+".nanosecs", "is a second or more")
+	}
 	refuse(s.Hostname != "" && !have[specs.UTSNamespace], "hostname", "needs a uts namespace")
 	refuse(s.Domainname != "" && !have[specs.UTSNamespace], "domainname", "needs a uts namespace")
 	fresh := user != nil && user.Path == ""
