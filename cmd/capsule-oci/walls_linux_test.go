@@ -656,3 +656,61 @@ func TestLaterProcess(t *testing.T) {
 		t.Errorf("%q %q", out, bad)
 	}
 }
+
+// TestHostNamespaceByPath: a namespace by path may be the host's own, where nothing is set.
+func TestHostNamespaceByPath(t *testing.T) {
+	for _, c := range []struct {
+		kind        specs.LinuxNamespaceType
+		name, field string
+		change      func(*specs.Spec)
+	}{
+		{specs.NetworkNamespace, "net", "linux.sysctl.net.ipv4.ip_forward", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "0"} }},
+		{specs.IPCNamespace, "ipc", "linux.sysctl.kernel.msgmax", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.msgmax": "8192"} }},
+		{specs.UTSNamespace, "uts", "hostname", func(s *specs.Spec) { s.Hostname, _ = os.Hostname() }},
+	} {
+		b := newBox(t, "true")
+		b.config.Hostname = ""
+		for i := range b.config.Linux.Namespaces {
+			if n := &b.config.Linux.Namespaces[i]; n.Type == c.kind {
+				n.Path = "/proc/" + strconv.Itoa(os.Getpid()) + "/ns/" + c.name
+			}
+		}
+		b.must("run", "plain")
+		c.change(b.config)
+		b.refused([]string{"E2009", c.field}, "create", "refused")
+	}
+}
+
+// TestHookTimeout: what a hook has started ends with it.
+func TestHookTimeout(t *testing.T) {
+	for kind, set := range map[string]func(*specs.Hooks, specs.Hook){
+		"createRuntime":   func(h *specs.Hooks, one specs.Hook) { h.CreateRuntime = []specs.Hook{one} },
+		"createContainer": func(h *specs.Hooks, one specs.Hook) { h.CreateContainer = []specs.Hook{one} },
+	} {
+		b := newBox(t, "true")
+		limit := 1
+		b.config.Hooks = &specs.Hooks{}
+		set(b.config.Hooks, specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000 & sleep 1000"}, Env: []string{"PATH=/usr/bin:/bin", "CAPSULE_HOOK=" + b.dir}, Timeout: &limit})
+		b.refused([]string{"hook " + kind, "timeout"}, "create", "late")
+		files, err := filepath.Glob("/proc/[0-9]*/environ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, _ := os.ReadFile(file) // it may be gone
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			if err != nil || !strings.Contains(string(text), "CAPSULE_HOOK="+b.dir) {
+				continue
+			}
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue // it is gone
+			}
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000); n == 0 && err == nil {
+				t.Errorf("%s: %d is left", kind, pid)
+				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may have ended by now
+			}
+			unix.Close(fd)
+		}
+	}
+}

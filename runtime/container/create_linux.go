@@ -159,6 +159,7 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	//lint:ignore SA1019 The deprecated hook is still called.
 	before := len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer)
 	f.BundleDir, f.Kinds, f.Container.NoCommand, f.Container.Hooks = c.Bundle, kinds, c.NoProcess, before > 0
+	f.Container.Shared = shared(s)
 	// Once without effect on anything: what is wrong with the configuration is told first.
 	if _, err := plan.Container(s, f); err != nil {
 		return err
@@ -201,6 +202,25 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	}
 	sb.Leave()
 	return nil
+}
+
+// shared are the namespaces by path that are this process' own, or those of the host's first.
+// One that cannot be looked at is told of when it is opened.
+func shared(s *specs.Spec) map[specs.LinuxNamespaceType]bool {
+	all := map[specs.LinuxNamespaceType]bool{}
+	for _, ns := range s.Linux.Namespaces {
+		name, ok := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts"}[ns.Type]
+		if !ok || ns.Path == "" {
+			continue
+		}
+		for _, of := range []string{"self", "1"} {
+			var theirs, ours unix.Stat_t
+			if unix.Stat(ns.Path, &theirs) == nil && unix.Stat("/proc/"+of+"/ns/"+name, &ours) == nil && theirs.Dev == ours.Dev && theirs.Ino == ours.Ino {
+				all[ns.Type] = true
+			}
+		}
+	}
+	return all
 }
 
 // complete goes along with the container's process until it waits for its start.

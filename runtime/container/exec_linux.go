@@ -1,12 +1,12 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -200,19 +200,35 @@ func (r *Runtime) insideHook(c *Container, walled bool) func(specs.Hook, []byte)
 			sb.Abandon()
 			return err
 		}
-		if h.Timeout != nil && *h.Timeout > 0 {
-			timer := time.AfterFunc(time.Duration(*h.Timeout)*time.Second, func() { _ = sb.Kill() }) // it may just have ended
-			defer timer.Stop()
-		}
+		ctx, cancel := hookTime(h)
+		defer cancel()
+		late := ended(ctx, sb.Pid)
 		exit, err := sb.Exited()
 		sb.Leave()
-		if err != nil || exit.Status == 0 {
-			return err
+		if late != nil || err != nil || exit.Status == 0 {
+			return errors.Join(late, err)
 		}
 		said := make([]byte, 2000)
 		n, _ := output.ReadAt(said, 0) // its end is no error
 		return errors.New("wait status " + strconv.Itoa(int(exit.Status)) + ": " + strings.TrimSpace(string(said[:n])))
 	}
+}
+
+// ended waits until a child that leads a session has ended, and kills it with all of its group
+// when that takes longer than ctx. The child is not reaped, so its number stays its own.
+func ended(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fault.Wrap(fault.MonitorFailed, "pidfd_open", err)
+	}
+	defer unix.Close(fd)
+	if gone(ctx, fd) == nil {
+		return nil
+	}
+	if err := unix.Kill(-pid, unix.SIGKILL); err != nil {
+		return fault.Wrap(fault.MonitorFailed, "kill", err)
+	}
+	return errTimeout
 }
 
 // memory is a file of memory with the given content, at its beginning.

@@ -33,6 +33,9 @@ type ContainerFacts struct {
 	// AppArmor and SELinux say what the kernel enforces. Without SELinux a label of
 	// mounts means nothing, and nothing is done with it.
 	AppArmor, SELinux bool
+	// Shared are namespaces by path that are the launcher's own: what is set in them is set
+	// for the host.
+	Shared map[specs.LinuxNamespaceType]bool
 	// HostUser: the container is in the user namespace of the host.
 	HostUser bool
 }

@@ -34,7 +34,7 @@ func checkContainer(s *specs.Spec, f Facts) error {
 	}
 	refuseSeccomp(s, f, refuse)
 	checkPlatforms(s, refuse)
-	refuseNamespaces(s, refuse)
+	refuseNamespaces(s, f, refuse)
 	refuseMounts(s, refuse)
 	refuseDevices(s, refuse)
 	for name, list := range map[string][]string{"linux.maskedPaths": l.MaskedPaths, "linux.readonlyPaths": l.ReadonlyPaths} {
@@ -123,7 +123,7 @@ func refuseSeccomp(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	refuse(o != nil && o.ListenerPath != "", "linux.seccomp.listenerPath", "is not supported")
 }
 
-func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
+func refuseNamespaces(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	l := s.Linux
 	have := map[specs.LinuxNamespaceType]bool{}
 	for i, ns := range l.Namespaces {
@@ -140,8 +140,11 @@ func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
 		refuse(!slices.Contains(clocks, clock), "linux.timeOffsets."+clock, "is no clock of a time namespace")
 		refuse(o.Nanosecs > 999999999, "linux.timeOffsets."+clock+".nanosecs", "is a second or more")
 	}
-	refuse(s.Hostname != "" && !have[specs.UTSNamespace], "hostname", "needs a uts namespace")
-	refuse(s.Domainname != "" && !have[specs.UTSNamespace], "domainname", "needs a uts namespace")
+	for shared := range f.Container.Shared {
+		delete(have, shared) // nothing is set there
+	}
+	refuse(s.Hostname != "" && !have[specs.UTSNamespace], "hostname", "needs a uts namespace other than the host's")
+	refuse(s.Domainname != "" && !have[specs.UTSNamespace], "domainname", "needs a uts namespace other than the host's")
 	fresh := user != nil && user.Path == ""
 	refuse(fresh && (len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0), "linux.uidMappings", "and gidMappings are needed by a new user namespace")
 	refuse(user == nil && len(l.UIDMappings)+len(l.GIDMappings) > 0, "linux.uidMappings", "need a user namespace")

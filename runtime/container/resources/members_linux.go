@@ -137,6 +137,10 @@ func members(dir string) (pids []int, err error) {
 	return pids, err
 }
 
+// signalAtOnce is for how many processes the members are listed once more: a descriptor for
+// each is open meanwhile.
+const signalAtOnce = 64
+
 // Signal sends a signal to every process that is a member now.
 func (g *Group) Signal(sig unix.Signal) error {
 	pids, err := g.Processes()
@@ -144,18 +148,36 @@ func (g *Group) Signal(sig unix.Signal) error {
 		return err
 	}
 	var all []error
+	for some := range slices.Chunk(pids, signalAtOnce) {
+		all = append(all, g.signal(some, sig))
+	}
+	return errors.Join(all...)
+}
+
+// signal sends a signal to those processes that are still members once a pidfd holds them.
+func (g *Group) signal(pids []int, sig unix.Signal) error {
+	held := map[int]int{}
+	defer func() {
+		for _, fd := range held {
+			unix.Close(fd)
+		}
+	}()
 	for _, pid := range pids {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // it is gone
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil { // else it is gone
+			held[pid] = fd
 		}
-		// Only what is still a member once the pidfd holds it.
-		still, err := g.Processes()
-		if err == nil && slices.Contains(still, pid) {
-			err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+	still, err := g.Processes()
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, pid := range still {
+		fd, ok := held[pid]
+		if !ok {
+			continue
 		}
-		unix.Close(fd)
-		if err != nil && err != unix.ESRCH {
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
 			all = append(all, fault.Wrap(fault.Cgroup, "signal the group", err).WithPath(g.Path))
 		}
 	}
