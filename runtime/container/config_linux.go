@@ -123,8 +123,8 @@ func cgroupPath(s *specs.Spec, id string) (string, error) {
 	case p == "":
 		p = resources.Own + "/" + id
 	case strings.Count(p, ":") == 2 && !strings.Contains(p, "/"):
-		return "", fault.New(fault.Unsupported, "make cgroup", "the systemd driver is not supported").WithField("linux.cgroupsPath").
-			WithHint("Use the cgroupfs driver: --cgroup-manager=cgroupfs for podman, SystemdCgroup = false for containerd.")
+		return "", fault.New(fault.InvalidBundle, "make cgroup", "is for the systemd driver").WithField("linux.cgroupsPath").
+			WithHint("Give --systemd-cgroup, or name a path of the cgroup file system.")
 	case !path.IsAbs(p):
 		p = resources.Own + "/" + p
 	}

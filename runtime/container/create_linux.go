@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/container/resources"
+	"github.com/capsule-run/capsule/runtime/container/scope"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -24,6 +25,8 @@ type Runtime struct {
 	Store
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string
+	// Systemd makes the control groups as scopes of systemd.
+	Systemd bool
 	// Debug tells more.
 	Debug bool
 	// Warn is told what went wrong without being an error. Not nil.
@@ -147,7 +150,7 @@ func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 // build makes the control group and the container's process.
 func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error {
 	s := &c.Config
-	at, err := cgroupPath(s, c.ID)
+	makeGroup, err := r.grouper(s, c.ID)
 	if err != nil {
 		return err
 	}
@@ -175,10 +178,12 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	if err := c.write(); err != nil {
 		return err
 	}
-	if c.Group, err = resources.Make(at, s.Linux.Resources); err != nil {
-		c.Group = nil
+	group, leave, err := makeGroup()
+	if err != nil {
 		return err
 	}
+	defer leave()
+	c.Group = group
 	if err := c.write(); err != nil {
 		return err
 	}
@@ -202,6 +207,33 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	}
 	sb.Leave()
 	return nil
+}
+
+// grouper checks where the control group goes and returns what makes it there. leave is
+// called when the container's process is in the group, or there will be none.
+func (r *Runtime) grouper(s *specs.Spec, id string) (func() (g *resources.Group, leave func(), err error), error) {
+	if !r.Systemd {
+		at, err := cgroupPath(s, id)
+		return func() (*resources.Group, func(), error) {
+			g, err := resources.Make(at, s.Linux.Resources)
+			return g, func() {}, err
+		}, err
+	}
+	unit, err := scope.Parse(s.Linux.CgroupsPath, id)
+	return func() (*resources.Group, func(), error) {
+		ctx, cancel := context.WithTimeout(context.Background(), teardown)
+		defer cancel()
+		first, err := launch.NewIdle() // systemd makes no scope without a process
+		if err != nil {
+			return nil, nil, err
+		}
+		g, err := resources.MakeScope(ctx, unit, first.Pid, s.Linux.Resources)
+		if err != nil {
+			first.Close()
+			return nil, nil, err
+		}
+		return g, first.Close, nil
+	}, err
 }
 
 // shared are the namespaces by path that are this process' own, or those of the host's first.

@@ -336,34 +336,16 @@ func openSource(s *plan.Source) (fd int, err error) {
 // mount. It needs root. The caller closes the file; nothing else keeps the
 // namespace alive.
 func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
-	// Only the clone matters: the child's first step, reading the status
-	// socket, ends it when we close our end.
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	flags := uint64(unix.CLONE_NEWUSER)
+	if bareChild {
+		flags |= unix.CLONE_VM // it lives in memory of ours, until Close has reaped it
 	}
-	enc, err := newEncoder(nil, waitOnly)
+	idle, err := newIdle(flags)
 	if err != nil {
 		return nil, err
 	}
-	defer enc.close()
-	m := enc.machine
-	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
-	m.setup = enc.program(waitOnly)
-	m.regs[plan.RegSync] = uintptr(ends[1])
-	flags := uint64(unix.CLONE_NEWUSER)
-	if bareChild {
-		flags |= unix.CLONE_VM // it lives in m and on its stack there, until Abandon has reaped it
-	}
-	pid, errno := forkSandbox(enc.cloneArgs(flags), m)
-	unix.Close(ends[1])
-	if errno != 0 {
-		unix.Close(ends[0])
-		return nil, cloneFault(errno, false)
-	}
-	sb := &Sandbox{Pid: int(pid), pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
-	defer sb.Abandon()
-	dir := "/proc/" + strconv.Itoa(int(pid))
+	defer idle.Close()
+	dir := "/proc/" + strconv.Itoa(idle.Pid)
 	if err := writeMaps(dir, uid, gid, false); err != nil {
 		return nil, err
 	}
@@ -372,6 +354,50 @@ func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
 		return nil, fault.Wrap(fault.IDMapping, "open user namespace", err)
 	}
 	return os.NewFile(uintptr(fd), "userns"), nil
+}
+
+// Idle is a process that does nothing, for what needs a process and no more.
+type Idle struct {
+	Pid int
+	sb  *Sandbox
+	enc *encoder
+}
+
+// NewIdle makes a process that does nothing until Close, or until this process ends.
+func NewIdle() (*Idle, error) { return newIdle(0) }
+
+func newIdle(flags uint64) (*Idle, error) {
+	// Only the clone matters: the child's first step, reading the status
+	// socket, ends it when we close our end.
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	}
+	enc, err := newEncoder(nil, waitOnly)
+	if err != nil {
+		unix.Close(ends[0])
+		unix.Close(ends[1])
+		return nil, err
+	}
+	m := enc.machine
+	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
+	m.setup = enc.program(waitOnly)
+	m.regs[plan.RegSync] = uintptr(ends[1])
+	pid, errno := forkSandbox(enc.cloneArgs(flags), m)
+	unix.Close(ends[1])
+	if errno != 0 {
+		unix.Close(ends[0])
+		enc.close()
+		return nil, cloneFault(errno, false)
+	}
+	sb := &Sandbox{Pid: int(pid), pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
+	return &Idle{int(pid), sb, enc}, nil
+}
+
+// Close ends and reaps it.
+func (i *Idle) Close() {
+	i.sb.Abandon()
+	i.enc.close()
 }
 
 // waitOnly is a program that blocks until the launcher goes away.

@@ -75,6 +75,9 @@ func (g *Group) Disown() {
 		}
 	}
 	g.disowned = len(others) > 0
+	if g.disowned {
+		g.Unit = nil // by its name it is another's too
+	}
 	if slices.Contains(others, g.Unified) {
 		g.Unified = ""
 	}
