@@ -170,10 +170,10 @@ func TestProgramIsACopy(t *testing.T) {
 // TestRefusals: what is not supported is refused by name, and nothing is left of it.
 func TestRefusals(t *testing.T) {
 	for field, change := range map[string]func(*specs.Spec){
-		"process.selinuxLabel":     func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
-		"process.execCPUAffinity":  func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0"} },
-		"process.scheduler.policy": func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
-		"process.ioPriority.class": func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "X"} },
+		"process.selinuxLabel":          func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
+		"process.execCPUAffinity.final": func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "x"} },
+		"process.scheduler.policy":      func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
+		"process.ioPriority.class":      func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "X"} },
 		"process.capabilities.bounding[0]": func(s *specs.Spec) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_X"}}
 		},
@@ -712,5 +712,48 @@ func TestHookTimeout(t *testing.T) {
 			}
 			unix.Close(fd)
 		}
+	}
+}
+
+// TestExecAffinity: a later process runs where it is to, by its own word or the container's, and
+// without a word for the end wherever its group may.
+func TestExecAffinity(t *testing.T) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	if all.Count() < 2 {
+		lack(t, "this host has one CPU")
+	}
+	var last int
+	for i := range 1024 {
+		if all.IsSet(i) {
+			last = i
+		}
+	}
+	b := newBox(t, "sh", "-c", "grep Cpus_allowed_list /proc/self/status >/out/first; "+forever)
+	b.config.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: strconv.Itoa(last), Final: strconv.Itoa(last)}
+	b.must("run", "--detach", "where")
+	list := func() string {
+		return strings.TrimSpace(strings.TrimPrefix(b.must("exec", "where", "grep", "Cpus_allowed_list", "/proc/self/status"), "Cpus_allowed_list:"))
+	}
+	whole := strings.TrimSpace(strings.TrimPrefix(b.written("first"), "Cpus_allowed_list:"))
+	if whole == strconv.Itoa(last) {
+		t.Errorf("the first process runs on %s", whole)
+	}
+	if got := list(); got != strconv.Itoa(last) {
+		t.Errorf("a later one runs on %s, want %d", got, last)
+	}
+	process := *b.config.Process
+	process.Args, process.ExecCPUAffinity = []string{"grep", "Cpus_allowed_list", "/proc/self/status"}, &specs.CPUAffinity{Initial: strconv.Itoa(last)}
+	text, err := json.Marshal(process)
+	if err == nil {
+		err = os.WriteFile(b.path("process"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(b.must("exec", "--process", b.path("process"), "where"))[1]; got != whole {
+		t.Errorf("one with a first word alone runs on %s, want %s", got, whole)
 	}
 }

@@ -64,6 +64,11 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	default:
 		return nil, fault.New(fault.InvalidValue, "exec", "the container is "+string(st)).WithField("id")
 	}
+	if own := c.Config.Process; own != nil && p.ExecCPUAffinity == nil {
+		other := *p
+		other.ExecCPUAffinity = own.ExecCPUAffinity
+		p = &other
+	}
 	c.Config.Process = p
 	if err := checkStdio(p, o); err != nil {
 		return nil, err
@@ -129,6 +134,37 @@ func (l *launcher) follow(sb *launch.Sandbox) error {
 	}
 	_, err = sb.Started()
 	return err
+}
+
+// somewhere calls start on the CPUs on which a later process is to be until it is in the
+// control group. The caller's goroutine is locked to its thread.
+func somewhere(p *specs.Process, start func() (*launch.Sandbox, error)) (sb *launch.Sandbox, err error) {
+	if p.ExecCPUAffinity == nil || p.ExecCPUAffinity.Initial == "" {
+		return start()
+	}
+	fail := func(op string, err error) error {
+		return fault.Wrap(fault.SystemCall, op, err).WithField("process.execCPUAffinity.initial")
+	}
+	mask, _ := plan.CPUs(p.ExecCPUAffinity.Initial) // checked by the plan
+	var own, first unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &own); err != nil {
+		return nil, fail("sched_getaffinity", err)
+	}
+	for i := range 8 * len(mask) {
+		if mask[i/8]&(1<<(i%8)) != 0 {
+			first.Set(i)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &first); err != nil {
+		return nil, fail("sched_setaffinity", err)
+	}
+	defer func() {
+		if back := unix.SchedSetaffinity(0, &own); back != nil && err == nil {
+			sb.Abandon()
+			sb, err = nil, fail("sched_setaffinity", back)
+		}
+	}()
+	return start()
 }
 
 // late sets what plan.Exec leaves out.

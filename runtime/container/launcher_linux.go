@@ -91,7 +91,10 @@ func (l *launcher) startIn(instead *os.File, compile func(tasks int) (*plan.Plan
 		prepared.Close()
 		return nil, fault.New(fault.InvalidValue, "exec", "the container has just ended").WithField("id")
 	}
-	return prepared.Start()
+	if l.of == nil {
+		return prepared.Start()
+	}
+	return somewhere(l.c.Config.Process, prepared.Start)
 }
 
 // stream is a copy of a stream for the process: it goes to where it is already, which

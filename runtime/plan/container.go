@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"path"
 	"strconv"
 	"strings"
@@ -168,6 +169,9 @@ func (c *compiler) enter() error {
 		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
 		c.closeReg(RegTasks0 + Reg(i))
 	}
+	if len(c.plan.Before) > 0 && c.later == 0 {
+		c.affinity()
+	}
 	c.field = "process"
 	// Before a namespace is entered in which others could look at this process
 	// (CVE-2019-5736). execve sets it again.
@@ -220,6 +224,22 @@ func (c *compiler) postpone() error {
 		c.out = &c.plan.Before
 	}
 	return nil
+}
+
+// affinity is process.execCPUAffinity once the process is in the control group. The first
+// one is the launcher's part. Without a second the process may run wherever the group may.
+func (c *compiler) affinity() {
+	a := c.spec.Process.ExecCPUAffinity
+	if a == nil || a.Initial == "" && a.Final == "" {
+		return
+	}
+	c.field = "process.execCPUAffinity.final"
+	mask, ok := CPUs(a.Final)
+	if !ok {
+		mask = bytes.Repeat([]byte{0xff}, 1024) // all that any kernel knows
+	}
+	mask = append(mask, make([]byte, (8-len(mask)%8)%8)...) // whole words
+	c.do(OpSchedSetaffinity, "", imm(0), imm(int64(len(mask))), raw(mask, quoteShort(a.Final)))
 }
 
 // makeLater makes what is new, and the process for which it is.

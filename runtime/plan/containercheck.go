@@ -92,7 +92,12 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	refuse(strings.IndexByte(p.ApparmorProfile, 0) >= 0, "process.apparmorProfile", "has a NUL")
 	refuse(p.SelinuxLabel != "", "process.selinuxLabel", later)
 	refuse(s.Linux.MountLabel != "" && f.Container.SELinux, "linux.mountLabel", later)
-	refuse(p.ExecCPUAffinity != nil, "process.execCPUAffinity", later)
+	if a := p.ExecCPUAffinity; a != nil {
+		for field, list := range map[string]string{"initial": a.Initial, "final": a.Final} {
+			_, ok := CPUs(list)
+			refuse(list != "" && !ok, "process.execCPUAffinity."+field, "is no list of CPUs")
+		}
+	}
 	refuse(p.User.Username != "", "process.user.username", later)
 	_, field, name := capabilitiesOf(p)
 	refuse(name != "", field, strconv.Quote(name)+" is not a capability")

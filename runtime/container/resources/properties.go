@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/capsule-run/capsule/runtime/container/scope"
+	"github.com/capsule-run/capsule/runtime/plan"
 )
 
 // words are what systemd calls files of control groups that hold one number, or none.
@@ -31,7 +32,7 @@ func properties(all []setting, v2 bool) (list []scope.Property) {
 			period = s.value
 		case "cpuset.cpus", "cpuset.mems":
 			name := map[string]string{"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}[s.file]
-			if mask, ok := bits(s.value); ok && v2 {
+			if mask, ok := plan.CPUs(s.value); ok && v2 {
 				add(244, name, mask)
 			}
 		default:
@@ -60,26 +61,4 @@ func endless(value string) (uint64, bool) {
 	}
 	n, err := strconv.ParseUint(value, 10, 64)
 	return n, err == nil
-}
-
-// bits is a list such as 0-3,7 as a mask whose first bit of the first byte is for 0.
-func bits(list string) (mask []byte, ok bool) {
-	for part := range strings.SplitSeq(list, ",") {
-		from, to, many := strings.Cut(strings.TrimSpace(part), "-")
-		if !many {
-			to = from
-		}
-		first, err := strconv.ParseUint(from, 10, 13)
-		last, bad := strconv.ParseUint(to, 10, 13)
-		if err != nil || bad != nil {
-			return nil, false
-		}
-		for n := first; n <= last; n++ {
-			for int(n/8) >= len(mask) {
-				mask = append(mask, 0)
-			}
-			mask[n/8] |= 1 << (n % 8)
-		}
-	}
-	return mask, true
 }
