@@ -142,14 +142,7 @@ func idmaps(in []specs.LinuxIDMapping) []IDMap {
 // join waits for the id maps, enters the cgroup and takes the ids of the
 // namespace's root.
 func (c *compiler) join() error {
-	c.field = "linux.uidMappings"
-	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
-	c.field = "linux.cgroupsPath"
-	for i := 0; i < c.facts.Tasks; i++ {
-		// "0" is the writing task itself: no RCU wait, unlike another's pid.
-		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
-		c.closeReg(RegTasks0 + Reg(i))
-	}
+	c.enterGroup()
 	for _, ns := range c.spec.Linux.Namespaces {
 		if ns.Type == specs.CgroupNamespace {
 			c.field = "linux.namespaces"
@@ -164,14 +157,31 @@ func (c *compiler) join() error {
 		// above the mount point; after setresuid nothing of the host's is ours.
 		c.chdirRoot()
 		c.field = "linux.uidMappings"
-		// Before any file is made: an unmapped fsuid gets EOVERFLOW.
-		c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
-		c.do(OpSetgroups, "", imm(0), imm(0))
-		c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
+		c.rootIDs()
 	}
 	c.field = "process.umask"
 	c.do(OpUmask, "", imm(0))
 	return nil
+}
+
+// enterGroup waits for the id maps and enters the cgroup.
+func (c *compiler) enterGroup() {
+	c.field = "linux.uidMappings"
+	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
+	c.field = "linux.cgroupsPath"
+	for i := 0; i < c.facts.Tasks; i++ {
+		// "0" is the writing task itself: no RCU wait, unlike another's pid.
+		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
+		c.closeReg(RegTasks0 + Reg(i))
+	}
+}
+
+// rootIDs takes the ids of the namespace's root, before any file is made: an unmapped fsuid
+// gets EOVERFLOW.
+func (c *compiler) rootIDs() {
+	c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
+	c.do(OpSetgroups, "", imm(0), imm(0))
+	c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
 }
 
 // chdirRoot enters the directory over which the new root is mounted.

@@ -162,13 +162,7 @@ func (c *compiler) joins() error {
 // enter is what comes first: the control group, the namespaces that are entered by
 // steps, and the ids of root in them.
 func (c *compiler) enter() error {
-	c.field = "linux.uidMappings"
-	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
-	c.field = "linux.cgroupsPath"
-	for i := 0; i < c.facts.Tasks; i++ {
-		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
-		c.closeReg(RegTasks0 + Reg(i))
-	}
+	c.enterGroup()
 	if len(c.plan.Before) > 0 && c.later == 0 {
 		c.affinity()
 	}
@@ -204,9 +198,7 @@ func (c *compiler) enter() error {
 		c.chdirRoot()
 	}
 	c.field = "process.user"
-	c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
-	c.do(OpSetgroups, "", imm(0), imm(0))
-	c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
+	c.rootIDs()
 	c.field = "process.user.umask"
 	c.do(OpUmask, "", imm(0))
 	return nil
