@@ -127,18 +127,24 @@ func (b *box) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// save writes the configuration.
+func (b *box) save() {
+	b.t.Helper()
+	text, err := json.Marshal(b.config)
+	if err == nil {
+		err = os.WriteFile(b.path("config.json"), text, 0o644)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // call runs the program and gives what it wrote and its exit status. Output goes to
 // files: a container keeps its streams.
 func (b *box) call(args ...string) (stdout, stderr string, status int) {
 	b.t.Helper()
 	if args[0] == "create" || args[0] == "run" {
-		text, err := json.Marshal(b.config)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		if err := os.WriteFile(b.path("config.json"), text, 0o644); err != nil {
-			b.t.Fatal(err)
-		}
+		b.save()
 		args = append([]string{args[0], "--bundle", b.dir}, args[1:]...)
 	}
 	out, err := os.CreateTemp(b.dir, "stdout")

@@ -138,7 +138,7 @@ func usage() {
 
 // defaultRoot is where state is kept without --root.
 func defaultRoot() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || container.Nested()) {
 		return filepath.Join(dir, "capsule-oci")
 	}
 	return "/run/capsule-oci"

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -112,6 +114,13 @@ func privileged() error {
 	return nil
 }
 
+// Nested tells whether this process is in a user namespace other than the host's, as under
+// a podman of another user than root: it is root there, with no privilege outside.
+func Nested() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"})
+}
+
 func checkStdio(p *specs.Process, o Stdio) error {
 	if p.Terminal && o.ConsoleSocket == "" && o.Terminal == nil {
 		return fault.New(fault.InvalidBundle, "create container", "needs a socket for the terminal").WithField("process.terminal").WithHint("Give --console-socket.")
@@ -136,6 +145,9 @@ func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 		return f, fault.Wrap(fault.SystemCall, "getrlimit", err)
 	}
 	f.Container.Processes = processes.Max
+	f.Container.Nested = Nested()
+	setgroups, err := os.ReadFile("/proc/self/setgroups")
+	f.Container.NoSetgroups = err == nil && string(setgroups) == "deny\n"
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	f.Container.AppArmor = err == nil && string(enabled[:min(1, len(enabled))]) == "Y"
 	_, err = os.Stat("/sys/fs/selinux/enforce")
@@ -163,6 +175,11 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	before := len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer)
 	f.BundleDir, f.Kinds, f.Container.NoCommand, f.Container.Hooks = c.Bundle, kinds, c.NoProcess, before > 0
 	f.Container.Shared = shared(s)
+	if f.Container.Nested {
+		if err := boundDevices(s); err != nil {
+			return err
+		}
+	}
 	// Once without effect on anything: what is wrong with the configuration is told first.
 	if _, err := plan.Container(s, f); err != nil {
 		return err
@@ -215,9 +232,17 @@ func (r *Runtime) grouper(s *specs.Spec, id string) (func() (g *resources.Group,
 	if !r.Systemd {
 		at, err := cgroupPath(s, id)
 		return func() (*resources.Group, func(), error) {
-			g, err := resources.Make(at, s.Linux.Resources)
+			made := resources.Make
+			if Nested() {
+				made = resources.MakePartial
+			}
+			g, err := made(at, s.Linux.Resources)
 			return g, func() {}, err
 		}, err
+	}
+	if Nested() {
+		return nil, fault.New(fault.Unsupported, "make cgroup", "systemd's own control groups are not to be had in a user namespace").WithField("systemd-cgroup").
+			WithHint("Use the cgroupfs driver: --cgroup-manager=cgroupfs for podman.")
 	}
 	unit, err := scope.Parse(s.Linux.CgroupsPath, id)
 	return func() (*resources.Group, func(), error) {

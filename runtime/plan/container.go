@@ -37,8 +37,13 @@ type ContainerFacts struct {
 	// Shared are namespaces by path that are the launcher's own: what is set in them is set
 	// for the host.
 	Shared map[specs.LinuxNamespaceType]bool
-	// HostUser: the container is in the user namespace of the host.
+	// HostUser: the container is in the user namespace of the launcher.
 	HostUser bool
+	// Nested: that is not the host's. Device nodes are shown there and not made.
+	Nested bool
+	// NoSetgroups: nobody may leave or enter a group in that namespace (setgroups is
+	// denied: user_namespaces(7)).
+	NoSetgroups bool
 }
 
 // Container turns an OCI configuration of another orchestrator into a plan: with

@@ -206,7 +206,7 @@ func (c *compiler) foreignSources() error {
 			}
 		}
 	}
-	if !c.facts.Container.HostUser {
+	if c.bindsNodes() {
 		for _, d := range c.allNodes() {
 			if d.Type != "p" {
 				c.addSource(d.Path, "linux.devices", options{propagation: msPrivate}, specs.Mount{})
@@ -300,6 +300,9 @@ func (c *compiler) foreignDev() bool {
 	})
 }
 
+// bindsNodes tells whether devices of the host are shown in place of nodes.
+func (c *compiler) bindsNodes() bool { return !c.facts.Container.HostUser || c.facts.Container.Nested }
+
 // nodes fills /dev. A user namespace may not make device nodes, so there the host's
 // are bound; elsewhere they are made, and one that exists already is an error: it
 // would have to be trusted.
@@ -309,7 +312,7 @@ func (c *compiler) nodes() error {
 	}
 	bind := c.next
 	all := c.allNodes()
-	if !c.facts.Container.HostUser {
+	if c.bindsNodes() {
 		for _, d := range all {
 			if d.Type != "p" {
 				bind--
@@ -319,7 +322,7 @@ func (c *compiler) nodes() error {
 	for _, d := range all {
 		c.field = "linux.devices"
 		p := path.Clean(d.Path)
-		if !c.facts.Container.HostUser && d.Type != "p" {
+		if c.bindsNodes() && d.Type != "p" {
 			c.ensure(p, false)
 			c.move(p, bind)
 			bind++

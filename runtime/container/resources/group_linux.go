@@ -40,6 +40,9 @@ type Group struct {
 	Made []string `json:"made,omitempty"`
 	// Inodes tell the group's directories from later ones of the same name.
 	Inodes map[string]uint64 `json:"inodes,omitempty"`
+	// Partial: the caller has no privilege on the host, so there are directories only where it
+	// may make them, and devices are not judged: in its user namespace nobody makes a node.
+	Partial bool `json:"partial,omitempty"`
 	// disowned says that not all of it is left.
 	disowned bool
 }
@@ -102,6 +105,12 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 	return (&Group{Path: at}).make(r)
 }
 
+// MakePartial is Make for a caller that may be without privilege on the host. Hierarchies in which it
+// may make no group are left out; to set something there is E4001.
+func MakePartial(at string, r *specs.LinuxResources) (*Group, error) {
+	return (&Group{Path: at, Partial: true}).make(r)
+}
+
 // MakeScope makes the group as a scope of systemd, which needs a process for that: pid is
 // in the group then, and may leave it once another is there.
 func MakeScope(ctx context.Context, u scope.Unit, pid int, r *specs.LinuxResources) (*Group, error) {
@@ -129,6 +138,9 @@ func (g *Group) make(r *specs.LinuxResources) (*Group, error) {
 		err := g.makeDirs(m)
 		for tries := 0; errors.Is(err, unix.ENOENT) && tries < 100; tries++ {
 			err = g.makeDirs(m) // the last container of a directory took it away meanwhile
+		}
+		if g.Partial && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)) {
+			continue
 		}
 		if err != nil {
 			return nil, errors.Join(err, g.Remove(context.Background()))
@@ -305,7 +317,7 @@ func (g *Group) order(list []setting) []setting {
 
 // setDevices makes the group judge the use of devices.
 func (g *Group) setDevices(asked []specs.LinuxDeviceCgroup) error {
-	if err := checkRules(asked); err != nil {
+	if err := checkRules(asked); err != nil || g.Partial {
 		return err
 	}
 	all := rules(asked)
