@@ -72,6 +72,8 @@ type box struct {
 	t      *testing.T
 	dir    string
 	config *specs.Spec
+	// program is called in place of this one. Empty: this one.
+	program string
 }
 
 // newBox makes a bundle whose root has the host's programs and a writable /out.
@@ -122,6 +124,9 @@ func (b *box) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", append([]string{"--root", b.path("state")}, args...)...)
 	if self, err := os.Executable(); err == nil {
 		cmd.Path = self
+	}
+	if b.program != "" {
+		cmd.Path, cmd.Args[0] = b.program, b.program
 	}
 	cmd.Env = append(os.Environ(), actAs+"=1")
 	return cmd

@@ -300,6 +300,9 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 	if err := r.createHooks(c, sb); err != nil {
 		return err
 	}
+	if err := l.listener(sb); err != nil {
+		return err
+	}
 	if err := sb.Held(); err != nil {
 		return err
 	}

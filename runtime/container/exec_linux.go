@@ -123,12 +123,31 @@ func (l *launcher) follow(sb *launch.Sandbox) error {
 	if err := l.terminal(sb); err != nil {
 		return err
 	}
+	// A filter that takes privilege is loaded before there is the process that the agent is
+	// told of.
+	early, listener := !l.c.Config.Process.NoNewPrivileges && l.plan.Listens, -1
+	if early {
+		fd, err := sb.Descriptor()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if listener = fd; sb.Continue() != nil {
+			return fault.New(fault.MonitorFailed, "exec", "the process ended when its filter was loaded")
+		}
+	}
 	err := sb.Born(func(pid int) error {
 		if err := l.adjust(pid); err != nil {
 			return err
 		}
-		return l.late(pid)
+		if err := l.late(pid); err != nil || !early {
+			return err
+		}
+		return l.tellAgent(listener, pid)
 	})
+	if err == nil && !early {
+		err = l.listener(sb)
+	}
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ func (l *launcher) terminal(sb *launch.Sandbox) error {
 	if l.stdio.ConsoleSocket == "" {
 		err = l.stdio.Terminal(master) // it is the receiver's
 	} else {
-		err = send(l.stdio.ConsoleSocket, fd)
+		err = send(l.stdio.ConsoleSocket, "console-socket", []byte("/dev/ptmx"), fd)
 		master.Close()
 	}
 	if err != nil {
@@ -172,10 +172,10 @@ func (l *launcher) prepare(fd int) error {
 	return nil
 }
 
-// send gives a descriptor to whoever listens at a socket.
-func send(socket string, fd int) error {
+// send gives a descriptor, with a text, to whoever listens at a socket, which the field names.
+func send(socket, field string, text []byte, fd int) error {
 	fail := func(op string, err error) error {
-		return fault.Wrap(fault.IO, op, err).WithPath(socket).WithField("console-socket")
+		return fault.Wrap(fault.IO, op, err).WithPath(socket).WithField(field)
 	}
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -191,8 +191,8 @@ func send(socket string, fd int) error {
 	if err := unix.Connect(s, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(socket)}); err != nil {
 		return fail("connect", err)
 	}
-	if err := unix.Sendmsg(s, []byte("/dev/ptmx"), unix.UnixRights(fd), nil, 0); err != nil {
-		return fail("send the terminal", err)
+	if err := unix.Sendmsg(s, text, unix.UnixRights(fd), nil, 0); err != nil {
+		return fail("send a descriptor", err)
 	}
 	return nil
 }

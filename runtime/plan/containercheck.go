@@ -126,7 +126,7 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 func refuseSeccomp(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	o := s.Linux.Seccomp
 	refuse((o != nil) != (len(f.Filter) > 0), "linux.seccomp", "has no compiled program")
-	refuse(o != nil && o.ListenerPath != "", "linux.seccomp.listenerPath", "is not supported")
+	refuse(o != nil && o.ListenerPath != "" && !path.IsAbs(o.ListenerPath), "linux.seccomp.listenerPath", "is not absolute")
 }
 
 func refuseNamespaces(s *specs.Spec, f Facts, refuse func(bool, string, string)) {

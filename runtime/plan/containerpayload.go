@@ -150,6 +150,12 @@ func (c *compiler) foreignPayload() error {
 	if err := c.findCommand(); err != nil {
 		return err
 	}
+	if c.listens() {
+		// While the launcher is there to hand the listener on.
+		if err := c.restrain(); err != nil {
+			return err
+		}
+	}
 	c.say(raw([]byte{1}, "one byte"), 1)
 	c.into(RegFile, OpAccept4, "gate", reg(RegGate), imm(0), imm(0), flag(oCloexec, "SOCK_CLOEXEC"))
 	// What goes wrong from here on is reported to whoever came; execve ends the line.
@@ -202,14 +208,33 @@ func (c *compiler) files() ([]string, error) {
 // foreignCommand sets the limits and gives up the rest.
 func (c *compiler) foreignCommand() error {
 	c.out = &c.plan.Command
+	if !c.listens() {
+		if err := c.restrain(); err != nil {
+			return err
+		}
+	}
+	return c.execute()
+}
+
+// restrain sets the limits and gives up the rest. A filter that needs no capability comes last.
+func (c *compiler) restrain() error {
 	if err := c.rlimits(); err != nil {
 		return err
 	}
 	c.scheduler()
 	c.scheduling()
 	c.lower()
-	return c.execute()
+	if c.spec.Process.NoNewPrivileges {
+		c.foreignFilter()
+	}
+	return nil
 }
+
+// FilterListener is SECCOMP_FILTER_FLAG_NEW_LISTENER.
+const FilterListener = 1 << 3
+
+// listens tells whether the filter has notifications.
+func (c *compiler) listens() bool { return c.facts.Container.FilterFlags&FilterListener != 0 }
 
 // lower takes the command's capabilities, with the filter where it is loaded before
 // them: one without no_new_privs needs a capability, and so binds the calls that come
@@ -229,16 +254,12 @@ func (c *compiler) lower() {
 	}
 }
 
-// execute loads a filter that needs no capability, the last thing before execve.
 func (c *compiler) execute() error {
 	candidates, err := c.files()
 	if err != nil {
 		return err
 	}
 	p := c.spec.Process
-	if p.NoNewPrivileges {
-		c.foreignFilter()
-	}
 	c.field = "process.args"
 	for _, file := range candidates {
 		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})
@@ -293,8 +314,14 @@ func (c *compiler) follow() error {
 	if err := c.limit(last); err != nil {
 		return err
 	}
+	if c.listens() && c.spec.Process.NoNewPrivileges {
+		c.foreignFilter()
+	}
 	c.field = "process"
 	c.say(raw([]byte{1}, "one byte"), 1) // the end of the line will be execve
+	if !c.listens() && c.spec.Process.NoNewPrivileges {
+		c.foreignFilter()
+	}
 	return c.execute()
 }
 
@@ -303,8 +330,18 @@ func (c *compiler) foreignFilter() {
 		return
 	}
 	c.field = "linux.seccomp"
-	c.emit(Step{Op: OpSeccomp, Args: []Arg{flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(int64(c.facts.Container.FilterFlags)),
+	to := RegNone
+	if c.listens() {
+		to = RegListener
+	}
+	c.emit(Step{Op: OpSeccomp, Result: to, Args: []Arg{flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(int64(c.facts.Container.FilterFlags)),
 		program(c.facts.Filter, strconv.Itoa(len(c.facts.Filter)/8)+" instructions")}})
+	if c.listens() {
+		c.plan.Listens = true
+		c.say(Arg{Kind: ArgRegs, N: int64(RegListener), Note: "number of the listener"}, 8)
+		c.hear()
+		c.closeReg(RegListener)
+	}
 }
 
 // Scheduling policies of sched(7) and classes of ioprio_set(2).

@@ -45,6 +45,9 @@ type Plan struct {
 	// sandbox stops for the launcher to copy it: each time for one directory, then for the
 	// other.
 	Copies []string
+	// Listens: a filter has notifications, and the sandbox stops when it is loaded to hand
+	// their listener over.
+	Listens bool
 	// Joins are existing namespaces that the command gets, in place of new ones.
 	Joins []Join
 	// Rights are what the launcher puts into the first register of each pair
