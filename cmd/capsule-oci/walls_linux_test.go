@@ -538,6 +538,18 @@ func TestPodWithUserNamespace(t *testing.T) {
 	b.config.Linux.Sysctl = map[string]string{"kernel.shmmax": "no number"}
 	b.refused([]string{"linux.sysctl"}, "create", "none")
 	b.must("delete", "--force", "member")
+	// One with the processes of the pod too.
+	b.config.Linux.Sysctl = nil
+	for i := range b.config.Linux.Namespaces {
+		if n := &b.config.Linux.Namespaces[i]; n.Type == specs.PIDNamespace {
+			n.Path = "/proc/" + pid + "/ns/pid"
+		}
+	}
+	b.config.Process.Args = []string{"sh", "-c", "readlink /proc/self/ns/user; cat /proc/self/uid_map; test $$ != 1 -a -d /proc/1 && echo both"}
+	user, err := os.Readlink("/proc/" + pid + "/ns/user")
+	if out := b.must("run", "with"); err != nil || !strings.HasPrefix(out, user) || !strings.Contains(out, " 300000 ") || !strings.HasSuffix(out, "both\n") {
+		t.Errorf("%q %v", out, err)
+	}
 	if ids := b.must("list", "-q"); strings.TrimSpace(ids) != "pod" {
 		t.Errorf("left: %q", ids)
 	}

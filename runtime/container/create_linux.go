@@ -282,14 +282,13 @@ func shared(s *specs.Spec) map[specs.LinuxNamespaceType]bool {
 
 // complete goes along with the container's process until it waits for its start.
 func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err error) {
-	err = sb.Born(func(pid int) error {
-		if c.Process, err = processOf(pid); err != nil {
+	if c.Process, err = processOf(sb.Pid); err != nil {
+		return err
+	}
+	if !l.plan.BornLast {
+		if err := l.born(sb, nil); err != nil {
 			return err
 		}
-		return l.adjust(pid)
-	})
-	if err != nil {
-		return err
 	}
 	if err := l.copies(sb); err != nil {
 		return err
@@ -300,7 +299,12 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 	if err := r.createHooks(c, sb); err != nil {
 		return err
 	}
-	if err := l.listener(sb); err != nil {
+	if l.plan.BornLast {
+		err = l.arrive(sb)
+	} else {
+		err = l.listener(sb)
+	}
+	if err != nil {
 		return err
 	}
 	if err := sb.Held(); err != nil {
@@ -313,6 +317,21 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 		return err
 	}
 	return l.pidFile(sb.Pid)
+}
+
+// born waits for the container's first process and sets what it cannot set itself.
+func (l *launcher) born(sb *launch.Sandbox, more func(pid int) error) error {
+	return sb.Born(func(pid int) (err error) {
+		if l.of == nil {
+			if l.c.Process, err = processOf(pid); err != nil {
+				return err
+			}
+		}
+		if err = l.adjust(pid); err != nil || more == nil {
+			return err
+		}
+		return more(pid)
+	})
 }
 
 // createHooks calls the hooks that come while the container stops for them.

@@ -123,6 +123,15 @@ func (l *launcher) follow(sb *launch.Sandbox) error {
 	if err := l.terminal(sb); err != nil {
 		return err
 	}
+	if err := l.arrive(sb); err != nil {
+		return err
+	}
+	_, err := sb.Started()
+	return err
+}
+
+// arrive goes along from where all is done for a process until it is there and has its filter.
+func (l *launcher) arrive(sb *launch.Sandbox) error {
 	// A filter that takes privilege is loaded before there is the process that the agent is
 	// told of.
 	early, listener := !l.c.Config.Process.NoNewPrivileges && l.plan.Listens, -1
@@ -136,23 +145,16 @@ func (l *launcher) follow(sb *launch.Sandbox) error {
 			return fault.New(fault.MonitorFailed, "exec", "the process ended when its filter was loaded")
 		}
 	}
-	err := sb.Born(func(pid int) error {
-		if err := l.adjust(pid); err != nil {
-			return err
-		}
+	err := l.born(sb, func(pid int) error {
 		if err := l.late(pid); err != nil || !early {
 			return err
 		}
 		return l.tellAgent(listener, pid)
 	})
-	if err == nil && !early {
-		err = l.listener(sb)
-	}
-	if err != nil {
+	if err != nil || early {
 		return err
 	}
-	_, err = sb.Started()
-	return err
+	return l.listener(sb)
 }
 
 // somewhere calls start on the CPUs on which a later process is to be until it is in the

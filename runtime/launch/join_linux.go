@@ -74,8 +74,7 @@ func (pr *Prepared) within(clone func() error) (err error) {
 }
 
 // threadNamespaces are those that one thread of several can enter.
-var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts",
-	unix.CLONE_NEWPID: "pid_for_children"}
+var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts"}
 
 // Born blocks until the sandbox has its first process, calls ready with its number and
 // lets it go on. Where the plan has no process before it that is at once.

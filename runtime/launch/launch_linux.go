@@ -115,6 +115,15 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		pr.Close()
 		return nil, err
 	}
+	if p.Procfs != nil {
+		fd, err := contextOf(p.Procfs, o)
+		if err != nil {
+			pr.Close()
+			return nil, err
+		}
+		pr.trees = append(pr.trees, fd)
+		m.regs[plan.RegProcFS] = uintptr(fd)
+	}
 	for i := range p.Sources {
 		fd, err := openSource(&p.Sources[i])
 		if err != nil {
@@ -125,6 +134,24 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		m.regs[p.Sources[i].Reg] = uintptr(fd)
 	}
 	return pr, nil
+}
+
+// contextOf runs the plan of a process that opens a procfs and gives its context. The caller
+// closes it.
+func contextOf(p *plan.Plan, o Options) (int, error) {
+	pr, err := Prepare(p, Options{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, CgroupFD: o.CgroupFD, Tasks: o.Tasks})
+	if err != nil {
+		return -1, err
+	}
+	sb, err := pr.Start()
+	if err != nil {
+		return -1, err
+	}
+	defer sb.Abandon()
+	if err := sb.Born(func(int) error { return nil }); err != nil {
+		return -1, err
+	}
+	return sb.Descriptor()
 }
 
 // Close gives up a launch that was not started. Safe after Start.

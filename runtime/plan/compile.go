@@ -48,6 +48,8 @@ type compiler struct {
 	next Reg // next free source register
 	// foreign: the walls are those of the configuration, and the root is not ours.
 	foreign bool
+	// exec: the plan is that of a later process.
+	exec bool
 	// later are the namespaces that a step makes and not the clone, sealed the mounts
 	// that become read-only when they are filled.
 	later  uint64

@@ -55,8 +55,14 @@ func Container(s *specs.Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
-	return c.run(c.joins, c.postpone, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
-		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
+	parts := []func() error{c.joins, c.postpone, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
+		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio}
+	if pid := namespaceOf(s.Linux, specs.PIDNamespace); pid != nil && pid.Path != "" {
+		// What is in that namespace already sees the process as it sees a later one.
+		c.plan.BornLast = true
+		return c.run(append(parts, c.usher, c.follow)...)
+	}
+	return c.run(append(parts, c.foreignPayload, c.foreignCommand)...)
 }
 
 // Exec makes the plan of one more process in a container: joins are the container's
@@ -75,6 +81,7 @@ func Exec(s *specs.Spec, f Facts, joins []Join) (*Plan, error) {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
+	c.exec = true
 	for _, j := range joins {
 		j.Reg = joinRegs[j.Kind]
 		c.plan.Joins = append(c.plan.Joins, j)
@@ -139,8 +146,8 @@ var joinRegs = map[uint64]Reg{CloneNewUser: RegUserNS, CloneNewNS: RegMountNS, C
 // it clones.
 func stepJoin(j Join) Join {
 	switch j.Kind {
-	case CloneNewUser, CloneNewNS, CloneNewTime, CloneNewCgroup:
-		// One thread of several could enter the last kind, but on a v2 tree mounted with
+	case CloneNewUser, CloneNewNS, CloneNewTime, CloneNewCgroup, CloneNewPID:
+		// The last one is for children alone. One thread of several could enter a cgroup namespace, but on a v2 tree mounted with
 		// nsdelegate who is in a cgroup namespace clones nobody into a group from outside of it.
 		j.Reg = joinRegs[j.Kind]
 	}
@@ -168,7 +175,7 @@ func (c *compiler) joins() error {
 // steps, and the ids of root in them.
 func (c *compiler) enter() error {
 	c.enterGroup()
-	if len(c.plan.Before) > 0 && c.later == 0 {
+	if c.exec {
 		c.affinity()
 	}
 	c.field = "process"
@@ -217,7 +224,7 @@ func (c *compiler) postpone() error {
 		c.later = c.plan.Clone &^ CloneNewUser
 		c.plan.Clone &^= c.later
 	}
-	if c.later&(CloneNewPID|CloneNewTime) != 0 {
+	if c.later&(CloneNewPID|CloneNewTime) != 0 || c.plan.BornLast {
 		c.out = &c.plan.Before
 	}
 	return nil
@@ -246,7 +253,7 @@ func (c *compiler) makeLater() {
 	}
 	c.do(OpUnshare, "namespaces", flag(int64(c.later), cloneNames(c.later)))
 	c.offsets()
-	if c.out == &c.plan.Before {
+	if c.out == &c.plan.Before && !c.plan.BornLast {
 		c.out = &c.plan.Setup
 		c.hear()
 	}

@@ -184,8 +184,13 @@ func namespaced(key string, have map[specs.LinuxNamespaceType]bool) bool {
 }
 
 func refuseMounts(s *specs.Spec, refuse func(bool, string, string)) {
+	pid, procs := namespaceOf(s.Linux, specs.PIDNamespace), 0
 	for i, m := range s.Mounts {
 		field := mountField(i)
+		if m.Type == "proc" {
+			procs++
+			refuse(procs > 1 && pid != nil && pid.Path != "", field+".type", "is a second procfs of a pid namespace by path, which is not supported")
+		}
 		refuse(!cleanAbsolute(m.Destination) || path.Clean(m.Destination) == "/", field+".destination", "is not an absolute path below /")
 		refuse(strings.Count(m.Destination, "/") > maxDepth, field+".destination", "is too deep")
 		o, err := parseWords(m, field, true)

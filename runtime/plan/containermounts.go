@@ -71,6 +71,10 @@ func (c *compiler) foreignMount(m specs.Mount, bind *Reg) error {
 		c.copyUp(dest, m, o, flags)
 		return nil
 	}
+	if m.Type == "proc" && c.plan.BornLast {
+		c.donatedProcfs(dest, o)
+		return nil
+	}
 	c.freshFS(dest, m, o, flags)
 	return nil
 }
@@ -137,6 +141,11 @@ func (c *compiler) freshFS(dest string, m specs.Mount, o options, flags uint64) 
 	c.do(OpMount, dest, str(source), str("."), str(m.Type), flag(int64(msFlags(set)|flags), attrNote(set)), str(strings.Join(o.data, ",")))
 	c.do(OpFchdir, "/", reg(RegRoot))
 	c.closeReg(RegTarget)
+	c.propagate(dest, o)
+}
+
+// propagate sets the propagation of a mount where it is not the usual one.
+func (c *compiler) propagate(dest string, o options) {
 	if o.propagation != msPrivate {
 		c.within(dest)
 		c.do(OpMountSetattr, dest, reg(RegTarget), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(0, 0, o.propagation), "propagation"), imm(mountAttrSize))

@@ -156,13 +156,19 @@ func (c *compiler) foreignPayload() error {
 			return err
 		}
 	}
+	c.gate()
+	return nil
+}
+
+// gate waits for whoever starts the container.
+func (c *compiler) gate() {
+	c.field = "process"
 	c.say(raw([]byte{1}, "one byte"), 1)
 	c.into(RegFile, OpAccept4, "gate", reg(RegGate), imm(0), imm(0), flag(oCloexec, "SOCK_CLOEXEC"))
 	// What goes wrong from here on is reported to whoever came; execve ends the line.
 	c.do(OpDup3, "gate", reg(RegFile), reg(RegSync), flag(oCloexec, "O_CLOEXEC"))
 	c.closeReg(RegFile)
 	c.closeReg(RegGate)
-	return nil
 }
 
 // held are the capabilities that root has here before it gives some up.
@@ -309,17 +315,23 @@ func (c *compiler) follow() error {
 	c.field = "process"
 	c.hear()
 	c.session()
-	c.out = &c.plan.Command
 	_, last := c.limits()
 	if err := c.limit(last); err != nil {
 		return err
 	}
-	if c.listens() && c.spec.Process.NoNewPrivileges {
+	late := c.spec.Process.NoNewPrivileges // else the filter is loaded
+	if late && c.listens() {
 		c.foreignFilter()
+		late = false
 	}
-	c.field = "process"
-	c.say(raw([]byte{1}, "one byte"), 1) // the end of the line will be execve
-	if !c.listens() && c.spec.Process.NoNewPrivileges {
+	if c.exec {
+		c.field = "process"
+		c.say(raw([]byte{1}, "one byte"), 1) // the end of the line will be execve
+	} else {
+		c.gate()
+	}
+	c.out = &c.plan.Command
+	if late {
 		c.foreignFilter()
 	}
 	return c.execute()

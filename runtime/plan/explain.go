@@ -78,7 +78,7 @@ var regNames = map[Reg]string{RegSync: "sync", RegStdin: "stdin", RegStdout: "st
 	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file",
 	RegBelow: "low-1", RegBetweenFirst: "low+1", RegBetweenLast: "high-1", RegAbove: "high+1", RegListener: "listener", RegRuleset: "ruleset",
 	RegGate: "gate", RegMaster: "terminal", RegSlave: "slave", RegMountNS: "mntns", RegUserNS: "userns", RegTimeNS: "timens", RegCgroupNS: "cgroupns",
-	RegNetNS: "netns", RegIPCNS: "ipcns", RegUTSNS: "utsns", RegPIDNS: "pidns"}
+	RegNetNS: "netns", RegIPCNS: "ipcns", RegUTSNS: "utsns", RegPIDNS: "pidns", RegProcFS: "procfs"}
 
 func regName(r Reg) string {
 	if n, ok := regNames[r]; ok {

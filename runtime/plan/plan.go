@@ -48,6 +48,12 @@ type Plan struct {
 	// Listens: a filter has notifications, and the sandbox stops when it is loaded to hand
 	// their listener over.
 	Listens bool
+	// Procfs is the plan of a process that gives the launcher the context of a procfs for
+	// RegProcFS. Nil: none is needed.
+	Procfs *Plan
+	// BornLast: the process before the first stops for the launcher too, and the first one
+	// comes when all is built.
+	BornLast bool
 	// Joins are existing namespaces that the command gets, in place of new ones.
 	Joins []Join
 	// Rights are what the launcher puts into the first register of each pair

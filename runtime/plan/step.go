@@ -115,6 +115,7 @@ const (
 	RegIPCNS        // IPC namespace to enter
 	RegUTSNS        // UTS namespace to enter
 	RegPIDNS        // pid namespace for the process that is made next
+	RegProcFS       // file system context of a procfs of that namespace, donated
 	// First of MaxRights pairs: the rights of a rule of Landlock, which are no
 	// descriptor and stand there from the beginning, and its descriptor.
 	RegRule0
