@@ -12,6 +12,13 @@ type Unit struct {
 	Slice string `json:"slice"`
 }
 
+// Property is one of systemd.resource-control(5), and the version of systemd that brought it.
+type Property struct {
+	Name  string
+	Value any
+	Since int
+}
+
 // Parse reads linux.cgroupsPath as the systemd driver has it: SLICE:PREFIX:NAME. An empty
 // slice is system.slice, and an empty path the scope capsule-oci-ID.scope in it.
 func Parse(path, id string) (Unit, error) {

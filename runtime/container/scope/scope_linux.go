@@ -27,13 +27,6 @@ func dial(ctx context.Context, u Unit) (*dbus.Conn, error) {
 	return c, nil
 }
 
-// Property is one of systemd.resource-control(5), and the version of systemd that brought it.
-type Property struct {
-	Name  string
-	Value any
-	Since int
-}
-
 // Start makes a scope with a process in it and with limits, and returns the path of its
 // control group. The scope ends with its last process.
 func Start(ctx context.Context, u Unit, pid int, limits []Property) (string, error) {
