@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 		"process.cwd":              func(s *specs.Spec) { s.Process.Cwd = "tmp" },
 		"linux.netDevices":         func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
 		"linux.intelRdt":           func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-		"linux.memoryPolicy":       func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
+		"linux.memoryPolicy.mode":  func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
 		"linux.timeOffsets":        func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} },
 		"linux.rootfsPropagation":  func(s *specs.Spec) { s.Linux.RootfsPropagation = "x" },
 		"linux.personality.domain": func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "X"} },
@@ -768,4 +768,25 @@ func TestExecAffinity(t *testing.T) {
 	if got := strings.Fields(b.must("exec", "--process", b.path("process"), "where"))[1]; got != whole {
 		t.Errorf("one with a first word alone runs on %s, want %s", got, whole)
 	}
+}
+
+// TestMemoryPolicy: of a container and of a later process, where the kernel knows of nodes.
+func TestMemoryPolicy(t *testing.T) {
+	if _, err := os.Stat("/proc/self/numa_maps"); err != nil {
+		t.Skip("this kernel knows of no memory nodes (CONFIG_NUMA)")
+	}
+	look := []string{"sh", "-c", "grep -c ' bind=static:0 ' /proc/self/numa_maps"}
+	b := newBox(t, look...)
+	b.config.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
+	if out := strings.TrimSpace(b.must("run", "bound")); out == "0" || out == "" {
+		t.Errorf("%q parts of the memory are bound", out)
+	}
+	b.config.Process.Args = []string{"sh", "-c", forever}
+	b.must("run", "--detach", "later")
+	if out := strings.TrimSpace(b.must(append([]string{"exec", "later"}, look...)...)); out == "0" || out == "" {
+		t.Errorf("a later process: %q parts of the memory are bound", out)
+	}
+	b.config.Linux.MemoryPolicy.Nodes = "1000"
+	b.config.Process.Args = []string{"true"}
+	b.refused([]string{"linux.memoryPolicy"}, "run", "nowhere")
 }

@@ -80,7 +80,7 @@ func (c *Container) open() error {
 		code = fault.Seccomp
 	case "capset", "prctl":
 		code = fault.Capabilities
-	case "personality", "sched_setattr", "ioprio_set", "fcntl", "close_range":
+	case "personality", "sched_setattr", "ioprio_set", "set_mempolicy", "fcntl", "close_range":
 		code = fault.SystemCall
 	}
 	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")

@@ -402,7 +402,7 @@ func stepCode(s plan.Step) fault.Code {
 		if s.Field == "process.cwd" {
 			return fault.InvalidPath
 		}
-	case plan.OpDup3, plan.OpCloseRange:
+	case plan.OpDup3, plan.OpCloseRange, plan.OpFcntl, plan.OpPersonality, plan.OpSchedSetattr, plan.OpIoprioSet, plan.OpSchedSetaffinity, plan.OpSetMempolicy:
 		return fault.SystemCall
 	}
 	return fault.Filesystem

@@ -242,7 +242,7 @@ func (c *compiler) affinity() {
 	if !ok {
 		mask = bytes.Repeat([]byte{0xff}, 1024) // all that any kernel knows
 	}
-	mask = append(mask, make([]byte, (8-len(mask)%8)%8)...) // whole words
+	mask = words(mask)
 	c.do(OpSchedSetaffinity, "", imm(0), imm(int64(len(mask))), raw(mask, quoteShort(a.Final)))
 }
 

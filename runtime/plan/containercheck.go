@@ -25,7 +25,7 @@ func checkContainer(s *specs.Spec, f Facts) error {
 	refuseProcess(s, f, refuse)
 	refuse(len(l.NetDevices) > 0, "linux.netDevices", later)
 	refuse(l.IntelRdt != nil, "linux.intelRdt", later)
-	refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", later)
+	refuseMemoryPolicy(l.MemoryPolicy, refuse)
 	refuse(l.RootfsPropagation != "" && rootPropagations[l.RootfsPropagation] == 0, "linux.rootfsPropagation", strconv.Quote(l.RootfsPropagation)+" is unknown")
 	if p := l.Personality; p != nil {
 		_, known := personas[p.Domain]
@@ -121,6 +121,19 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 		refuse(ioClasses[o.Class] == 0, "process.ioPriority.class", "is unknown")
 		refuse(o.Priority < 0 || o.Priority > 7, "process.ioPriority.priority", "is not between 0 and 7")
 	}
+}
+
+func refuseMemoryPolicy(m *specs.LinuxMemoryPolicy, refuse func(bool, string, string)) {
+	if m == nil {
+		return
+	}
+	_, known := memoryModes[m.Mode]
+	refuse(!known, "linux.memoryPolicy.mode", strconv.Quote(string(m.Mode))+" is unknown")
+	for i, f := range m.Flags {
+		refuse(memoryFlags[f] == 0, "linux.memoryPolicy.flags["+strconv.Itoa(i)+"]", strconv.Quote(string(f))+" is unknown")
+	}
+	_, ok := CPUs(m.Nodes)
+	refuse(m.Nodes != "" && !ok, "linux.memoryPolicy.nodes", "is no list of nodes")
 }
 
 func refuseSeccomp(s *specs.Spec, f Facts, refuse func(bool, string, string)) {

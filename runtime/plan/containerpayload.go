@@ -362,7 +362,11 @@ var (
 	schedFlags = map[specs.LinuxSchedulerFlag]uint64{specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4, specs.SchedFlagKeepPolicy: 8,
 		specs.SchedFlagKeepParams: 16, specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64}
 	ioClasses = map[specs.IOPriorityClass]int64{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
-	personas  = map[specs.LinuxPersonalityDomain]int64{specs.PerLinux: 0, specs.PerLinux32: 8}
+	// Modes and flags of set_mempolicy(2).
+	memoryModes = map[specs.MemoryPolicyModeType]int64{specs.MpolDefault: 0, specs.MpolPreferred: 1, specs.MpolBind: 2, specs.MpolInterleave: 3, specs.MpolLocal: 4,
+		specs.MpolPreferredMany: 5, specs.MpolWeightedInterleave: 6}
+	memoryFlags = map[specs.MemoryPolicyFlagType]int64{specs.MpolFStaticNodes: 1 << 15, specs.MpolFRelativeNodes: 1 << 14, specs.MpolFNumaBalancing: 1 << 13}
+	personas    = map[specs.LinuxPersonalityDomain]int64{specs.PerLinux: 0, specs.PerLinux32: 8}
 )
 
 // scheduler is what decides when the command runs.
@@ -379,6 +383,19 @@ func (c *compiler) scheduling() {
 	if o := p.IOPriority; o != nil {
 		c.field = "process.ioPriority"
 		c.do(OpIoprioSet, "", flag(1, "IOPRIO_WHO_PROCESS"), imm(0), imm(ioClasses[o.Class]<<13|int64(o.Priority)))
+	}
+	if m := c.spec.Linux.MemoryPolicy; m != nil {
+		c.field = "linux.memoryPolicy"
+		mode := memoryModes[m.Mode]
+		for _, f := range m.Flags {
+			mode |= memoryFlags[f]
+		}
+		if nodes, ok := CPUs(m.Nodes); ok {
+			nodes = words(nodes)
+			c.do(OpSetMempolicy, string(m.Mode), flag(mode, string(m.Mode)), raw(nodes, quoteShort(m.Nodes)), imm(int64(8*len(nodes)+1))) // the kernel takes one off
+		} else {
+			c.do(OpSetMempolicy, string(m.Mode), flag(mode, string(m.Mode)), imm(0), imm(0))
+		}
 	}
 	if o := c.spec.Linux.Personality; o != nil {
 		c.field = "linux.personality"

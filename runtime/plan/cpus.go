@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// words fills a mask up to whole words of the kernel.
+func words(mask []byte) []byte { return append(mask, make([]byte, (8-len(mask)%8)%8)...) }
+
 // CPUs is a list such as 0-3,7 as a mask whose first bit of the first byte is for 0: that of
 // sched_setaffinity(2) on a machine with the low byte first, and of systemd.
 func CPUs(list string) (mask []byte, ok bool) {

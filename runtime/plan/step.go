@@ -57,6 +57,7 @@ const (
 	OpSchedSetattr
 	OpIoprioSet
 	OpSchedSetaffinity
+	OpSetMempolicy
 	opCount
 )
 
@@ -69,7 +70,7 @@ var opNames = [OpCount]string{
 	"unshare", "sethostname", "setdomainname", "setresuid", "setresgid", "setgroups", "setsid", "prctl", "capset",
 	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime", "keyctl",
 	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "setns", "mknodat", "fchownat", "accept4", "fcntl",
-	"personality", "sched_setattr", "ioprio_set", "sched_setaffinity",
+	"personality", "sched_setattr", "ioprio_set", "sched_setaffinity", "set_mempolicy",
 }
 
 // String is the kernel's name of the system call.
