@@ -49,11 +49,14 @@ func Start(ctx context.Context, u Unit, pid int, limits []Property) (string, err
 		})
 	}
 	err = job()
-	if is(err, "org.freedesktop.systemd1.UnitExists") {
+	if is(err, unitExists) {
 		// One that has failed is kept until somebody has looked; one that is active stays.
 		if c.ResetFailedUnitContext(ctx, u.Name) == nil {
 			err = job()
 		}
+	}
+	if is(err, unitExists) {
+		return "", failed("start scope", err, u).WithHint("Give every container a cgroupsPath of its own.")
 	}
 	if err != nil {
 		return "", failed("start scope", err, u)
@@ -96,14 +99,20 @@ func Stop(ctx context.Context, u Unit) error {
 		_, err := c.StopUnitContext(ctx, u.Name, "replace", done)
 		return err
 	})
-	if err != nil && !is(err, "org.freedesktop.systemd1.NoSuchUnit") {
+	if err != nil && !is(err, noSuchUnit) {
 		return failed("stop scope", err, u)
 	}
-	if err := c.ResetFailedUnitContext(ctx, u.Name); err != nil && !is(err, "org.freedesktop.systemd1.NoSuchUnit") {
+	if err := c.ResetFailedUnitContext(ctx, u.Name); err != nil && !is(err, noSuchUnit) {
 		return failed("forget scope", err, u)
 	}
 	return nil
 }
+
+// Errors of systemd by their names.
+const (
+	unitExists = "org.freedesktop.systemd1.UnitExists"
+	noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit"
+)
 
 // finished queues a job and waits for its end.
 func finished(ctx context.Context, queue func(chan<- string) error) error {
