@@ -96,7 +96,7 @@ func (s *Sandbox) Born(ready func(pid int) error) error {
 	}
 	_, _, err = waitPidfd(before, pid)
 	unix.Close(before)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ECHILD) { // a launcher that reaps whatever ends has done it
 		return err
 	}
 	if err := ready(s.Pid); err != nil {
