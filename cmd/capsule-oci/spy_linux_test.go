@@ -15,6 +15,9 @@ import (
 // that it sees, for a way to the file of the host that is so named.
 const spyOn = "CAPSULE_OCI_SPY"
 
+// callers is a word in the environment and in the arguments of the program that is called.
+const callers = "of-the-caller"
+
 // spy looks until it is killed and writes what it finds to /out/found, once it looks
 // /out/up. It has CAP_SYS_PTRACE in the user namespace of the host.
 func spy(secret string) {
@@ -85,6 +88,12 @@ func ways(pid, secret string, own map[string]string) (list []string) {
 	if exe, err := os.Readlink(dir + "exe"); err == nil && strings.HasSuffix(exe, ".test") && exe != "/attack.test" {
 		list = append(list, dir+"exe is "+exe)
 	}
+	for _, file := range []string{"environ", "cmdline"} {
+		// What the caller of the program said to it, and what it has in its environment.
+		if text, err := os.ReadFile(dir + file); err == nil && strings.Contains(string(text), callers) {
+			list = append(list, dir+file)
+		}
+	}
 	for name, value := range spied(pid) {
 		if have := own[name]; value != have && name != "CapInh" && value > have {
 			list = append(list, dir+"status has "+name+" "+value)
@@ -111,7 +120,7 @@ func TestSpiedExec(t *testing.T) {
 func spiedExec(t *testing.T, change func(*specs.Spec)) {
 	b := newSpy(t, change)
 	for range b.rounds {
-		b.must("exec", "--env", spyOn+"=", "--user", "7:7", "spy", "true")
+		b.must("exec", "--env", spyOn+"=", "--user", "7:7", "--pid-file", b.path(callers), "spy", "true")
 	}
 	b.found()
 }
@@ -185,6 +194,7 @@ func newSpy(t *testing.T, change func(*specs.Spec)) *spyBox {
 	if os.Getenv("CAPSULE_TEST_SLOW") != "" {
 		b.rounds = 10
 	}
+	t.Setenv("CAPSULE_OCI_CALLER", callers)
 	return b
 }
 
