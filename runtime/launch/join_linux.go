@@ -2,6 +2,9 @@ package launch
 
 import (
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -111,10 +114,25 @@ func (s *Sandbox) bear(r report, fds [2]int) bool {
 	if r.kind != reportBorn || fds[0] < 0 {
 		return false
 	}
+	if !child(fds[0], int(r.value)) {
+		shut(fds)
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Pid, s.pidfd, s.unborn = int(r.value), fds[0], false
 	return true
+}
+
+// child tells whether a pidfd is that of a child of this process with the given number. What
+// is in a container and has CAP_SYS_PTRACE may have taken the line from the new process, and
+// would name another of the host's, for callers to signal.
+func child(pidfd, pid int) bool {
+	if unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) != nil {
+		return false
+	}
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
+	return err == nil && strings.Contains(string(text), "\nPid:\t"+strconv.Itoa(pid)+"\n")
 }
 
 // Continue lets a sandbox go on that stopped for its launcher. Held, or Descriptor,
