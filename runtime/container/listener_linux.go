@@ -23,7 +23,7 @@ func notifies(s *specs.LinuxSeccomp) bool {
 func ours(p *specs.Process) []string {
 	list := []string{"write"}
 	if !p.NoNewPrivileges {
-		list = append(list, "prctl", "capset", "clone", "sendmsg", "exit_group")
+		list = append(list, "read", "close", "prctl", "capset", "clone", "sendmsg", "exit_group")
 	}
 	return list
 }
