@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -191,5 +192,23 @@ func sharing(t *testing.T, pid, other string, want map[string]bool) {
 		if (one == two) != same {
 			t.Errorf("%s: %s and %s", name, one, two)
 		}
+	}
+}
+
+// TestHostMountsByPath: the root of the host is not changed for that of a container. The caller is
+// in mounts of its own, lest they be the host's when the wall is gone.
+func TestHostMountsByPath(t *testing.T) {
+	b := newBox(t, "true")
+	field := ""
+	for i := range b.config.Linux.Namespaces {
+		if n := &b.config.Linux.Namespaces[i]; n.Type == specs.MountNamespace {
+			n.Path, field = "/proc/self/ns/mnt", "linux.namespaces["+strconv.Itoa(i)+"].path"
+		}
+	}
+	b.save()
+	cmd := b.command("create", "--bundle", b.dir, "host")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "E2009") || !strings.Contains(string(out), field) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

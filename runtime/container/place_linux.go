@@ -62,7 +62,7 @@ func (r *Runtime) grouper(s *specs.Spec, id string) (func() (g *resources.Group,
 func shared(s *specs.Spec) map[specs.LinuxNamespaceType]bool {
 	all := map[specs.LinuxNamespaceType]bool{}
 	for _, ns := range s.Linux.Namespaces {
-		name, ok := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts"}[ns.Type]
+		name, ok := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.MountNamespace: "mnt"}[ns.Type]
 		if !ok || ns.Path == "" {
 			continue
 		}

@@ -150,6 +150,8 @@ func refuseNamespaces(s *specs.Spec, f Facts, refuse func(bool, string, string))
 		refuse(!known, namespaceField(i)+".type", "is unknown")
 		refuse(have[ns.Type], namespaceField(i)+".type", "stands twice")
 		refuse(ns.Path != "" && !path.IsAbs(ns.Path), namespaceField(i)+".path", "is not absolute")
+		// The root of every process of the host would become the container's.
+		refuse(ns.Type == specs.MountNamespace && f.Container.Shared[ns.Type], namespaceField(i)+".path", "is the host's own")
 		have[ns.Type] = true
 	}
 	user, time := namespaceOf(l, specs.UserNamespace), namespaceOf(l, specs.TimeNamespace)
