@@ -88,6 +88,16 @@ func TestInUserNamespace(t *testing.T) {
 		if err != nil || out != "0 sh\n" {
 			t.Errorf("deny %v: a later process: %v: %q", deny, err, out)
 		}
+		// Without a control group all of its processes are those of its pid namespace, which end with
+		// the first and cannot be listed.
+		out, err = n.inside("sh", "-c", `oci="$0 --root $1/state"; $oci run --bundle $1 --detach all; $oci kill --all all TERM; $oci kill --all all KILL`, n.self, n.dir)
+		if err != nil || !strings.Contains(out, "E2002") || strings.Count(out, "capsule-oci:") != 1 {
+			t.Errorf("deny %v: kill --all: %v: %q", deny, err, out)
+		}
+		n.stops("all")
+		if out, err := n.call("delete", "all"); err != nil {
+			t.Errorf("deny %v: delete: %v: %q", deny, err, out)
+		}
 		n.config.Process.Args = []string{"true"}
 		n.config.Process.User.AdditionalGids = []uint32{7}
 		if out, err := n.call("run", "groups"); deny != (err != nil && strings.Contains(out, "additionalGids")) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -171,6 +172,14 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 	if err != nil {
 		return err
 	}
+	if all && c.Group != nil && c.Group.Nowhere() {
+		// As root of a user namespace may have it: nothing lists the container's processes.
+		if sig != unix.SIGKILL || !c.leads() {
+			return fault.New(fault.Cgroup, "kill", "the container has no control group, which would list its processes").WithField("all").
+				WithHint("Without --all the signal goes to the container's first process.")
+		}
+		all = false // the first one of a pid namespace takes all others along
+	}
 	switch c.status() {
 	case specs.StateCreated, specs.StateRunning, statePaused:
 	default:
@@ -199,6 +208,11 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		return c.Group.Freeze(ctx, false)
 	}
 	return nil
+}
+
+// leads tells whether the container's first process is that of a pid namespace.
+func (c *Container) leads() bool {
+	return c.Config.Linux != nil && slices.Contains(c.Config.Linux.Namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
 }
 
 // Delete takes a container away. With force it is killed first, and one that does not

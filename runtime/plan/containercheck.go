@@ -106,6 +106,8 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	seen := map[string]bool{}
 	for i, l := range p.Rlimits {
 		field := "process.rlimits[" + strconv.Itoa(i) + "]"
+		_, known := resources[l.Type]
+		refuse(!known, field+".type", strconv.Quote(l.Type)+" is unknown")
 		refuse(seen[l.Type], field+".type", "stands twice")
 		refuse(l.Soft > l.Hard, field+".soft", "is larger than hard")
 		seen[l.Type] = true

@@ -50,6 +50,9 @@ func (g *Group) directories() []string {
 	return all
 }
 
+// Nowhere tells whether there is no directory of the group, which a partial one may be.
+func (g *Group) Nowhere() bool { return len(g.directories()) == 0 }
+
 // identify notes which directories are the group's.
 func (g *Group) identify() error {
 	g.Inodes = map[string]uint64{}
