@@ -17,6 +17,7 @@ import (
 func TestLaterProcess(t *testing.T) {
 	b := newBox(t, "sh", "-c", forever)
 	b.must("run", "--detach", "later")
+	b.refused([]string{"E2009", "process.user.uid"}, "exec", "--user", "4294967295", "later", "id")
 	process := *b.config.Process
 	process.User = specs.User{UID: 4321, GID: 4321}
 	process.Args = []string{"sh", "-c", `while read -r line; do case $line in "Max processes"*) set -- $line; echo $4;; esac; done </proc/self/limits

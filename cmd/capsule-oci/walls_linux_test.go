@@ -177,7 +177,6 @@ func TestRefusals(t *testing.T) {
 		"process.capabilities.bounding[0]": func(s *specs.Spec) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_X"}}
 		},
-		"process.rlimits":          func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
 		"process.cwd":              func(s *specs.Spec) { s.Process.Cwd = "tmp" },
 		"linux.netDevices":         func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
 		"linux.intelRdt":           func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
@@ -202,12 +201,18 @@ func TestRefusals(t *testing.T) {
 		"hostname": func(s *specs.Spec) {
 			s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace })
 		},
-		"windows": func(s *specs.Spec) { s.Windows = &specs.Windows{} },
+		// Taken for "as it is", which is root.
+		"process.user.uid":        func(s *specs.Spec) { s.Process.User.UID = 1<<32 - 1 },
+		"process.user.gid":        func(s *specs.Spec) { s.Process.User.GID = 1<<32 - 1 },
+		"process.args":            func(s *specs.Spec) { s.Process.Args = []string{"true", "a\x00b"} },
+		"process.env":             func(s *specs.Spec) { s.Process.Env = []string{"A=\x00"} },
+		"process.rlimits[0].type": func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
+		"windows":                 func(s *specs.Spec) { s.Windows = &specs.Windows{} },
 	} {
 		b := newBox(t, "true")
 		change(b.config)
 		words := []string{field}
-		if field == "linux.cgroupsPath" || field == "process.rlimits" {
+		if field == "linux.cgroupsPath" {
 			words = []string{"E2"}
 		}
 		if field == "linux.seccomp.listenerPath" {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -31,7 +32,26 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command) + len(c.plan.Init); n > MaxSteps {
 		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
 	}
-	return c.plan, nil
+	return c.plan, c.plan.whole()
+}
+
+// whole refuses a NUL in what the kernel takes as a text: it would take a part for the whole.
+func (p *Plan) whole() error {
+	for _, steps := range [][]Step{p.Before, p.Setup, p.Payload, p.Command, p.Init} {
+		for i := range steps {
+			for k, a := range steps[i].Args {
+				if (a.Kind != ArgString || strings.IndexByte(a.S, 0) < 0) && !slices.ContainsFunc(a.Vec, func(s string) bool { return strings.IndexByte(s, 0) >= 0 }) {
+					continue
+				}
+				field := steps[i].Field
+				if a.Kind == ArgVector && k == 2 { // of execve
+					field = "process.env"
+				}
+				return fault.New(fault.InvalidBundle, "compile plan", "has a NUL").WithField(field)
+			}
+		}
+	}
+	return nil
 }
 
 // compiler holds the state of one Compile.

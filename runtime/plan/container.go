@@ -115,7 +115,7 @@ func (c *compiler) run(parts ...func() error) (*Plan, error) {
 	if n := len(c.plan.Before) + len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
 		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
 	}
-	return c.plan, nil
+	return c.plan, c.plan.whole()
 }
 
 // enter is what comes first: the control group, the namespaces that are entered by
