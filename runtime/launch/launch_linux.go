@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -151,7 +152,46 @@ func contextOf(p *plan.Plan, o Options) (int, error) {
 	if err := sb.Born(func(int) error { return nil }); err != nil {
 		return -1, err
 	}
-	return sb.Descriptor()
+	fd, err := sb.Descriptor()
+	if err != nil {
+		return -1, err
+	}
+	if err := isProcfs(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// isProcfs refuses what is not the context of a procfs. The process that gave it is seen in the
+// pid namespace of others, and who has CAP_SYS_PTRACE there could give another in its place: of an
+// overlay, with directories of the host, which root would then mount. The kernel tells the
+// kind when it refuses an option.
+func isProcfs(fd int) error {
+	fail := func(err error) error { return fault.Wrap(fault.Namespace, "check the context of procfs", err) }
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || name != "anon_inode:[fscontext]" {
+		return fail(errors.Join(err, errors.New("is none of a file system")))
+	}
+	const option = "of-which-kind"
+	if err := unix.FsconfigSetFlag(fd, option); err != unix.EINVAL {
+		return fail(errors.Join(err, errors.New("takes any option")))
+	}
+	last, buf := "", make([]byte, 512)
+	for {
+		n, err := unix.Read(fd, buf) // one message, the oldest
+		if err == unix.ENODATA {
+			break
+		}
+		if err != nil {
+			return fail(err)
+		}
+		last = string(buf[:n])
+	}
+	if strings.TrimSpace(last) != "e proc: Unknown parameter '"+option+"'" {
+		return fail(errors.New("is one of another file system: " + strconv.Quote(last)))
+	}
+	return nil
 }
 
 // Close gives up a launch that was not started. Safe after Start.
