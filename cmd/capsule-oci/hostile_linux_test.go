@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -108,6 +109,53 @@ func TestPausedBeforeStart(t *testing.T) {
 	}
 	b.must("start", "cold")
 	b.stops("cold")
+}
+
+// TestTakenGate: who has taken the gate of a container holds up nobody who ends it.
+func TestTakenGate(t *testing.T) {
+	b := newBox(t, "true")
+	b.must("create", "taken")
+	var record struct {
+		Process struct{ Pid int }
+		GateFD  int `json:"gate_fd"`
+	}
+	text, err := os.ReadFile(b.path("state/taken/record.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &record)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	process, err := unix.PidfdOpen(record.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(process)
+	gate, err := unix.PidfdGetfd(process, record.GateFD, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(gate)
+	// Stopped, so that the caller is ours.
+	if err := unix.PidfdSendSignal(process, unix.SIGSTOP, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	start := b.command("start", "taken")
+	var said bytes.Buffer
+	start.Stderr = &said
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, gate, "the caller")
+	line, _, err := unix.Accept4(gate, unix.SOCK_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(line)
+	b.must("delete", "--force", "taken")
+	if err := start.Wait(); err == nil || !strings.Contains(said.String(), "E3005") {
+		t.Errorf("%v: %s", err, said.String())
+	}
 }
 
 // TestExecThatHangs: a process that does not come to its command holds up nobody who wants

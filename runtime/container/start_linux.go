@@ -61,6 +61,9 @@ func (c *Container) open() error {
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: c.gatePath()}); err != nil {
 		return fault.Wrap(fault.MonitorFailed, "start", err).WithPath(c.gateFile())
 	}
+	if err := c.answer(fd); err != nil {
+		return err
+	}
 	report, err := io.ReadAll(line)
 	if err != nil && !errors.Is(err, unix.ECONNRESET) {
 		return fault.Wrap(fault.MonitorFailed, "start", err)
@@ -85,6 +88,41 @@ func (c *Container) open() error {
 		code = fault.SystemCall
 	}
 	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
+}
+
+// answer waits for what the process at the gate says, or its end: what shares its pid namespace and
+// has CAP_SYS_PTRACE may have the line and keep it.
+func (c *Container) answer(line int) error {
+	most := -1
+	process, err := c.Process.openMaybe()
+	if err != nil {
+		return fault.Wrap(fault.MonitorFailed, "pidfd_open", err)
+	}
+	if process >= 0 {
+		defer unix.Close(process)
+	} else {
+		most = 0 // it has ended, after its descriptors
+	}
+	fds := []unix.PollFd{{Fd: int32(line), Events: unix.POLLIN}, {Fd: int32(process), Events: unix.POLLIN}}
+	if err := polled(fds, most); err != nil {
+		return err
+	}
+	if fds[0].Revents == 0 && polled(fds[:1], 0) == nil && fds[0].Revents == 0 {
+		return fault.New(fault.MonitorFailed, "start", "the container's process ended, and another has its line")
+	}
+	return nil
+}
+
+// polled is poll(2), in milliseconds, again when a signal ends it.
+func polled(fds []unix.PollFd, most int) error {
+	for {
+		if _, err := unix.Poll(fds, most); err != unix.EINTR {
+			if err != nil {
+				return fault.Wrap(fault.MonitorFailed, "poll", err)
+			}
+			return nil
+		}
+	}
 }
 
 // executed waits until execve has put the command's arguments into its memory, the last it
