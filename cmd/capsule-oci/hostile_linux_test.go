@@ -111,6 +111,32 @@ func TestPausedBeforeStart(t *testing.T) {
 	b.stops("cold")
 }
 
+// TestDeleteEndsCreation: a process that does not go on while it is built can be ended.
+func TestDeleteEndsCreation(t *testing.T) {
+	b := newBox(t, "true")
+	b.config.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Env: []string{"PATH=/usr/bin:/bin"},
+		Args: []string{"sh", "-c", "s=$(cat); s=${s#*'\"pid\":'}; kill -STOP ${s%%[!0-9]*} && echo >" + b.path("out/stopped")}}}}
+	b.save()
+	create := b.command("create", "--bundle", b.dir, "stuck")
+	said, err := os.Create(b.path("said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	create.Stdout, create.Stderr = said, said
+	if err := create.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.written("stopped")
+	b.must("delete", "--force", "stuck")
+	if err := create.Wait(); err == nil {
+		t.Error("the container was created")
+	}
+	if ids := b.must("list", "-q"); ids != "" || len(groups("stuck")) > 0 {
+		t.Errorf("left: %q %v", ids, groups("stuck"))
+	}
+}
+
 // TestTakenGate: who has taken the gate of a container holds up nobody who ends it.
 func TestTakenGate(t *testing.T) {
 	b := newBox(t, "true")

@@ -257,8 +257,9 @@ func (c *Container) leads() bool {
 // exist is no error.
 func (r *Runtime) Delete(id string, force bool) error {
 	if force {
-		// Before the lock: a call that waits for a process of the container may have it.
-		if c, err := r.Peek(id); err == nil && c.Process.alive() {
+		// Before the lock: a call that waits for a process of the container may have it. One that
+		// is created has only its group yet.
+		if c, err := r.Peek(id); err == nil && (c.Process.alive() || c.Process == nil && c.Group != nil) {
 			if err := c.end(); err != nil {
 				return err
 			}
