@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -146,4 +147,23 @@ func TestMemoryPolicy(t *testing.T) {
 	b.config.Linux.MemoryPolicy.Nodes = "1000"
 	b.config.Process.Args = []string{"true"}
 	b.refused([]string{"linux.memoryPolicy"}, "run", "nowhere")
+}
+
+// TestExecInOwnUserNamespace: a container's first process may be in a user namespace of its own
+// making, which denies setgroups, and a later one has no group of the caller's there either.
+func TestExecInOwnUserNamespace(t *testing.T) {
+	b := newBox(t, "unshare", "--user", "--map-root-user", "sh", "-c", "echo up >/out/up; "+forever)
+	b.config.Process.User = specs.User{UID: 1234, GID: 1234}
+	if err := os.Chmod(b.path("out"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	b.must("run", "--detach", "own")
+	b.written("up")
+	cmd := b.command("exec", "--user", "0:0", "own", "sh", "-c", "cat /proc/self/uid_map; grep Groups /proc/self/status")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: []uint32{7}}}
+	out, err := cmd.CombinedOutput()
+	if f := strings.Fields(string(out)); err != nil || len(f) != 4 || f[1] != "1234" || f[3] != "Groups:" {
+		t.Errorf("%v: %q", err, out)
+	}
+	b.refused([]string{"process.user.additionalGids"}, "exec", "--user", "0:0", "--additional-gids", "7", "own", "id")
 }

@@ -135,8 +135,7 @@ func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 	}
 	f.Container.Processes = processes.Max
 	f.Container.Nested = Nested()
-	setgroups, err := os.ReadFile("/proc/self/setgroups")
-	f.Container.NoSetgroups = err == nil && string(setgroups) == "deny\n"
+	f.Container.NoSetgroups = deniesGroups("self")
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	f.Container.AppArmor = err == nil && string(enabled[:min(1, len(enabled))]) == "Y"
 	_, err = os.Stat("/sys/fs/selinux/enforce")
@@ -146,6 +145,12 @@ func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 	}
 	f.Filter, f.Container.FilterFlags, err = r.filter(s)
 	return f, err
+}
+
+// deniesGroups tells whether the groups of a process cannot be changed in its user namespace.
+func deniesGroups(pid string) bool {
+	text, err := os.ReadFile("/proc/" + pid + "/setgroups")
+	return err == nil && string(text) == "deny\n"
 }
 
 // build makes the control group and the container's process.

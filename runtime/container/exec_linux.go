@@ -109,6 +109,7 @@ func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbo
 	for _, j := range list {
 		if j.Kind == plan.CloneNewUser {
 			linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace, Path: j.Path}}
+			f.Container.GroupsFirst = !f.Container.NoSetgroups && deniesGroups(strconv.Itoa(c.Process.Pid))
 		}
 	}
 	s.Linux, s.Root = &linux, nil

@@ -202,7 +202,7 @@ func (c *compiler) enterGroup() {
 // gets EOVERFLOW.
 func (c *compiler) rootIDs() {
 	c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
-	if !c.facts.Container.NoSetgroups {
+	if !c.facts.Container.NoSetgroups && !c.facts.Container.GroupsFirst {
 		c.do(OpSetgroups, "", imm(0), imm(0))
 	}
 	c.do(OpSetresuid, "", imm(0), imm(0), imm(0))

@@ -41,6 +41,9 @@ type ContainerFacts struct {
 	// NoSetgroups: nobody may leave or enter a group in that namespace (setgroups is
 	// denied: user_namespaces(7)).
 	NoSetgroups bool
+	// GroupsFirst: it is so in the user namespace that is entered alone. What is in a container
+	// may have made that, with the right to map its own ids.
+	GroupsFirst bool
 }
 
 // Container turns an OCI configuration of another orchestrator into a plan: with
@@ -129,6 +132,10 @@ func (c *compiler) enter() error {
 	// Before a namespace is entered in which others could look at this process
 	// (CVE-2019-5736). execve sets it again.
 	c.do(OpPrctl, "", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
+	if c.facts.Container.GroupsFirst {
+		c.field = "process.user"
+		c.do(OpSetgroups, "", imm(0), imm(0))
+	}
 	c.field = "linux.namespaces"
 	for _, j := range c.plan.Joins {
 		if j.Reg != RegNone && j.Reg != RegUserNS {

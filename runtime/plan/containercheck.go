@@ -100,7 +100,7 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	}
 	refuse(p.User.Username != "", "process.user.username", later)
 	refuseUser(&p.User, refuse)
-	refuse(f.Container.NoSetgroups && len(p.User.AdditionalGids) > 0, "process.user.additionalGids", "cannot be entered in this user namespace, which denies setgroups")
+	refuse((f.Container.NoSetgroups || f.Container.GroupsFirst) && len(p.User.AdditionalGids) > 0, "process.user.additionalGids", "cannot be entered in this user namespace, which denies setgroups")
 	_, field, name := capabilitiesOf(p)
 	refuse(name != "", field, strconv.Quote(name)+" is not a capability")
 	refuse(len(f.Filter) > 0 && p.User.Umask != nil && *p.User.Umask > 0o777, "process.user.umask", "is larger than 0777")
