@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -108,6 +109,79 @@ func TestPausedBeforeStart(t *testing.T) {
 	}
 	b.must("start", "cold")
 	b.stops("cold")
+}
+
+// TestDeleteEndsCreation: a process that does not go on while it is built can be ended.
+func TestDeleteEndsCreation(t *testing.T) {
+	b := newBox(t, "true")
+	b.config.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Env: []string{"PATH=/usr/bin:/bin"},
+		Args: []string{"sh", "-c", "s=$(cat); s=${s#*'\"pid\":'}; kill -STOP ${s%%[!0-9]*} && echo >" + b.path("out/stopped")}}}}
+	b.save()
+	create := b.command("create", "--bundle", b.dir, "stuck")
+	said, err := os.Create(b.path("said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	create.Stdout, create.Stderr = said, said
+	if err := create.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.written("stopped")
+	b.must("delete", "--force", "stuck")
+	if err := create.Wait(); err == nil {
+		t.Error("the container was created")
+	}
+	if ids := b.must("list", "-q"); ids != "" || len(groups("stuck")) > 0 {
+		t.Errorf("left: %q %v", ids, groups("stuck"))
+	}
+}
+
+// TestTakenGate: who has taken the gate of a container holds up nobody who ends it.
+func TestTakenGate(t *testing.T) {
+	b := newBox(t, "true")
+	b.must("create", "taken")
+	var record struct {
+		Process struct{ Pid int }
+		GateFD  int `json:"gate_fd"`
+	}
+	text, err := os.ReadFile(b.path("state/taken/record.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &record)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	process, err := unix.PidfdOpen(record.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(process)
+	gate, err := unix.PidfdGetfd(process, record.GateFD, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(gate)
+	// Stopped, so that the caller is ours.
+	if err := unix.PidfdSendSignal(process, unix.SIGSTOP, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	start := b.command("start", "taken")
+	var said bytes.Buffer
+	start.Stderr = &said
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, gate, "the caller")
+	line, _, err := unix.Accept4(gate, unix.SOCK_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(line)
+	b.must("delete", "--force", "taken")
+	if err := start.Wait(); err == nil || !strings.Contains(said.String(), "E3005") {
+		t.Errorf("%v: %s", err, said.String())
+	}
 }
 
 // TestExecThatHangs: a process that does not come to its command holds up nobody who wants

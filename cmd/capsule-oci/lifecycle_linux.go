@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"os/signal"
@@ -54,6 +55,33 @@ func hidden() error {
 	// already must not look at it, nor at what it has open (CVE-2016-9962).
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fault.Wrap(fault.SystemCall, "prctl", err)
+	}
+	return unsaid()
+}
+
+// unsaid leaves the caller's words and environment out of the memory of our clones. Everybody
+// in a container may read the words of a process there, and who has CAP_SYS_PTRACE the
+// environment, until the command is executed: the caller's may hold passwords, of a proxy for
+// instance.
+func unsaid() error {
+	text, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return fault.Wrap(fault.IO, "find the arguments", err)
+	}
+	// proc_pid_stat(5): the third field follows the name; arg_start is the 48th, env_end the 51st.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 49 {
+		return fault.New(fault.IO, "find the arguments", "/proc/self/stat lacks them")
+	}
+	start, bad := strconv.ParseUint(fields[45], 10, 64)
+	end, err := strconv.ParseUint(fields[48], 10, 64)
+	if err = errors.Join(bad, err); err != nil {
+		return fault.Wrap(fault.IO, "find the arguments", err)
+	}
+	page := uint64(os.Getpagesize())
+	start, end = start&^(page-1), (end+page-1)&^(page-1)
+	if _, _, errno := unix.RawSyscall(unix.SYS_MADVISE, uintptr(start), uintptr(end-start), unix.MADV_DONTFORK); errno != 0 {
+		return fault.Wrap(fault.SystemCall, "madvise", errno)
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if secret := os.Getenv(spyOn); secret != "" {
+		spy(secret)
+	}
 	if os.Getenv(actAs) != "" {
 		main()
 		os.Exit(0)
@@ -69,6 +72,8 @@ type box struct {
 	t      *testing.T
 	dir    string
 	config *specs.Spec
+	// program is called in place of this one. Empty: this one.
+	program string
 }
 
 // newBox makes a bundle whose root has the host's programs and a writable /out.
@@ -120,8 +125,23 @@ func (b *box) command(args ...string) *exec.Cmd {
 	if self, err := os.Executable(); err == nil {
 		cmd.Path = self
 	}
+	if b.program != "" {
+		cmd.Path, cmd.Args[0] = b.program, b.program
+	}
 	cmd.Env = append(os.Environ(), actAs+"=1")
 	return cmd
+}
+
+// save writes the configuration.
+func (b *box) save() {
+	b.t.Helper()
+	text, err := json.Marshal(b.config)
+	if err == nil {
+		err = os.WriteFile(b.path("config.json"), text, 0o644)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // call runs the program and gives what it wrote and its exit status. Output goes to
@@ -129,13 +149,7 @@ func (b *box) command(args ...string) *exec.Cmd {
 func (b *box) call(args ...string) (stdout, stderr string, status int) {
 	b.t.Helper()
 	if args[0] == "create" || args[0] == "run" {
-		text, err := json.Marshal(b.config)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		if err := os.WriteFile(b.path("config.json"), text, 0o644); err != nil {
-			b.t.Fatal(err)
-		}
+		b.save()
 		args = append([]string{args[0], "--bundle", b.dir}, args[1:]...)
 	}
 	out, err := os.CreateTemp(b.dir, "stdout")

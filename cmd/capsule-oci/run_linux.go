@@ -79,8 +79,8 @@ func (p *program) main(args []string) error {
 	f.StringVar(&p.log, "log", "", "file that errors are appended to")
 	f.StringVar(&p.logFormat, "log-format", "text", "text or json")
 	f.BoolVar(&p.rt.Debug, "debug", false, "tell more")
-	systemd := f.Bool("systemd-cgroup", false, "not supported")
-	manager := f.String("cgroup-manager", "cgroupfs", "cgroupfs")
+	f.BoolVar(&p.rt.Systemd, "systemd-cgroup", false, "make control groups as scopes of systemd")
+	manager := f.String("cgroup-manager", "", "cgroupfs or systemd")
 	f.String("criu", "", "ignored: there are no checkpoints")
 	f.String("rootless", "auto", "auto or false")
 	show := f.Bool("version", false, "show the version")
@@ -98,9 +98,12 @@ func (p *program) main(args []string) error {
 	if p.logFormat != "text" && p.logFormat != "json" {
 		return fault.New(fault.InvalidValue, "read flags", "is neither text nor json").WithField("log-format")
 	}
-	if *systemd || *manager != "cgroupfs" {
-		return fault.New(fault.Unsupported, "read flags", "capsule-oci makes control groups by itself alone, without systemd").WithField("cgroup-manager").
-			WithHint("Use the cgroupfs driver: --cgroup-manager=cgroupfs for podman, SystemdCgroup = false for containerd.")
+	switch *manager {
+	case "systemd":
+		p.rt.Systemd = true
+	case "", "cgroupfs":
+	default:
+		return fault.New(fault.InvalidValue, "read flags", "is neither cgroupfs nor systemd").WithField("cgroup-manager")
 	}
 	name := f.Arg(0)
 	v, ok := verbs()[name]
@@ -127,7 +130,7 @@ func (p *program) main(args []string) error {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: capsule-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--cgroup-manager cgroupfs] [--version] COMMAND")
+	fmt.Fprintln(os.Stderr, "usage: capsule-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] [--version] COMMAND")
 	for _, name := range strings.Fields("create start run state kill delete exec ps list events pause resume update spec features") {
 		fmt.Fprintln(os.Stderr, "  "+name+" "+verbs()[name].usage)
 	}
@@ -135,7 +138,7 @@ func usage() {
 
 // defaultRoot is where state is kept without --root.
 func defaultRoot() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || container.Nested()) {
 		return filepath.Join(dir, "capsule-oci")
 	}
 	return "/run/capsule-oci"

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,5 +27,29 @@ func TestOnUnifiedTree(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Count(string(out), "--- PASS") != 6 {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestExecBesideGroups: a container that has passed controllers on to groups of its own has
+// no process beside them, and a later one goes where its first one is.
+func TestExecBesideGroups(t *testing.T) {
+	needRoot(t)
+	if list, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err != nil || !slices.Contains(strings.Fields(string(list)), "pids") {
+		t.Skip("the control groups of this host are of v1; the machines of hack/vmtest.sh have v2")
+	}
+	b := newBox(t, "sh", "-ec", `cd /sys/fs/cgroup; mkdir mine; echo 1 >mine/cgroup.procs; echo +pids >cgroup.subtree_control; echo up >/out/up; `+forever)
+	for i := range b.config.Mounts {
+		if m := &b.config.Mounts[i]; m.Type == "cgroup" || m.Type == "cgroup2" {
+			m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })
+		}
+	}
+	b.must("run", "--detach", "groups")
+	b.written("up")
+	if out := b.must("exec", "groups", "cat", "/proc/self/cgroup"); out != "0::/mine\n" {
+		t.Errorf("it is in %q", out)
+	}
+	b.must("delete", "--force", "groups")
+	if left := groups("groups"); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }

@@ -170,23 +170,22 @@ func TestProgramIsACopy(t *testing.T) {
 // TestRefusals: what is not supported is refused by name, and nothing is left of it.
 func TestRefusals(t *testing.T) {
 	for field, change := range map[string]func(*specs.Spec){
-		"process.selinuxLabel":     func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
-		"process.execCPUAffinity":  func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0"} },
-		"process.scheduler.policy": func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
-		"process.ioPriority.class": func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "X"} },
+		"process.selinuxLabel":          func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
+		"process.execCPUAffinity.final": func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "x"} },
+		"process.scheduler.policy":      func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
+		"process.ioPriority.class":      func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "X"} },
 		"process.capabilities.bounding[0]": func(s *specs.Spec) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_X"}}
 		},
-		"process.rlimits":          func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
 		"process.cwd":              func(s *specs.Spec) { s.Process.Cwd = "tmp" },
 		"linux.netDevices":         func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
 		"linux.intelRdt":           func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-		"linux.memoryPolicy":       func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
+		"linux.memoryPolicy.mode":  func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
 		"linux.timeOffsets":        func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} },
 		"linux.rootfsPropagation":  func(s *specs.Spec) { s.Linux.RootfsPropagation = "x" },
 		"linux.personality.domain": func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "X"} },
-		"linux.seccomp.listenerPath": func(s *specs.Spec) {
-			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}
+		"linux.seccomp.defaultAction": func(s *specs.Spec) {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActNotify, ListenerPath: "/x"}
 		},
 		"linux.sysctl.kernel.panic":       func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} },
 		"linux.sysctl.net/../kernel/core": func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net/../kernel/core": "1"} },
@@ -202,12 +201,18 @@ func TestRefusals(t *testing.T) {
 		"hostname": func(s *specs.Spec) {
 			s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace })
 		},
-		"windows": func(s *specs.Spec) { s.Windows = &specs.Windows{} },
+		// Taken for "as it is", which is root.
+		"process.user.uid":        func(s *specs.Spec) { s.Process.User.UID = 1<<32 - 1 },
+		"process.user.gid":        func(s *specs.Spec) { s.Process.User.GID = 1<<32 - 1 },
+		"process.args":            func(s *specs.Spec) { s.Process.Args = []string{"true", "a\x00b"} },
+		"process.env":             func(s *specs.Spec) { s.Process.Env = []string{"A=\x00"} },
+		"process.rlimits[0].type": func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
+		"windows":                 func(s *specs.Spec) { s.Windows = &specs.Windows{} },
 	} {
 		b := newBox(t, "true")
 		change(b.config)
 		words := []string{field}
-		if field == "linux.cgroupsPath" || field == "process.rlimits" {
+		if field == "linux.cgroupsPath" {
 			words = []string{"E2"}
 		}
 		if field == "linux.seccomp.listenerPath" {
@@ -427,83 +432,6 @@ func TestConcurrentCalls(t *testing.T) {
 	b.stops("one")
 	if won := many("delete", "one"); won != 1 {
 		t.Errorf("%d deleted it", won)
-	}
-}
-
-// TestNamespaces: by path, and a path of another kind is refused.
-func TestNamespaces(t *testing.T) {
-	b := newBox(t, "sh", "-c", "while :; do sleep 1; done")
-	b.must("create", "first")
-	pid := strconv.Itoa(b.state("first").Pid)
-	set := func(kind specs.LinuxNamespaceType, path string) {
-		for i := range b.config.Linux.Namespaces {
-			if n := &b.config.Linux.Namespaces[i]; n.Type == kind {
-				n.Path = path
-			}
-		}
-	}
-	set(specs.NetworkNamespace, "/proc/"+pid+"/ns/ipc")
-	b.refused([]string{"linux.namespaces", "another kind"}, "create", "second")
-	set(specs.NetworkNamespace, "/proc/"+pid+"/ns/net")
-	set(specs.IPCNamespace, "/proc/"+pid+"/ns/ipc")
-	set(specs.PIDNamespace, "/proc/"+pid+"/ns/pid")
-	set(specs.UTSNamespace, "/proc/"+pid+"/ns/uts")
-	b.must("create", "second")
-	other := strconv.Itoa(b.state("second").Pid)
-	for name, same := range map[string]bool{"net": true, "ipc": true, "pid": true, "uts": true, "mnt": false, "cgroup": false} {
-		one, err := os.Readlink("/proc/" + pid + "/ns/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		two, err := os.Readlink("/proc/" + other + "/ns/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if (one == two) != same {
-			t.Errorf("%s: %s and %s", name, one, two)
-		}
-	}
-	// The first is process 1 of both and ends when all others are reaped: it is our
-	// part to reap the second.
-	second := b.state("second").Pid
-	b.must("delete", "--force", "second")
-	if _, err := unix.Wait4(second, nil, 0, nil); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestUserNamespace: ids are mapped, and a later process gets the same walls.
-func TestUserNamespace(t *testing.T) {
-	b := newBox(t, "sh", "-c", "while :; do sleep 1; done")
-	b.config.Linux.Namespaces = append(b.config.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 300000, Size: 65536}}
-	b.config.Linux.UIDMappings, b.config.Linux.GIDMappings = maps, maps
-	for _, p := range []string{".", "rootfs", "out"} {
-		if err := os.Chown(b.path(p), 300000, 300000); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// Search permission on the way is the host's business.
-	for dir := b.dir; dir != "/"; dir = filepath.Dir(dir) {
-		if st, err := os.Stat(dir); err == nil && st.Mode()&0o001 == 0 {
-			if err := os.Chmod(dir, st.Mode()|0o011); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	b.must("create", "user")
-	b.must("start", "user")
-	first := "/proc/" + strconv.Itoa(b.state("user").Pid)
-	out := b.must("exec", "user", "sh", "-c", "cat /proc/self/uid_map; readlink /proc/self/ns/user; readlink /proc/self/ns/mnt; grep -e NoNew -e CapBnd /proc/self/status")
-	for _, name := range []string{"user", "mnt"} {
-		if ns, err := os.Readlink(first + "/ns/" + name); err != nil || !strings.Contains(out, ns) {
-			t.Errorf("%s is not in %s", ns, out)
-		}
-	}
-	for _, want := range []string{"300000", "NoNewPrivs:\t1", "CapBnd:\t0000000000000000"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%q is not in %q", want, out)
-		}
 	}
 }
 

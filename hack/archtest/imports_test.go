@@ -128,7 +128,7 @@ var linkRules = []struct {
 	{"cmd/capsule-shim", []string{
 		"net/http", "crypto/tls", "text/template", "html/template", "regexp",
 		"github.com/russross/blackfriday", "github.com/urfave/cli",
-		"google.golang.org/grpc/internal/transport",
+		"google.golang.org/grpc/internal/transport", "github.com/godbus/dbus",
 	}},
 	{"cmd/capsule-oci", []string{
 		"net/http", "crypto/tls", "text/template", "regexp", "github.com/urfave/cli", "google.golang.org/grpc",
@@ -143,7 +143,7 @@ var linkRules = []struct {
 	{"cmd/capsulectl", []string{
 		"net/http", "crypto/tls", "html/template", "github.com/russross/blackfriday",
 		"google.golang.org/grpc/internal/transport",
-		module + "/runtime/launch",
+		module + "/runtime/launch", "github.com/godbus/dbus",
 	}},
 }
 

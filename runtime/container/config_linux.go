@@ -123,8 +123,8 @@ func cgroupPath(s *specs.Spec, id string) (string, error) {
 	case p == "":
 		p = resources.Own + "/" + id
 	case strings.Count(p, ":") == 2 && !strings.Contains(p, "/"):
-		return "", fault.New(fault.Unsupported, "make cgroup", "the systemd driver is not supported").WithField("linux.cgroupsPath").
-			WithHint("Use the cgroupfs driver: --cgroup-manager=cgroupfs for podman, SystemdCgroup = false for containerd.")
+		return "", fault.New(fault.InvalidBundle, "make cgroup", "is for the systemd driver").WithField("linux.cgroupsPath").
+			WithHint("Give --systemd-cgroup, or name a path of the cgroup file system.")
 	case !path.IsAbs(p):
 		p = resources.Own + "/" + p
 	}
@@ -135,7 +135,10 @@ func cgroupPath(s *specs.Spec, id string) (string, error) {
 }
 
 // Flags of seccomp(2).
-var filterFlags = map[specs.LinuxSeccompFlag]uint{"SECCOMP_FILTER_FLAG_TSYNC": 1, specs.LinuxSeccompFlagLog: 2, specs.LinuxSeccompFlagSpecAllow: 4}
+var filterFlags = map[specs.LinuxSeccompFlag]uint{"SECCOMP_FILTER_FLAG_TSYNC": 1, specs.LinuxSeccompFlagLog: 2, specs.LinuxSeccompFlagSpecAllow: 4,
+	specs.LinuxSeccompFlagWaitKillableRecv: waitKillable}
+
+const waitKillable = 1 << 5 // Linux 5.19
 
 // filter compiles linux.seccomp.
 func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
@@ -143,6 +146,10 @@ func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
 	if o == nil {
 		return nil, 0, nil
 	}
+	if err := checkListener(s); err != nil {
+		return nil, 0, err
+	}
+	listens := notifies(o)
 	for i, f := range o.Flags {
 		bit, ok := filterFlags[f]
 		if !ok {
@@ -163,8 +170,18 @@ func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
 	if len(twice) > 0 && r.Debug {
 		r.Warn(fault.New(fault.Seccomp, "compile system call filter", "two rules without conditions for "+strings.Join(twice, ", ")+": the stricter holds").WithField("linux.seccomp"))
 	}
-	code, err = cache.Spec(context.Background(), o)
-	return code, flags, err
+	if !listens {
+		plain := *o
+		plain.ListenerPath, plain.ListenerMetadata = "", "" // nothing to tell anybody
+		code, err = cache.Spec(context.Background(), &plain)
+		return code, flags &^ waitKillable, err
+	}
+	o, data := traced(o)
+	if code, err = cache.Spec(context.Background(), o); err != nil {
+		return nil, 0, err
+	}
+	// The kernel gives either a listener or the number of a thread that cannot be in sync: there is one.
+	return notified(code, data), flags&^filterFlags["SECCOMP_FILTER_FLAG_TSYNC"] | plan.FilterListener, nil
 }
 
 // permitted are the capabilities that this process has.

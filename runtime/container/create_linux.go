@@ -11,7 +11,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/capsule-run/capsule/runtime/container/resources"
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -28,6 +27,8 @@ type Runtime struct {
 	Filters string
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string
+	// Systemd makes the control groups as scopes of systemd.
+	Systemd bool
 	// Debug tells more.
 	Debug bool
 	// Warn is told what went wrong without being an error. Not nil.
@@ -134,6 +135,13 @@ func checkStdio(p *specs.Process, o Stdio) error {
 func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 	f.LastCap = lastCapability()
 	f.Container.Preserve = o.Preserve
+	var processes unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &processes); err != nil {
+		return f, fault.Wrap(fault.SystemCall, "getrlimit", err)
+	}
+	f.Container.Processes = processes.Max
+	f.Container.Nested = Nested()
+	f.Container.NoSetgroups = deniesGroups("self")
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	f.Container.AppArmor = err == nil && string(enabled[:min(1, len(enabled))]) == "Y"
 	_, err = os.Stat("/sys/fs/selinux/enforce")
@@ -145,10 +153,16 @@ func (r *Runtime) facts(s *specs.Spec, o Stdio) (f plan.Facts, err error) {
 	return f, err
 }
 
+// deniesGroups tells whether the groups of a process cannot be changed in its user namespace.
+func deniesGroups(pid string) bool {
+	text, err := os.ReadFile("/proc/" + pid + "/setgroups")
+	return err == nil && string(text) == "deny\n"
+}
+
 // build makes the control group and the container's process.
 func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error {
 	s := &c.Config
-	at, err := cgroupPath(s, c.ID)
+	makeGroup, err := r.grouper(s, c.ID)
 	if err != nil {
 		return err
 	}
@@ -159,7 +173,13 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	h := hooksOf(s)
 	//lint:ignore SA1019 The deprecated hook is still called.
 	before := len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer)
-	f.BundleDir, f.Kinds, f.Container.Gate, f.Container.NoCommand, f.Container.Hooks = c.Bundle, kinds, true, c.NoProcess, before > 0
+	f.BundleDir, f.Kinds, f.Container.NoCommand, f.Container.Hooks = c.Bundle, kinds, c.NoProcess, before > 0
+	f.Container.Shared = shared(s)
+	if f.Container.Nested {
+		if err := boundDevices(s); err != nil {
+			return err
+		}
+	}
 	// Once without effect on anything: what is wrong with the configuration is told first.
 	if _, err := plan.Container(s, f); err != nil {
 		return err
@@ -175,10 +195,12 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	if err := c.write(); err != nil {
 		return err
 	}
-	if c.Group, err = resources.Make(at, s.Linux.Resources); err != nil {
-		c.Group = nil
+	group, leave, err := makeGroup()
+	if err != nil {
 		return err
 	}
+	defer leave()
+	c.Group = group
 	if err := c.write(); err != nil {
 		return err
 	}
@@ -209,8 +231,10 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 	if c.Process, err = processOf(sb.Pid); err != nil {
 		return err
 	}
-	if err := l.adjust(sb.Pid); err != nil {
-		return err
+	if !l.plan.BornLast {
+		if err := l.born(sb, nil); err != nil {
+			return err
+		}
 	}
 	if err := l.copies(sb); err != nil {
 		return err
@@ -219,6 +243,14 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 		return err
 	}
 	if err := r.createHooks(c, sb); err != nil {
+		return err
+	}
+	if l.plan.BornLast {
+		err = l.arrive(sb)
+	} else {
+		err = l.listener(sb)
+	}
+	if err != nil {
 		return err
 	}
 	if err := sb.Held(); err != nil {
@@ -231,6 +263,21 @@ func (r *Runtime) complete(c *Container, sb *launch.Sandbox, l *launcher) (err e
 		return err
 	}
 	return l.pidFile(sb.Pid)
+}
+
+// born waits for the container's first process and sets what it cannot set itself.
+func (l *launcher) born(sb *launch.Sandbox, more func(pid int) error) error {
+	return sb.Born(func(pid int) (err error) {
+		if l.of == nil {
+			if l.c.Process, err = processOf(pid); err != nil {
+				return err
+			}
+		}
+		if err = l.adjust(pid); err != nil || more == nil {
+			return err
+		}
+		return more(pid)
+	})
 }
 
 // createHooks calls the hooks that come while the container stops for them.

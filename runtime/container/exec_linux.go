@@ -1,12 +1,13 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -16,8 +17,7 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// joins are the namespaces of a process that are not those of this one, in the order
-// in which they are entered.
+// joins are the namespaces of a process that are not those of this one.
 func joins(pid int) ([]plan.Join, error) {
 	var all []plan.Join
 	for _, n := range []struct {
@@ -36,7 +36,7 @@ func joins(pid int) ([]plan.Join, error) {
 		if ours, err := os.Readlink("/proc/self/ns/" + n.name); err == nil && ours == theirs {
 			continue
 		}
-		all = append(all, plan.StepJoin(plan.Join{Kind: n.kind, Path: p, Field: "linux.namespaces"}))
+		all = append(all, plan.Join{Kind: n.kind, Path: p, Field: "linux.namespaces"})
 	}
 	return all, nil
 }
@@ -64,6 +64,11 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	default:
 		return nil, fault.New(fault.InvalidValue, "exec", "the container is "+string(st)).WithField("id")
 	}
+	if own := c.Config.Process; own != nil && p.ExecCPUAffinity == nil {
+		other := *p
+		other.ExecCPUAffinity = own.ExecCPUAffinity
+		p = &other
+	}
 	c.Config.Process = p
 	if err := checkStdio(p, o); err != nil {
 		return nil, err
@@ -80,13 +85,7 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	// What is in the container may stop the new process, and must not hold up by that
 	// who wants to end the container.
 	c.Close()
-	err = l.adjust(sb.Pid)
-	if err == nil {
-		err = l.terminal(sb)
-	}
-	if err == nil {
-		_, err = sb.Started()
-	}
+	err = l.follow(sb)
 	if err == nil {
 		err = l.pidFile(sb.Pid)
 	}
@@ -110,6 +109,7 @@ func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbo
 	for _, j := range list {
 		if j.Kind == plan.CloneNewUser {
 			linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace, Path: j.Path}}
+			f.Container.GroupsFirst = !f.Container.NoSetgroups && deniesGroups(strconv.Itoa(c.Process.Pid))
 		}
 	}
 	s.Linux, s.Root = &linux, nil
@@ -117,6 +117,89 @@ func (r *Runtime) enter(c *Container, l *launcher, f plan.Facts) (*launch.Sandbo
 		f.Tasks = tasks
 		return plan.Exec(&s, f, list)
 	})
+}
+
+// follow goes along with a later process until it executes its command.
+func (l *launcher) follow(sb *launch.Sandbox) error {
+	if err := l.terminal(sb); err != nil {
+		return err
+	}
+	if err := l.arrive(sb); err != nil {
+		return err
+	}
+	_, err := sb.Started()
+	return err
+}
+
+// arrive goes along from where all is done for a process until it is there and has its filter.
+func (l *launcher) arrive(sb *launch.Sandbox) error {
+	// A filter that takes privilege is loaded before there is the process that the agent is
+	// told of.
+	early, listener := !l.c.Config.Process.NoNewPrivileges && l.plan.Listens, -1
+	if early {
+		fd, err := sb.Descriptor()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if listener = fd; sb.Continue() != nil {
+			return fault.New(fault.MonitorFailed, "exec", "the process ended when its filter was loaded")
+		}
+	}
+	err := l.born(sb, func(pid int) error {
+		if err := l.late(pid); err != nil || !early {
+			return err
+		}
+		return l.tellAgent(listener, pid)
+	})
+	if err != nil || early {
+		return err
+	}
+	return l.listener(sb)
+}
+
+// somewhere calls start on the CPUs on which a later process is to be until it is in the
+// control group. The caller's goroutine is locked to its thread.
+func somewhere(p *specs.Process, start func() (*launch.Sandbox, error)) (sb *launch.Sandbox, err error) {
+	if p.ExecCPUAffinity == nil || p.ExecCPUAffinity.Initial == "" {
+		return start()
+	}
+	fail := func(op string, err error) error {
+		return fault.Wrap(fault.SystemCall, op, err).WithField("process.execCPUAffinity.initial")
+	}
+	mask, _ := plan.CPUs(p.ExecCPUAffinity.Initial) // checked by the plan
+	var own, first unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &own); err != nil {
+		return nil, fail("sched_getaffinity", err)
+	}
+	for i := range 8 * len(mask) {
+		if mask[i/8]&(1<<(i%8)) != 0 {
+			first.Set(i)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &first); err != nil {
+		return nil, fail("sched_setaffinity", err)
+	}
+	defer func() {
+		if back := unix.SchedSetaffinity(0, &own); back != nil && err == nil {
+			sb.Abandon()
+			sb, err = nil, fail("sched_setaffinity", back)
+		}
+	}()
+	return start()
+}
+
+// late sets what plan.Exec leaves out.
+func (l *launcher) late(pid int) error {
+	p := l.c.Config.Process
+	if p.Scheduler == nil {
+		return nil
+	}
+	attr := plan.SchedulerAttr(p.Scheduler)
+	if _, _, errno := unix.Syscall(unix.SYS_SCHED_SETATTR, uintptr(pid), uintptr(unsafe.Pointer(unsafe.SliceData(attr))), 0); errno != 0 {
+		return fault.Wrap(fault.SystemCall, "sched_setattr", errno).WithField("process.scheduler")
+	}
+	return nil
 }
 
 // Wait waits for the process and returns its wait status.
@@ -171,23 +254,39 @@ func (r *Runtime) insideHook(c *Container, walled bool) func(specs.Hook, []byte)
 		if err != nil {
 			return err
 		}
-		if _, err = sb.Started(); err != nil {
+		if err := l.follow(sb); err != nil {
 			sb.Abandon()
 			return err
 		}
-		if h.Timeout != nil && *h.Timeout > 0 {
-			timer := time.AfterFunc(time.Duration(*h.Timeout)*time.Second, func() { _ = sb.Kill() }) // it may just have ended
-			defer timer.Stop()
-		}
+		ctx, cancel := hookTime(h)
+		defer cancel()
+		late := ended(ctx, sb.Pid)
 		exit, err := sb.Exited()
 		sb.Leave()
-		if err != nil || exit.Status == 0 {
-			return err
+		if late != nil || err != nil || exit.Status == 0 {
+			return errors.Join(late, err)
 		}
 		said := make([]byte, 2000)
 		n, _ := output.ReadAt(said, 0) // its end is no error
 		return errors.New("wait status " + strconv.Itoa(int(exit.Status)) + ": " + strings.TrimSpace(string(said[:n])))
 	}
+}
+
+// ended waits until a child that leads a session has ended, and kills it with all of its group
+// when that takes longer than ctx. The child is not reaped, so its number stays its own.
+func ended(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fault.Wrap(fault.MonitorFailed, "pidfd_open", err)
+	}
+	defer unix.Close(fd)
+	if gone(ctx, fd) == nil {
+		return nil
+	}
+	if err := unix.Kill(-pid, unix.SIGKILL); err != nil {
+		return fault.Wrap(fault.MonitorFailed, "kill", err)
+	}
+	return errTimeout
 }
 
 // memory is a file of memory with the given content, at its beginning.

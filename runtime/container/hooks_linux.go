@@ -8,9 +8,11 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -51,13 +53,16 @@ func callHook(h specs.Hook, state []byte) error {
 	var said bytes.Buffer
 	cmd.Env = append([]string{}, h.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(state), &said, &said
+	// A time-out ends what the hook has started too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second // what a hook leaves behind may hold its output
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
 	if ctx.Err() != nil {
-		err = errors.New("does not end within its timeout")
+		err = errTimeout
 	}
 	if err != nil {
 		if text := strings.TrimSpace(said.String()); text != "" {
@@ -66,6 +71,8 @@ func callHook(h specs.Hook, state []byte) error {
 	}
 	return err
 }
+
+var errTimeout = errors.New("does not end within its timeout")
 
 func hookTime(h specs.Hook) (context.Context, context.CancelFunc) {
 	if h.Timeout != nil && *h.Timeout > 0 {

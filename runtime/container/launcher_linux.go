@@ -28,6 +28,22 @@ type launcher struct {
 
 // start compiles the plan for as many v1 hierarchies as there are and clones.
 func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.Sandbox, error) {
+	sb, err := l.startIn(nil, compile)
+	if l.of == nil || !errors.Is(err, unix.EBUSY) || !errors.Is(err, &fault.Fault{Code: fault.Cgroup}) {
+		return sb, err
+	}
+	// The container has moved its processes to groups of its own, so as to pass controllers on
+	// to them, and v2 has no process beside those.
+	dir, err := l.c.Group.OpenOf(l.of.Pid)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return l.startIn(dir, compile)
+}
+
+// startIn starts the process in a directory of v2 in place of the group's own. Nil: in that.
+func (l *launcher) startIn(instead *os.File, compile func(tasks int) (*plan.Plan, error)) (*launch.Sandbox, error) {
 	o := launch.Options{CgroupFD: -1, Gate: l.gate}
 	for i, to := range []*int{&o.Stdin, &o.Stdout, &o.Stderr} {
 		f, err := l.stream(i)
@@ -53,6 +69,9 @@ func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.S
 		if dir != nil {
 			o.CgroupFD = int(dir.Fd())
 		}
+		if instead != nil {
+			o.CgroupFD = int(instead.Fd())
+		}
 		for _, f := range tasks {
 			o.Tasks = append(o.Tasks, int(f.Fd()))
 		}
@@ -70,7 +89,10 @@ func (l *launcher) start(compile func(tasks int) (*plan.Plan, error)) (*launch.S
 		prepared.Close()
 		return nil, fault.New(fault.InvalidValue, "exec", "the container has just ended").WithField("id")
 	}
-	return prepared.Start()
+	if l.of == nil {
+		return prepared.Start()
+	}
+	return somewhere(l.c.Config.Process, prepared.Start)
 }
 
 // stream is a copy of a stream for the process: it goes to where it is already, which
@@ -122,7 +144,7 @@ func (l *launcher) terminal(sb *launch.Sandbox) error {
 	if l.stdio.ConsoleSocket == "" {
 		err = l.stdio.Terminal(master) // it is the receiver's
 	} else {
-		err = send(l.stdio.ConsoleSocket, fd)
+		err = send(l.stdio.ConsoleSocket, "console-socket", []byte("/dev/ptmx"), fd)
 		master.Close()
 	}
 	if err != nil {
@@ -148,10 +170,10 @@ func (l *launcher) prepare(fd int) error {
 	return nil
 }
 
-// send gives a descriptor to whoever listens at a socket.
-func send(socket string, fd int) error {
+// send gives a descriptor, with a text, to whoever listens at a socket, which the field names.
+func send(socket, field string, text []byte, fd int) error {
 	fail := func(op string, err error) error {
-		return fault.Wrap(fault.IO, op, err).WithPath(socket).WithField("console-socket")
+		return fault.Wrap(fault.IO, op, err).WithPath(socket).WithField(field)
 	}
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -167,8 +189,8 @@ func send(socket string, fd int) error {
 	if err := unix.Connect(s, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(socket)}); err != nil {
 		return fail("connect", err)
 	}
-	if err := unix.Sendmsg(s, []byte("/dev/ptmx"), unix.UnixRights(fd), nil, 0); err != nil {
-		return fail("send the terminal", err)
+	if err := unix.Sendmsg(s, text, unix.UnixRights(fd), nil, 0); err != nil {
+		return fail("send a descriptor", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,6 +61,9 @@ func (c *Container) open() error {
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: c.gatePath()}); err != nil {
 		return fault.Wrap(fault.MonitorFailed, "start", err).WithPath(c.gateFile())
 	}
+	if err := c.answer(fd); err != nil {
+		return err
+	}
 	report, err := io.ReadAll(line)
 	if err != nil && !errors.Is(err, unix.ECONNRESET) {
 		return fault.Wrap(fault.MonitorFailed, "start", err)
@@ -80,10 +84,45 @@ func (c *Container) open() error {
 		code = fault.Seccomp
 	case "capset", "prctl":
 		code = fault.Capabilities
-	case "personality", "sched_setattr", "ioprio_set", "fcntl", "close_range":
+	case "personality", "sched_setattr", "ioprio_set", "set_mempolicy", "fcntl", "close_range":
 		code = fault.SystemCall
 	}
 	return fault.Wrap(code, s.Call, errno).WithPath(s.Path).WithField(s.Field).WithHint("The container's process failed at this step and has ended.")
+}
+
+// answer waits for what the process at the gate says, or its end: what shares its pid namespace and
+// has CAP_SYS_PTRACE may have the line and keep it.
+func (c *Container) answer(line int) error {
+	most := -1
+	process, err := c.Process.openMaybe()
+	if err != nil {
+		return fault.Wrap(fault.MonitorFailed, "pidfd_open", err)
+	}
+	if process >= 0 {
+		defer unix.Close(process)
+	} else {
+		most = 0 // it has ended, after its descriptors
+	}
+	fds := []unix.PollFd{{Fd: int32(line), Events: unix.POLLIN}, {Fd: int32(process), Events: unix.POLLIN}}
+	if err := polled(fds, most); err != nil {
+		return err
+	}
+	if fds[0].Revents == 0 && polled(fds[:1], 0) == nil && fds[0].Revents == 0 {
+		return fault.New(fault.MonitorFailed, "start", "the container's process ended, and another has its line")
+	}
+	return nil
+}
+
+// polled is poll(2), in milliseconds, again when a signal ends it.
+func polled(fds []unix.PollFd, most int) error {
+	for {
+		if _, err := unix.Poll(fds, most); err != unix.EINTR {
+			if err != nil {
+				return fault.Wrap(fault.MonitorFailed, "poll", err)
+			}
+			return nil
+		}
+	}
 }
 
 // executed waits until execve has put the command's arguments into its memory, the last it
@@ -171,6 +210,14 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 	if err != nil {
 		return err
 	}
+	if all && c.Group != nil && c.Group.Nowhere() {
+		// As root of a user namespace may have it: nothing lists the container's processes.
+		if sig != unix.SIGKILL || !c.leads() {
+			return fault.New(fault.Cgroup, "kill", "the container has no control group, which would list its processes").WithField("all").
+				WithHint("Without --all the signal goes to the container's first process.")
+		}
+		all = false // the first one of a pid namespace takes all others along
+	}
 	switch c.status() {
 	case specs.StateCreated, specs.StateRunning, statePaused:
 	default:
@@ -201,12 +248,18 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 	return nil
 }
 
+// leads tells whether the container's first process is that of a pid namespace.
+func (c *Container) leads() bool {
+	return c.Config.Linux != nil && slices.Contains(c.Config.Linux.Namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
+}
+
 // Delete takes a container away. With force it is killed first, and one that does not
 // exist is no error.
 func (r *Runtime) Delete(id string, force bool) error {
 	if force {
-		// Before the lock: a call that waits for a process of the container may have it.
-		if c, err := r.Peek(id); err == nil && c.Process.alive() {
+		// Before the lock: a call that waits for a process of the container may have it. One that
+		// is created has only its group yet.
+		if c, err := r.Peek(id); err == nil && (c.Process.alive() || c.Process == nil && c.Group != nil) {
 			if err := c.end(); err != nil {
 				return err
 			}

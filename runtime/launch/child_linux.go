@@ -36,6 +36,7 @@ const (
 	reportStarted = 2 // execve succeeded; the payload's pidfd comes along, and the filter's listener
 	reportExited  = 3 // value is the payload's wait status
 	reportReady   = 4 // one byte, from a payload without init that is about to execve
+	reportBorn    = 6 // value is the number of the sandbox's first process; its pidfd comes along
 )
 
 // The phases of a plan.
@@ -46,6 +47,7 @@ const (
 	phaseFork    = 4
 	phaseHold    = 5
 	phaseCommand = 6
+	phaseBefore  = 7
 )
 
 // report is one message from the sandbox to its launcher.
@@ -80,6 +82,7 @@ type program struct {
 
 // machine is all memory that the child uses.
 type machine struct {
+	before               program // empty: the launcher makes the first process itself
 	setup, payload, init program
 	hold                 program  // between payload and command; empty: there is no wait
 	command              *program // own, or in memory that the launcher fills later
@@ -151,6 +154,12 @@ func sandboxMain(m *machine) {
 	// For the time until credentials change, which clears it.
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
 	defaultSignals(m)
+	if m.before.count != 0 {
+		if !walk(m, &m.before, phaseBefore) {
+			fail(m)
+		}
+		bear(m)
+	}
 	if !walk(m, &m.setup, phaseSetup) {
 		fail(m)
 	}
@@ -188,6 +197,30 @@ func sandboxMain(m *machine) {
 	}
 	started(m)
 	reap(m, pid)
+}
+
+// bear makes the sandbox's first process, a sibling, which alone comes back. Its memory
+// is a copy: who is in the sandbox may be able to write to it, and this process is
+// outside.
+//
+//go:norace
+//go:nosplit
+func bear(m *machine) {
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_PARENT|unix.CLONE_PIDFD|uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&m.pidfd)), 0, 0, 0)
+	if pid == 0 && errno == 0 {
+		return
+	}
+	m.report.phase, m.report.step = phaseFork, 0
+	if errno == 0 {
+		m.report.kind, m.report.value = reportBorn, uint32(pid)
+		m.control.fds[0] = m.pidfd
+		if _, _, errno = syscall.RawSyscall(unix.SYS_SENDMSG, m.status, uintptr(unsafe.Pointer(&m.msg)), unix.MSG_NOSIGNAL); errno == 0 {
+			exit(0)
+		}
+	}
+	// The launcher ends the line, and with it a process that waits at its other end.
+	m.report.value = uint32(errno)
+	fail(m)
 }
 
 // payloadMain runs in the vfork child, on its own stack and in shared memory.

@@ -29,7 +29,8 @@ var numbers = [plan.OpCount]uintptr{
 	plan.OpLandlockRestrictSelf: unix.SYS_LANDLOCK_RESTRICT_SELF,
 	plan.OpSetns:                unix.SYS_SETNS, plan.OpMknodat: unix.SYS_MKNODAT, plan.OpFchownat: unix.SYS_FCHOWNAT,
 	plan.OpAccept4: unix.SYS_ACCEPT4, plan.OpFcntl: unix.SYS_FCNTL, plan.OpPersonality: unix.SYS_PERSONALITY,
-	plan.OpSchedSetattr: unix.SYS_SCHED_SETATTR, plan.OpIoprioSet: unix.SYS_IOPRIO_SET,
+	plan.OpSchedSetattr: unix.SYS_SCHED_SETATTR, plan.OpIoprioSet: unix.SYS_IOPRIO_SET, plan.OpSchedSetaffinity: unix.SYS_SCHED_SETAFFINITY,
+	plan.OpSetMempolicy: unix.SYS_SET_MEMPOLICY,
 }
 
 // encoder lays the arguments of steps out in memory that the child reads by

@@ -2,6 +2,9 @@ package launch
 
 import (
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -74,8 +77,63 @@ func (pr *Prepared) within(clone func() error) (err error) {
 }
 
 // threadNamespaces are those that one thread of several can enter.
-var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts",
-	unix.CLONE_NEWPID: "pid_for_children"}
+var threadNamespaces = map[uint64]string{unix.CLONE_NEWNET: "net", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts"}
+
+// Born blocks until the sandbox has its first process, calls ready with its number and
+// lets it go on. Where the plan has no process before it that is at once.
+func (s *Sandbox) Born(ready func(pid int) error) error {
+	if !s.unborn {
+		return ready(s.Pid)
+	}
+	r, fds, err := s.receive()
+	switch {
+	case err != nil:
+		return fault.New(fault.MonitorFailed, "set up sandbox", "its first process was not made: "+s.lastWords())
+	case r.kind == reportFailed:
+		return s.stepFault(r)
+	}
+	// Its end comes before the first step of the other: limits count both.
+	before, pid := s.pidfd, s.Pid
+	if !s.bear(r, fds) {
+		return fault.New(fault.MonitorFailed, "set up sandbox", "unknown report")
+	}
+	_, _, err = waitPidfd(before, pid)
+	unix.Close(before)
+	if err != nil && !errors.Is(err, unix.ECHILD) { // a launcher that reaps whatever ends has done it
+		return err
+	}
+	if err := ready(s.Pid); err != nil {
+		return err
+	}
+	return s.Continue()
+}
+
+// bear takes the process of a report in place of that before it, whose descriptor is the
+// caller's then. False: the report is another.
+func (s *Sandbox) bear(r report, fds [2]int) bool {
+	if r.kind != reportBorn || fds[0] < 0 {
+		return false
+	}
+	if !child(fds[0], int(r.value)) {
+		shut(fds)
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Pid, s.pidfd, s.unborn = int(r.value), fds[0], false
+	return true
+}
+
+// child tells whether a pidfd is that of a child of this process with the given number. What
+// is in a container and has CAP_SYS_PTRACE may have taken the line from the new process, and
+// would name another of the host's, for callers to signal.
+func child(pidfd, pid int) bool {
+	if unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) != nil {
+		return false
+	}
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
+	return err == nil && strings.Contains(string(text), "\nPid:\t"+strconv.Itoa(pid)+"\n")
+}
 
 // Continue lets a sandbox go on that stopped for its launcher. Held, or Descriptor,
 // comes before it.

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -68,9 +69,9 @@ type Prepared struct {
 // Prepare encodes the plan and makes its detached mounts. It needs root when
 // the plan has sources. The result must be started or closed.
 func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
-	programs := [][]plan.Step{p.Setup, p.Payload, p.Init, p.Command}
+	programs := [][]plan.Step{p.Before, p.Setup, p.Payload, p.Init, p.Command}
 	if o.Hold {
-		programs[3] = holdSteps
+		programs[len(programs)-1] = holdSteps
 	}
 	enc, err := newEncoder(p.Disks, programs...)
 	if err != nil {
@@ -88,7 +89,7 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		m.keep, m.hasKeep = o.Gate.Fd(), true
 		m.regs[plan.RegGate] = m.keep
 	}
-	m.setup, m.payload, m.init = enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
+	m.before, m.setup, m.payload, m.init = enc.program(p.Before), enc.program(p.Setup), enc.program(p.Payload), enc.program(p.Init)
 	pr := &Prepared{plan: p, enc: enc, opts: o}
 	if o.Hold {
 		if pr.late, err = newLate(enc); err != nil {
@@ -115,6 +116,15 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		pr.Close()
 		return nil, err
 	}
+	if p.Procfs != nil {
+		fd, err := contextOf(p.Procfs, o)
+		if err != nil {
+			pr.Close()
+			return nil, err
+		}
+		pr.trees = append(pr.trees, fd)
+		m.regs[plan.RegProcFS] = uintptr(fd)
+	}
 	for i := range p.Sources {
 		fd, err := openSource(&p.Sources[i])
 		if err != nil {
@@ -125,6 +135,63 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		m.regs[p.Sources[i].Reg] = uintptr(fd)
 	}
 	return pr, nil
+}
+
+// contextOf runs the plan of a process that opens a procfs and gives its context. The caller
+// closes it.
+func contextOf(p *plan.Plan, o Options) (int, error) {
+	pr, err := Prepare(p, Options{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, CgroupFD: o.CgroupFD, Tasks: o.Tasks})
+	if err != nil {
+		return -1, err
+	}
+	sb, err := pr.Start()
+	if err != nil {
+		return -1, err
+	}
+	defer sb.Abandon()
+	if err := sb.Born(func(int) error { return nil }); err != nil {
+		return -1, err
+	}
+	fd, err := sb.Descriptor()
+	if err != nil {
+		return -1, err
+	}
+	if err := isProcfs(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// isProcfs refuses what is not the context of a procfs. The process that gave it is seen in the
+// pid namespace of others, and who has CAP_SYS_PTRACE there could give another in its place: of an
+// overlay, with directories of the host, which root would then mount. The kernel tells the
+// kind when it refuses an option.
+func isProcfs(fd int) error {
+	fail := func(err error) error { return fault.Wrap(fault.Namespace, "check the context of procfs", err) }
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || name != "anon_inode:[fscontext]" {
+		return fail(errors.Join(err, errors.New("is none of a file system")))
+	}
+	const option = "of-which-kind"
+	if err := unix.FsconfigSetFlag(fd, option); err != unix.EINVAL {
+		return fail(errors.Join(err, errors.New("takes any option")))
+	}
+	last, buf := "", make([]byte, 512)
+	for {
+		n, err := unix.Read(fd, buf) // one message, the oldest
+		if err == unix.ENODATA {
+			break
+		}
+		if err != nil {
+			return fail(err)
+		}
+		last = string(buf[:n])
+	}
+	if strings.TrimSpace(last) != "e proc: Unknown parameter '"+option+"'" {
+		return fail(errors.New("is one of another file system: " + strconv.Quote(last)))
+	}
+	return nil
 }
 
 // Close gives up a launch that was not started. Safe after Start.
@@ -175,7 +242,7 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 		unix.Close(ends[0])
 		return nil, err
 	}
-	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0], late: pr.late}
+	sb := &Sandbox{Pid: int(pid), plan: pr.plan, pidfd: int(m.initPidfd), payload: -1, status: ends[0], late: pr.late, unborn: len(pr.plan.Before) > 0}
 	pr.late = nil // it is the sandbox's from here on
 	if err := pr.mapIDs(sb); err != nil {
 		sb.Abandon()
@@ -336,34 +403,16 @@ func openSource(s *plan.Source) (fd int, err error) {
 // mount. It needs root. The caller closes the file; nothing else keeps the
 // namespace alive.
 func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
-	// Only the clone matters: the child's first step, reading the status
-	// socket, ends it when we close our end.
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	flags := uint64(unix.CLONE_NEWUSER)
+	if bareChild {
+		flags |= unix.CLONE_VM // it lives in memory of ours, until Close has reaped it
 	}
-	enc, err := newEncoder(nil, waitOnly)
+	idle, err := newIdle(flags)
 	if err != nil {
 		return nil, err
 	}
-	defer enc.close()
-	m := enc.machine
-	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
-	m.setup = enc.program(waitOnly)
-	m.regs[plan.RegSync] = uintptr(ends[1])
-	flags := uint64(unix.CLONE_NEWUSER)
-	if bareChild {
-		flags |= unix.CLONE_VM // it lives in m and on its stack there, until Abandon has reaped it
-	}
-	pid, errno := forkSandbox(enc.cloneArgs(flags), m)
-	unix.Close(ends[1])
-	if errno != 0 {
-		unix.Close(ends[0])
-		return nil, cloneFault(errno, false)
-	}
-	sb := &Sandbox{Pid: int(pid), pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
-	defer sb.Abandon()
-	dir := "/proc/" + strconv.Itoa(int(pid))
+	defer idle.Close()
+	dir := "/proc/" + strconv.Itoa(idle.Pid)
 	if err := writeMaps(dir, uid, gid, false); err != nil {
 		return nil, err
 	}
@@ -372,6 +421,50 @@ func UserNamespace(uid, gid []plan.IDMap) (*os.File, error) {
 		return nil, fault.Wrap(fault.IDMapping, "open user namespace", err)
 	}
 	return os.NewFile(uintptr(fd), "userns"), nil
+}
+
+// Idle is a process that does nothing, for what needs a process and no more.
+type Idle struct {
+	Pid int
+	sb  *Sandbox
+	enc *encoder
+}
+
+// NewIdle makes a process that does nothing until Close, or until this process ends.
+func NewIdle() (*Idle, error) { return newIdle(0) }
+
+func newIdle(flags uint64) (*Idle, error) {
+	// Only the clone matters: the child's first step, reading the status
+	// socket, ends it when we close our end.
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fault.Wrap(fault.SystemCall, "socketpair", err)
+	}
+	enc, err := newEncoder(nil, waitOnly)
+	if err != nil {
+		unix.Close(ends[0])
+		unix.Close(ends[1])
+		return nil, err
+	}
+	m := enc.machine
+	m.peer, m.status = uintptr(ends[0]), uintptr(ends[1])
+	m.setup = enc.program(waitOnly)
+	m.regs[plan.RegSync] = uintptr(ends[1])
+	pid, errno := forkSandbox(enc.cloneArgs(flags), m)
+	unix.Close(ends[1])
+	if errno != 0 {
+		unix.Close(ends[0])
+		enc.close()
+		return nil, cloneFault(errno, false)
+	}
+	sb := &Sandbox{Pid: int(pid), pidfd: int(m.initPidfd), payload: -1, status: ends[0]}
+	return &Idle{int(pid), sb, enc}, nil
+}
+
+// Close ends and reaps it.
+func (i *Idle) Close() {
+	i.sb.Abandon()
+	i.enc.close()
 }
 
 // waitOnly is a program that blocks until the launcher goes away.

@@ -20,7 +20,8 @@ import (
 // Sandbox is a launched plan. Started, Exited and Reap are called once each,
 // in that order, from one goroutine; Signal and Kill from any, between them.
 type Sandbox struct {
-	// Pid is process 1 of the sandbox in the launcher's pid namespace.
+	// Pid is process 1 of the sandbox in the launcher's pid namespace, from Born on
+	// where the plan has a process before it.
 	Pid     int
 	plan    *plan.Plan
 	pidfd   int // of process 1
@@ -29,6 +30,7 @@ type Sandbox struct {
 	// listener of the filter's notifications, until TakeListener. Not positive: none.
 	listener int
 	late     *late      // of a sandbox that waits for its command
+	unborn   bool       // the process is that of Plan.Before
 	mu       sync.Mutex // guards the descriptors against their closing
 }
 
@@ -49,7 +51,7 @@ func (s *Sandbox) Started() (time.Duration, error) {
 		return 0, fault.New(fault.MonitorFailed, "set up sandbox", "process 1 ended before the command ran: "+s.lastWords())
 	case err != nil:
 		return 0, err
-	case r.kind == reportStarted:
+	case r.kind == reportStarted && s.plan.HasInit:
 		s.late.close() // process 1 alone has it now
 		s.late = nil
 		s.setPayload(fds[0])
@@ -181,9 +183,22 @@ func (s *Sandbox) Reap() (*unix.Rusage, error) {
 
 // Abandon kills and reaps whatever the state.
 func (s *Sandbox) Abandon() {
+	s.end()
+	if s.unborn {
+		// What Plan.Before has made in the meantime waits for us, and so ends in any case.
+		_ = unix.Shutdown(s.status, unix.SHUT_WR)
+		before := s.pidfd
+		if r, fds, err := s.receive(); err == nil && s.bear(r, fds) {
+			unix.Close(before)
+			s.end()
+		}
+	}
+	s.closeAll()
+}
+
+func (s *Sandbox) end() {
 	_ = s.Kill() // ESRCH: it is gone already, which is what is wanted
 	_, _, _ = waitPidfd(s.pidfd, s.Pid)
-	s.closeAll()
 }
 
 func (s *Sandbox) closeAll() {
@@ -220,6 +235,10 @@ func (s *Sandbox) receive() (report, [2]int, error) {
 		if err == unix.ECONNRESET || err == nil && n == 0 {
 			return r, [2]int{}, io.EOF
 		}
+		fds := parseRights(oob[:oobn])
+		if n != int(reportSize) || r.kind != reportStarted && r.kind != reportBorn {
+			shut(fds) // nothing of ours: something else writes to the line
+		}
 		if err == nil && n == 1 {
 			return report{kind: reportReady}, [2]int{}, nil
 		}
@@ -229,7 +248,16 @@ func (s *Sandbox) receive() (report, [2]int, error) {
 		if err != nil || n != int(reportSize) {
 			return r, [2]int{}, fault.Wrap(fault.MonitorFailed, "read report", errors.Join(err, io.ErrUnexpectedEOF))
 		}
-		return r, parseRights(oob[:oobn]), nil
+		return r, fds, nil
+	}
+}
+
+// shut closes descriptors, of which there may be none.
+func shut(fds [2]int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 
@@ -273,7 +301,7 @@ func monotonic() time.Duration {
 // stepFault names the step that failed.
 func (s *Sandbox) stepFault(r report) error {
 	errno := syscall.Errno(r.value)
-	steps := map[uint32][]plan.Step{phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload,
+	steps := map[uint32][]plan.Step{phaseBefore: s.plan.Before, phaseSetup: s.plan.Setup, phasePayload: s.plan.Payload,
 		phaseHold: holdSteps, phaseCommand: s.plan.Command, phaseInit: s.plan.Init}[r.phase]
 	if int(r.step) >= len(steps) {
 		return fault.Wrap(fault.Namespace, "start the command's process", errno)
@@ -374,7 +402,7 @@ func stepCode(s plan.Step) fault.Code {
 		if s.Field == "process.cwd" {
 			return fault.InvalidPath
 		}
-	case plan.OpDup3, plan.OpCloseRange:
+	case plan.OpDup3, plan.OpCloseRange, plan.OpFcntl, plan.OpPersonality, plan.OpSchedSetattr, plan.OpIoprioSet, plan.OpSchedSetaffinity, plan.OpSetMempolicy:
 		return fault.SystemCall
 	}
 	return fault.Filesystem

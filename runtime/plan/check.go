@@ -36,6 +36,7 @@ func check(s *specs.Spec, f Facts) error {
 	// With some of them the command could write process 1's reports, which the verdict is made of.
 	refuse(caps.any() && !f.NoInit, "process.capabilities", "other than empty sets need the command to be process 1 (annotation run.capsule.init: \"false\")")
 	refuse(p.User.Username != "", "process.user.username", later)
+	refuseUser(&p.User, refuse)
 	refuse(f.Rootless && len(p.User.AdditionalGids) > 0, "process.user.additionalGids", "needs root")
 	h := s.Hooks
 	//lint:ignore SA1019 A deprecated hook is refused like the others.
@@ -166,4 +167,12 @@ func mountable(m specs.Mount) bool {
 		return true
 	}
 	return false
+}
+
+// refuseUser refuses the number that setresuid(2) takes for "as it is", which would be root, and
+// that no user has.
+func refuseUser(u *specs.User, refuse func(bool, string, string)) {
+	const nobody, why = 1<<32 - 1, "is the number of nobody"
+	refuse(u.UID == nobody, "process.user.uid", why)
+	refuse(u.GID == nobody, "process.user.gid", why)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -31,7 +32,26 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command) + len(c.plan.Init); n > MaxSteps {
 		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
 	}
-	return c.plan, nil
+	return c.plan, c.plan.whole()
+}
+
+// whole refuses a NUL in what the kernel takes as a text: it would take a part for the whole.
+func (p *Plan) whole() error {
+	for _, steps := range [][]Step{p.Before, p.Setup, p.Payload, p.Command, p.Init} {
+		for i := range steps {
+			for k, a := range steps[i].Args {
+				if (a.Kind != ArgString || strings.IndexByte(a.S, 0) < 0) && !slices.ContainsFunc(a.Vec, func(s string) bool { return strings.IndexByte(s, 0) >= 0 }) {
+					continue
+				}
+				field := steps[i].Field
+				if a.Kind == ArgVector && k == 2 { // of execve
+					field = "process.env"
+				}
+				return fault.New(fault.InvalidBundle, "compile plan", "has a NUL").WithField(field)
+			}
+		}
+	}
+	return nil
 }
 
 // compiler holds the state of one Compile.
@@ -48,6 +68,8 @@ type compiler struct {
 	next Reg // next free source register
 	// foreign: the walls are those of the configuration, and the root is not ours.
 	foreign bool
+	// exec: the plan is that of a later process.
+	exec bool
 	// later are the namespaces that a step makes and not the clone, sealed the mounts
 	// that become read-only when they are filled.
 	later  uint64
@@ -142,14 +164,7 @@ func idmaps(in []specs.LinuxIDMapping) []IDMap {
 // join waits for the id maps, enters the cgroup and takes the ids of the
 // namespace's root.
 func (c *compiler) join() error {
-	c.field = "linux.uidMappings"
-	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
-	c.field = "linux.cgroupsPath"
-	for i := 0; i < c.facts.Tasks; i++ {
-		// "0" is the writing task itself: no RCU wait, unlike another's pid.
-		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
-		c.closeReg(RegTasks0 + Reg(i))
-	}
+	c.enterGroup()
 	for _, ns := range c.spec.Linux.Namespaces {
 		if ns.Type == specs.CgroupNamespace {
 			c.field = "linux.namespaces"
@@ -164,14 +179,33 @@ func (c *compiler) join() error {
 		// above the mount point; after setresuid nothing of the host's is ours.
 		c.chdirRoot()
 		c.field = "linux.uidMappings"
-		// Before any file is made: an unmapped fsuid gets EOVERFLOW.
-		c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
-		c.do(OpSetgroups, "", imm(0), imm(0))
-		c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
+		c.rootIDs()
 	}
 	c.field = "process.umask"
 	c.do(OpUmask, "", imm(0))
 	return nil
+}
+
+// enterGroup waits for the id maps and enters the cgroup.
+func (c *compiler) enterGroup() {
+	c.field = "linux.uidMappings"
+	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
+	c.field = "linux.cgroupsPath"
+	for i := 0; i < c.facts.Tasks; i++ {
+		// "0" is the writing task itself: no RCU wait, unlike another's pid.
+		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
+		c.closeReg(RegTasks0 + Reg(i))
+	}
+}
+
+// rootIDs takes the ids of the namespace's root, before any file is made: an unmapped fsuid
+// gets EOVERFLOW.
+func (c *compiler) rootIDs() {
+	c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
+	if !c.facts.Container.NoSetgroups && !c.facts.Container.GroupsFirst {
+		c.do(OpSetgroups, "", imm(0), imm(0))
+	}
+	c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
 }
 
 // chdirRoot enters the directory over which the new root is mounted.

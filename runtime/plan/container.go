@@ -13,14 +13,13 @@ type ContainerFacts struct {
 	// Permitted are the capabilities that the launcher holds, a bit for each: in
 	// the namespace of the host nobody can be given others.
 	Permitted uint64
+	// Processes is the launcher's hard RLIMIT_NPROC, above which only some may raise it.
+	Processes uint64
 	// Preserve is the number of descriptors from 3 on that the command inherits.
 	Preserve int
 	// Hooks stops the container when its mounts are made, before pivot_root, until
 	// the launcher lets it go on.
 	Hooks bool
-	// Gate makes the command wait, when all else is done, for somebody who
-	// connects to the launcher's socket in RegGate. The launcher may be gone then.
-	Gate bool
 	// NoCommand: there is nothing to execute yet, so nothing is looked for.
 	NoCommand bool
 	// AllCapabilities gives the command all that root has here.
@@ -32,8 +31,19 @@ type ContainerFacts struct {
 	// AppArmor and SELinux say what the kernel enforces. Without SELinux a label of
 	// mounts means nothing, and nothing is done with it.
 	AppArmor, SELinux bool
-	// HostUser: the container is in the user namespace of the host.
+	// Shared are namespaces by path that are the launcher's own: what is set in them is set
+	// for the host.
+	Shared map[specs.LinuxNamespaceType]bool
+	// HostUser: the container is in the user namespace of the launcher.
 	HostUser bool
+	// Nested: that is not the host's. Device nodes are shown there and not made.
+	Nested bool
+	// NoSetgroups: nobody may leave or enter a group in that namespace (setgroups is
+	// denied: user_namespaces(7)).
+	NoSetgroups bool
+	// GroupsFirst: it is so in the user namespace that is entered alone. What is in a container
+	// may have made that, with the right to map its own ids.
+	GroupsFirst bool
 }
 
 // Container turns an OCI configuration of another orchestrator into a plan: with
@@ -45,19 +55,40 @@ func Container(s *specs.Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
-	return c.run(c.joins, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
-		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
+	parts := []func() error{c.joins, c.postpone, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
+		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio}
+	if pid := namespaceOf(s.Linux, specs.PIDNamespace); pid != nil && pid.Path != "" {
+		// What is in that namespace already sees the process as it sees a later one.
+		c.plan.BornLast = true
+		return c.run(append(parts, c.usher, c.follow)...)
+	}
+	return c.run(append(parts, c.foreignPayload, c.foreignCommand)...)
 }
 
 // Exec makes the plan of one more process in a container: joins are the container's
 // namespaces, s is its configuration with the process of the new one.
+//
+// What is in the container sees the process once it is in the pid namespace, and with
+// CAP_SYS_PTRACE in the user namespace of the host it reaches what the process has: its
+// root, its working directory, its descriptors, its memory. So all is done before that
+// which takes a right or is done to the host, by a process of the launcher's pid
+// namespace, and the one that it makes has nothing that the command does not have.
+//
+// process.scheduler is left to the caller, between the making of the process and its first
+// step: it is not always inherited.
 func Exec(s *specs.Spec, f Facts, joins []Join) (*Plan, error) {
 	if err := checkProcess(s, f); err != nil {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
-	c.plan.Joins = joins
-	return c.run(c.enter, c.console, c.keyring, c.foreignBound, c.apparmor, c.stdio, c.foreignPayload, c.foreignCommand)
+	c.exec = true
+	for _, j := range joins {
+		j.Reg = joinRegs[j.Kind]
+		c.plan.Joins = append(c.plan.Joins, j)
+	}
+	c.out = &c.plan.Before
+	// The profile comes first because its file is one of the host's procfs.
+	return c.run(c.apparmor, c.enter, c.console, c.keyring, c.foreignBound, c.stdio, c.usher, c.follow)
 }
 
 func foreignCompiler(s *specs.Spec, f Facts) *compiler {
@@ -84,93 +115,45 @@ func (c *compiler) run(parts ...func() error) (*Plan, error) {
 			return nil, err
 		}
 	}
-	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
+	if n := len(c.plan.Before) + len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
 		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
 	}
-	return c.plan, nil
-}
-
-func hasUser(s *specs.Spec) bool { return namespaceOf(s.Linux, specs.UserNamespace) != nil }
-
-func namespaceOf(l *specs.Linux, kind specs.LinuxNamespaceType) *specs.LinuxNamespace {
-	for i := range l.Namespaces {
-		if l.Namespaces[i].Type == kind {
-			return &l.Namespaces[i]
-		}
-	}
-	return nil
-}
-
-// kinds are the flags of namespaces by their OCI names.
-var kinds = map[specs.LinuxNamespaceType]uint64{
-	specs.UserNamespace: CloneNewUser, specs.MountNamespace: CloneNewNS, specs.PIDNamespace: CloneNewPID, specs.IPCNamespace: CloneNewIPC,
-	specs.UTSNamespace: CloneNewUTS, specs.NetworkNamespace: CloneNewNet, specs.TimeNamespace: CloneNewTime, specs.CgroupNamespace: CloneNewCgroup,
-}
-
-// StepJoin gives a join of the kinds that the process has to enter itself its register.
-func StepJoin(j Join) Join {
-	switch j.Kind {
-	case CloneNewUser:
-		j.Reg = RegUserNS
-	case CloneNewNS:
-		j.Reg = RegMountNS
-	case CloneNewTime:
-		j.Reg = RegTimeNS
-	case CloneNewCgroup:
-		// One thread of several could, but on a v2 tree mounted with nsdelegate who is
-		// in a cgroup namespace clones nobody into a group from outside of it.
-		j.Reg = RegCgroupNS
-	}
-	return j
-}
-
-// joins decides which namespaces are new and which exist.
-func (c *compiler) joins() error {
-	for i, ns := range c.spec.Linux.Namespaces {
-		kind := kinds[ns.Type]
-		switch {
-		case ns.Path != "":
-			c.plan.Joins = append(c.plan.Joins, StepJoin(Join{Kind: kind, Path: ns.Path, Field: namespaceField(i) + ".path"}))
-		case ns.Type != specs.CgroupNamespace:
-			c.plan.Clone |= kind
-		}
-	}
-	if user := namespaceOf(c.spec.Linux, specs.UserNamespace); user != nil && user.Path == "" {
-		c.plan.UIDMap, c.plan.GIDMap = idmaps(c.spec.Linux.UIDMappings), idmaps(c.spec.Linux.GIDMappings)
-	}
-	return nil
+	return c.plan, c.plan.whole()
 }
 
 // enter is what comes first: the control group, the namespaces that are entered by
 // steps, and the ids of root in them.
 func (c *compiler) enter() error {
-	c.field = "linux.uidMappings"
-	c.emit(Step{Op: OpRead, Args: []Arg{reg(RegSync), raw(make([]byte, 1), "one byte"), imm(1)}, Expect: 1, Path: "id maps"})
-	c.field = "linux.cgroupsPath"
-	for i := 0; i < c.facts.Tasks; i++ {
-		c.emit(Step{Op: OpWrite, Args: []Arg{reg(RegTasks0 + Reg(i)), raw([]byte("0"), `"0"`), imm(1)}, Expect: 1, Path: "cgroup tasks"})
-		c.closeReg(RegTasks0 + Reg(i))
+	c.enterGroup()
+	if c.exec {
+		c.affinity()
 	}
 	c.field = "process"
 	// Before a namespace is entered in which others could look at this process
 	// (CVE-2019-5736). execve sets it again.
 	c.do(OpPrctl, "", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
-	c.field = "linux.namespaces"
-	for _, j := range c.plan.Joins {
-		if j.Reg == RegUserNS {
-			c.unshareIn(j) // first: it decides which of the others may be entered
-		}
+	if c.facts.Container.GroupsFirst {
+		c.field = "process.user"
+		c.do(OpSetgroups, "", imm(0), imm(0))
 	}
+	c.field = "linux.namespaces"
 	for _, j := range c.plan.Joins {
 		if j.Reg != RegNone && j.Reg != RegUserNS {
 			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), cloneNames(j.Kind)))
 			c.closeReg(j.Reg)
 		}
 	}
+	for _, j := range c.plan.Joins {
+		if j.Reg == RegUserNS { // last: others may belong to the namespace of the host
+			c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), cloneNames(j.Kind)))
+			c.closeReg(j.Reg)
+		}
+	}
+	c.makeLater()
 	if ns := namespaceOf(c.spec.Linux, specs.CgroupNamespace); ns != nil && ns.Path == "" {
 		c.do(OpUnshare, "cgroup namespace", flag(CloneNewCgroup, "CLONE_NEWCGROUP"))
 	}
-	if c.plan.Clone&CloneNewNS != 0 || c.freshMounts() {
+	if (c.plan.Clone|c.later)&CloneNewNS != 0 {
 		// A new mount namespace of the host's user namespace has the host's mounts as
 		// its peers: what is done to one would be done to the other.
 		c.field = "linux.rootfsPropagation"
@@ -181,35 +164,10 @@ func (c *compiler) enter() error {
 		c.chdirRoot()
 	}
 	c.field = "process.user"
-	c.do(OpSetresgid, "", imm(0), imm(0), imm(0))
-	c.do(OpSetgroups, "", imm(0), imm(0))
-	c.do(OpSetresuid, "", imm(0), imm(0), imm(0))
+	c.rootIDs()
 	c.field = "process.user.umask"
 	c.do(OpUmask, "", imm(0))
 	return nil
-}
-
-// unshareIn enters a user namespace and makes in it what else is new: made at the
-// clone it would belong to the namespace of the launcher.
-func (c *compiler) unshareIn(j Join) {
-	c.do(OpSetns, j.Path, reg(j.Reg), flag(int64(j.Kind), "CLONE_NEWUSER"))
-	c.closeReg(j.Reg)
-	if fresh := c.plan.Clone; fresh != 0 {
-		c.do(OpUnshare, "namespaces", flag(int64(fresh), cloneNames(fresh)))
-		c.later, c.plan.Clone = fresh, 0
-	}
-}
-
-// freshMounts tells whether the mount namespace was made by unshareIn.
-func (c *compiler) freshMounts() bool { return c.later&CloneNewNS != 0 }
-
-func (c *compiler) joined(kind uint64) bool {
-	for _, j := range c.plan.Joins {
-		if j.Kind == kind {
-			return true
-		}
-	}
-	return false
 }
 
 // foreignRoot attaches the root and the sources of the binds.

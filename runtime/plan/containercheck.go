@@ -25,8 +25,7 @@ func checkContainer(s *specs.Spec, f Facts) error {
 	refuseProcess(s, f, refuse)
 	refuse(len(l.NetDevices) > 0, "linux.netDevices", later)
 	refuse(l.IntelRdt != nil, "linux.intelRdt", later)
-	refuse(l.MemoryPolicy != nil, "linux.memoryPolicy", later)
-	refuse(len(l.TimeOffsets) > 0, "linux.timeOffsets", later)
+	refuseMemoryPolicy(l.MemoryPolicy, refuse)
 	refuse(l.RootfsPropagation != "" && rootPropagations[l.RootfsPropagation] == 0, "linux.rootfsPropagation", strconv.Quote(l.RootfsPropagation)+" is unknown")
 	if p := l.Personality; p != nil {
 		_, known := personas[p.Domain]
@@ -35,7 +34,7 @@ func checkContainer(s *specs.Spec, f Facts) error {
 	}
 	refuseSeccomp(s, f, refuse)
 	checkPlatforms(s, refuse)
-	refuseNamespaces(s, refuse)
+	refuseNamespaces(s, f, refuse)
 	refuseMounts(s, refuse)
 	refuseDevices(s, refuse)
 	for name, list := range map[string][]string{"linux.maskedPaths": l.MaskedPaths, "linux.readonlyPaths": l.ReadonlyPaths} {
@@ -93,14 +92,23 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	refuse(strings.IndexByte(p.ApparmorProfile, 0) >= 0, "process.apparmorProfile", "has a NUL")
 	refuse(p.SelinuxLabel != "", "process.selinuxLabel", later)
 	refuse(s.Linux.MountLabel != "" && f.Container.SELinux, "linux.mountLabel", later)
-	refuse(p.ExecCPUAffinity != nil, "process.execCPUAffinity", later)
+	if a := p.ExecCPUAffinity; a != nil {
+		for field, list := range map[string]string{"initial": a.Initial, "final": a.Final} {
+			_, ok := CPUs(list)
+			refuse(list != "" && !ok, "process.execCPUAffinity."+field, "is no list of CPUs")
+		}
+	}
 	refuse(p.User.Username != "", "process.user.username", later)
+	refuseUser(&p.User, refuse)
+	refuse((f.Container.NoSetgroups || f.Container.GroupsFirst) && len(p.User.AdditionalGids) > 0, "process.user.additionalGids", "cannot be entered in this user namespace, which denies setgroups")
 	_, field, name := capabilitiesOf(p)
 	refuse(name != "", field, strconv.Quote(name)+" is not a capability")
 	refuse(len(f.Filter) > 0 && p.User.Umask != nil && *p.User.Umask > 0o777, "process.user.umask", "is larger than 0777")
 	seen := map[string]bool{}
 	for i, l := range p.Rlimits {
 		field := "process.rlimits[" + strconv.Itoa(i) + "]"
+		_, known := resources[l.Type]
+		refuse(!known, field+".type", strconv.Quote(l.Type)+" is unknown")
 		refuse(seen[l.Type], field+".type", "stands twice")
 		refuse(l.Soft > l.Hard, field+".soft", "is larger than hard")
 		seen[l.Type] = true
@@ -118,13 +126,26 @@ func refuseProcess(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	}
 }
 
+func refuseMemoryPolicy(m *specs.LinuxMemoryPolicy, refuse func(bool, string, string)) {
+	if m == nil {
+		return
+	}
+	_, known := memoryModes[m.Mode]
+	refuse(!known, "linux.memoryPolicy.mode", strconv.Quote(string(m.Mode))+" is unknown")
+	for i, f := range m.Flags {
+		refuse(memoryFlags[f] == 0, "linux.memoryPolicy.flags["+strconv.Itoa(i)+"]", strconv.Quote(string(f))+" is unknown")
+	}
+	_, ok := CPUs(m.Nodes)
+	refuse(m.Nodes != "" && !ok, "linux.memoryPolicy.nodes", "is no list of nodes")
+}
+
 func refuseSeccomp(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	o := s.Linux.Seccomp
 	refuse((o != nil) != (len(f.Filter) > 0), "linux.seccomp", "has no compiled program")
-	refuse(o != nil && o.ListenerPath != "", "linux.seccomp.listenerPath", "is not supported")
+	refuse(o != nil && o.ListenerPath != "" && !path.IsAbs(o.ListenerPath), "linux.seccomp.listenerPath", "is not absolute")
 }
 
-func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
+func refuseNamespaces(s *specs.Spec, f Facts, refuse func(bool, string, string)) {
 	l := s.Linux
 	have := map[specs.LinuxNamespaceType]bool{}
 	for i, ns := range l.Namespaces {
@@ -132,13 +153,22 @@ func refuseNamespaces(s *specs.Spec, refuse func(bool, string, string)) {
 		refuse(!known, namespaceField(i)+".type", "is unknown")
 		refuse(have[ns.Type], namespaceField(i)+".type", "stands twice")
 		refuse(ns.Path != "" && !path.IsAbs(ns.Path), namespaceField(i)+".path", "is not absolute")
+		// The root of every process of the host would become the container's.
+		refuse(ns.Type == specs.MountNamespace && f.Container.Shared[ns.Type], namespaceField(i)+".path", "is the host's own")
 		have[ns.Type] = true
 	}
-	user, pid := namespaceOf(l, specs.UserNamespace), namespaceOf(l, specs.PIDNamespace)
+	user, time := namespaceOf(l, specs.UserNamespace), namespaceOf(l, specs.TimeNamespace)
 	refuse(!have[specs.MountNamespace], "linux.namespaces", "lacks mount: capsule builds no container in the mounts of the host")
-	refuse(user != nil && user.Path != "" && pid != nil && pid.Path == "", "linux.namespaces", "have a user namespace by path and a new pid namespace, which is not supported together")
-	refuse(s.Hostname != "" && !have[specs.UTSNamespace], "hostname", "needs a uts namespace")
-	refuse(s.Domainname != "" && !have[specs.UTSNamespace], "domainname", "needs a uts namespace")
+	refuse(len(l.TimeOffsets) > 0 && (time == nil || time.Path != ""), "linux.timeOffsets", "need a new time namespace")
+	for clock, o := range l.TimeOffsets {
+		refuse(!slices.Contains(clocks, clock), "linux.timeOffsets."+clock, "is no clock of a time namespace")
+		refuse(o.Nanosecs > 999999999, "linux.timeOffsets."+clock+".nanosecs", "is a second or more")
+	}
+	for shared := range f.Container.Shared {
+		delete(have, shared) // nothing is set there
+	}
+	refuse(s.Hostname != "" && !have[specs.UTSNamespace], "hostname", "needs a uts namespace other than the host's")
+	refuse(s.Domainname != "" && !have[specs.UTSNamespace], "domainname", "needs a uts namespace other than the host's")
 	fresh := user != nil && user.Path == ""
 	refuse(fresh && (len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0), "linux.uidMappings", "and gidMappings are needed by a new user namespace")
 	refuse(user == nil && len(l.UIDMappings)+len(l.GIDMappings) > 0, "linux.uidMappings", "need a user namespace")
@@ -172,8 +202,13 @@ func namespaced(key string, have map[specs.LinuxNamespaceType]bool) bool {
 }
 
 func refuseMounts(s *specs.Spec, refuse func(bool, string, string)) {
+	pid, procs := namespaceOf(s.Linux, specs.PIDNamespace), 0
 	for i, m := range s.Mounts {
 		field := mountField(i)
+		if m.Type == "proc" {
+			procs++
+			refuse(procs > 1 && pid != nil && pid.Path != "", field+".type", "is a second procfs of a pid namespace by path, which is not supported")
+		}
 		refuse(!cleanAbsolute(m.Destination) || path.Clean(m.Destination) == "/", field+".destination", "is not an absolute path below /")
 		refuse(strings.Count(m.Destination, "/") > maxDepth, field+".destination", "is too deep")
 		o, err := parseWords(m, field, true)

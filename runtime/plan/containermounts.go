@@ -71,6 +71,10 @@ func (c *compiler) foreignMount(m specs.Mount, bind *Reg) error {
 		c.copyUp(dest, m, o, flags)
 		return nil
 	}
+	if m.Type == "proc" && c.plan.BornLast {
+		c.donatedProcfs(dest, o)
+		return nil
+	}
 	c.freshFS(dest, m, o, flags)
 	return nil
 }
@@ -137,6 +141,11 @@ func (c *compiler) freshFS(dest string, m specs.Mount, o options, flags uint64) 
 	c.do(OpMount, dest, str(source), str("."), str(m.Type), flag(int64(msFlags(set)|flags), attrNote(set)), str(strings.Join(o.data, ",")))
 	c.do(OpFchdir, "/", reg(RegRoot))
 	c.closeReg(RegTarget)
+	c.propagate(dest, o)
+}
+
+// propagate sets the propagation of a mount where it is not the usual one.
+func (c *compiler) propagate(dest string, o options) {
 	if o.propagation != msPrivate {
 		c.within(dest)
 		c.do(OpMountSetattr, dest, reg(RegTarget), str(""), flag(atEmptyPath, "AT_EMPTY_PATH"), raw(mountAttr(0, 0, o.propagation), "propagation"), imm(mountAttrSize))
@@ -206,7 +215,7 @@ func (c *compiler) foreignSources() error {
 			}
 		}
 	}
-	if !c.facts.Container.HostUser {
+	if c.bindsNodes() {
 		for _, d := range c.allNodes() {
 			if d.Type != "p" {
 				c.addSource(d.Path, "linux.devices", options{propagation: msPrivate}, specs.Mount{})
@@ -300,6 +309,9 @@ func (c *compiler) foreignDev() bool {
 	})
 }
 
+// bindsNodes tells whether devices of the host are shown in place of nodes.
+func (c *compiler) bindsNodes() bool { return !c.facts.Container.HostUser || c.facts.Container.Nested }
+
 // nodes fills /dev. A user namespace may not make device nodes, so there the host's
 // are bound; elsewhere they are made, and one that exists already is an error: it
 // would have to be trusted.
@@ -309,7 +321,7 @@ func (c *compiler) nodes() error {
 	}
 	bind := c.next
 	all := c.allNodes()
-	if !c.facts.Container.HostUser {
+	if c.bindsNodes() {
 		for _, d := range all {
 			if d.Type != "p" {
 				bind--
@@ -319,7 +331,7 @@ func (c *compiler) nodes() error {
 	for _, d := range all {
 		c.field = "linux.devices"
 		p := path.Clean(d.Path)
-		if !c.facts.Container.HostUser && d.Type != "p" {
+		if c.bindsNodes() && d.Type != "p" {
 			c.ensure(p, false)
 			c.move(p, bind)
 			bind++

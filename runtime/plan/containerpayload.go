@@ -118,38 +118,57 @@ func (c *compiler) foreignBound() error {
 	return nil
 }
 
-// foreignPayload becomes the user of the command, keeps what capabilities there are for
-// the rest, and waits at the gate.
-func (c *compiler) foreignPayload() error {
-	c.out = &c.plan.Payload
+// session makes a session of the process' own, with its terminal if it has one.
+func (c *compiler) session() {
 	c.field = "process"
 	c.do(OpSetsid, "")
 	if c.spec.Process.Terminal {
 		c.field = "process.terminal"
 		c.do(OpIoctl, "terminal", imm(0), flag(tiocSCTTY, "TIOCSCTTY"), imm(0))
 	}
+}
+
+// become takes the ids of the command and its directory, and keeps what capabilities
+// there are for the rest.
+func (c *compiler) become() {
 	c.field = "process.capabilities"
 	c.do(OpPrctl, "", flag(prSetKeepcaps, "PR_SET_KEEPCAPS"), imm(1), imm(0), imm(0), imm(0)) // execve clears it
 	c.identity()
 	held := c.held()
 	c.take(capabilities{effective: held, permitted: held})
 	c.directory()
+}
+
+// foreignPayload becomes the user of the command and waits at the gate.
+func (c *compiler) foreignPayload() error {
+	c.out = &c.plan.Payload
+	c.session()
+	c.become()
 	// The sandbox outlives its launcher from here on.
 	c.field = "process"
 	c.do(OpPrctl, "", flag(prSetPdeathsig, "PR_SET_PDEATHSIG"), imm(0), imm(0), imm(0), imm(0))
 	if err := c.findCommand(); err != nil {
 		return err
 	}
-	if !c.facts.Container.Gate {
-		return nil
+	if c.listens() {
+		// While the launcher is there to hand the listener on.
+		if err := c.restrain(); err != nil {
+			return err
+		}
 	}
+	c.gate()
+	return nil
+}
+
+// gate waits for whoever starts the container.
+func (c *compiler) gate() {
+	c.field = "process"
 	c.say(raw([]byte{1}, "one byte"), 1)
 	c.into(RegFile, OpAccept4, "gate", reg(RegGate), imm(0), imm(0), flag(oCloexec, "SOCK_CLOEXEC"))
 	// What goes wrong from here on is reported to whoever came; execve ends the line.
 	c.do(OpDup3, "gate", reg(RegFile), reg(RegSync), flag(oCloexec, "O_CLOEXEC"))
 	c.closeReg(RegFile)
 	c.closeReg(RegGate)
-	return nil
 }
 
 // held are the capabilities that root has here before it gives some up.
@@ -192,37 +211,61 @@ func (c *compiler) files() ([]string, error) {
 	return c.candidates()
 }
 
-// foreignCommand sets the limits and gives up the rest. A filter without no_new_privs
-// needs a capability to be loaded and so binds the calls that come after it; else it
-// comes last.
+// foreignCommand sets the limits and gives up the rest.
 func (c *compiler) foreignCommand() error {
 	c.out = &c.plan.Command
-	p := c.spec.Process
+	if !c.listens() {
+		if err := c.restrain(); err != nil {
+			return err
+		}
+	}
+	return c.execute()
+}
+
+// restrain sets the limits and gives up the rest. A filter that needs no capability comes last.
+func (c *compiler) restrain() error {
 	if err := c.rlimits(); err != nil {
 		return err
 	}
+	c.scheduler()
 	c.scheduling()
-	candidates, err := c.files()
-	if err != nil {
-		return err
+	c.lower()
+	if c.spec.Process.NoNewPrivileges {
+		c.foreignFilter()
 	}
-	if !c.facts.Container.Gate {
-		c.field = "process"
-		c.say(raw([]byte{1}, "one byte"), 1) // the end of the line will be execve
-	}
+	return nil
+}
+
+// FilterListener is SECCOMP_FILTER_FLAG_NEW_LISTENER.
+const FilterListener = 1 << 3
+
+// listens tells whether the filter has notifications.
+func (c *compiler) listens() bool { return c.facts.Container.FilterFlags&FilterListener != 0 }
+
+// lower takes the command's capabilities, with the filter where it is loaded before
+// them: one without no_new_privs needs a capability, and so binds the calls that come
+// after it.
+func (c *compiler) lower() {
 	keep := int64(c.facts.Container.Preserve)
 	c.do(OpCloseRange, "", imm(3+keep), flag(0xffffffff, "~0"), flag(closeRangeCloexec, "CLOSE_RANGE_CLOEXEC"))
 	for fd := int64(3); fd < 3+keep; fd++ {
 		c.do(OpFcntl, "", imm(fd), flag(fcntlSetFD, "F_SETFD"), imm(0))
 	}
-	if p.NoNewPrivileges {
+	if c.spec.Process.NoNewPrivileges {
 		c.take(c.caps)
 		c.noNewPrivs()
-		c.foreignFilter()
 	} else {
 		c.foreignFilter()
 		c.take(c.caps)
 	}
+}
+
+func (c *compiler) execute() error {
+	candidates, err := c.files()
+	if err != nil {
+		return err
+	}
+	p := c.spec.Process
 	c.field = "process.args"
 	for _, file := range candidates {
 		c.emit(Step{Op: OpExecve, Args: []Arg{str(file), vector(p.Args), vector(p.Env)}, Mode: Try, Path: file})
@@ -230,13 +273,87 @@ func (c *compiler) foreignCommand() error {
 	return nil
 }
 
+// usher is the rest of what a later process is given before it is in the container's
+// pid namespace.
+func (c *compiler) usher() error {
+	c.become()
+	if err := c.findCommand(); err != nil {
+		return err
+	}
+	first, _ := c.limits()
+	if err := c.limit(first); err != nil {
+		return err
+	}
+	c.scheduling()
+	c.lower()
+	// Again: a change of credentials sets it to fs.suid_dumpable. Whoever has the ids of
+	// the command and not its capabilities would look at the launcher's memory.
+	c.field = "process"
+	c.do(OpPrctl, "", flag(prSetDumpable, "PR_SET_DUMPABLE"), imm(0), imm(0), imm(0), imm(0))
+	return nil
+}
+
+// limits are those of a later process in two parts. RLIMIT_NPROC would count the process
+// that makes it: it can be raised before, and lowered after.
+func (c *compiler) limits() (first, last []specs.POSIXRlimit) {
+	for _, l := range c.spec.Process.Rlimits {
+		if l.Type != "RLIMIT_NPROC" {
+			first = append(first, l)
+			continue
+		}
+		last = append(last, l)
+		if l.Hard > c.facts.Container.Processes {
+			first = append(first, specs.POSIXRlimit{Type: l.Type, Soft: l.Hard, Hard: l.Hard})
+		}
+	}
+	return first, last
+}
+
+// follow is what the later process itself does, when the launcher lets it go on.
+func (c *compiler) follow() error {
+	c.out = &c.plan.Payload
+	c.field = "process"
+	c.hear()
+	c.session()
+	_, last := c.limits()
+	if err := c.limit(last); err != nil {
+		return err
+	}
+	late := c.spec.Process.NoNewPrivileges // else the filter is loaded
+	if late && c.listens() {
+		c.foreignFilter()
+		late = false
+	}
+	if c.exec {
+		c.field = "process"
+		c.say(raw([]byte{1}, "one byte"), 1) // the end of the line will be execve
+	} else {
+		c.gate()
+	}
+	c.out = &c.plan.Command
+	if late {
+		c.foreignFilter()
+	}
+	return c.execute()
+}
+
 func (c *compiler) foreignFilter() {
 	if len(c.facts.Filter) == 0 {
 		return
 	}
 	c.field = "linux.seccomp"
-	c.emit(Step{Op: OpSeccomp, Args: []Arg{flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(int64(c.facts.Container.FilterFlags)),
+	to := RegNone
+	if c.listens() {
+		to = RegListener
+	}
+	c.emit(Step{Op: OpSeccomp, Result: to, Args: []Arg{flag(seccompSetFilter, "SECCOMP_SET_MODE_FILTER"), imm(int64(c.facts.Container.FilterFlags)),
 		program(c.facts.Filter, strconv.Itoa(len(c.facts.Filter)/8)+" instructions")}})
+	if c.listens() {
+		c.plan.Listens = true
+		c.say(Arg{Kind: ArgRegs, N: int64(RegListener), Note: "number of the listener"}, 8)
+		c.hear()
+		c.closeReg(RegListener)
+	}
 }
 
 // Scheduling policies of sched(7) and classes of ioprio_set(2).
@@ -245,36 +362,63 @@ var (
 	schedFlags = map[specs.LinuxSchedulerFlag]uint64{specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4, specs.SchedFlagKeepPolicy: 8,
 		specs.SchedFlagKeepParams: 16, specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64}
 	ioClasses = map[specs.IOPriorityClass]int64{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
-	personas  = map[specs.LinuxPersonalityDomain]int64{specs.PerLinux: 0, specs.PerLinux32: 8}
+	// Modes and flags of set_mempolicy(2).
+	memoryModes = map[specs.MemoryPolicyModeType]int64{specs.MpolDefault: 0, specs.MpolPreferred: 1, specs.MpolBind: 2, specs.MpolInterleave: 3, specs.MpolLocal: 4,
+		specs.MpolPreferredMany: 5, specs.MpolWeightedInterleave: 6}
+	memoryFlags = map[specs.MemoryPolicyFlagType]int64{specs.MpolFStaticNodes: 1 << 15, specs.MpolFRelativeNodes: 1 << 14, specs.MpolFNumaBalancing: 1 << 13}
+	personas    = map[specs.LinuxPersonalityDomain]int64{specs.PerLinux: 0, specs.PerLinux32: 8}
 )
 
-// scheduling is what decides when and how the command runs.
+// scheduler is what decides when the command runs.
+func (c *compiler) scheduler() {
+	if s := c.spec.Process.Scheduler; s != nil {
+		c.field = "process.scheduler"
+		c.do(OpSchedSetattr, "", imm(0), raw(SchedulerAttr(s), string(s.Policy)), imm(0))
+	}
+}
+
+// scheduling is what else decides how the command runs.
 func (c *compiler) scheduling() {
 	p := c.spec.Process
-	if s := p.Scheduler; s != nil {
-		c.field = "process.scheduler"
-		var flags uint64
-		for _, f := range s.Flags {
-			flags |= schedFlags[f]
-		}
-		b := binary.LittleEndian.AppendUint32(nil, 48) // sizeof(struct sched_attr), SCHED_ATTR_SIZE_VER0
-		b = binary.LittleEndian.AppendUint32(b, policies[s.Policy])
-		b = binary.LittleEndian.AppendUint64(b, flags)
-		b = binary.LittleEndian.AppendUint32(b, uint32(s.Nice))
-		b = binary.LittleEndian.AppendUint32(b, uint32(s.Priority))
-		for _, n := range []uint64{s.Runtime, s.Deadline, s.Period} {
-			b = binary.LittleEndian.AppendUint64(b, n)
-		}
-		c.do(OpSchedSetattr, "", imm(0), raw(b, string(s.Policy)), imm(0))
-	}
 	if o := p.IOPriority; o != nil {
 		c.field = "process.ioPriority"
 		c.do(OpIoprioSet, "", flag(1, "IOPRIO_WHO_PROCESS"), imm(0), imm(ioClasses[o.Class]<<13|int64(o.Priority)))
+	}
+	if m := c.spec.Linux.MemoryPolicy; m != nil {
+		c.field = "linux.memoryPolicy"
+		mode := memoryModes[m.Mode]
+		for _, f := range m.Flags {
+			mode |= memoryFlags[f]
+		}
+		if nodes, ok := CPUs(m.Nodes); ok {
+			nodes = words(nodes)
+			c.do(OpSetMempolicy, string(m.Mode), flag(mode, string(m.Mode)), raw(nodes, quoteShort(m.Nodes)), imm(int64(8*len(nodes)+1))) // the kernel takes one off
+		} else {
+			c.do(OpSetMempolicy, string(m.Mode), flag(mode, string(m.Mode)), imm(0), imm(0))
+		}
 	}
 	if o := c.spec.Linux.Personality; o != nil {
 		c.field = "linux.personality"
 		c.do(OpPersonality, string(o.Domain), imm(personas[o.Domain]))
 	}
+}
+
+// SchedulerAttr is struct sched_attr of sched_setattr(2), with which the kernel is given
+// a scheduler that Container or Exec has checked.
+func SchedulerAttr(s *specs.Scheduler) []byte {
+	var flags uint64
+	for _, f := range s.Flags {
+		flags |= schedFlags[f]
+	}
+	b := binary.LittleEndian.AppendUint32(nil, 48) // sizeof(struct sched_attr), SCHED_ATTR_SIZE_VER0
+	b = binary.LittleEndian.AppendUint32(b, policies[s.Policy])
+	b = binary.LittleEndian.AppendUint64(b, flags)
+	b = binary.LittleEndian.AppendUint32(b, uint32(s.Nice))
+	b = binary.LittleEndian.AppendUint32(b, uint32(s.Priority))
+	for _, n := range []uint64{s.Runtime, s.Deadline, s.Period} {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return b
 }
 
 // cleanAbsolute tells whether p is an absolute path that stays below the root.

@@ -40,6 +40,7 @@ func (p *Plan) Explain(w io.Writer) error {
 			line(&b, i, s.String(), s.Field)
 		}
 	}
+	section("before, by a process in the pid namespace of the launcher", p.Before)
 	section("set-up, by the first process of the sandbox", p.Setup)
 	section("payload, by the process that becomes the command", p.Payload)
 	section("command, by the same process", p.Command)
@@ -65,7 +66,7 @@ func cloneNames(f uint64) string {
 	for _, n := range []struct {
 		flag uint64
 		name string
-	}{{CloneNewUser, "user"}, {CloneNewNS, "mount"}, {CloneNewPID, "pid"}, {CloneNewIPC, "ipc"}, {CloneNewUTS, "uts"}, {CloneNewNet, "network"}, {CloneNewTime, "time"}} {
+	}{{CloneNewUser, "user"}, {CloneNewNS, "mount"}, {CloneNewPID, "pid"}, {CloneNewIPC, "ipc"}, {CloneNewUTS, "uts"}, {CloneNewNet, "network"}, {CloneNewTime, "time"}, {CloneNewCgroup, "cgroup"}} {
 		if f&n.flag != 0 {
 			names = append(names, n.name)
 		}
@@ -76,7 +77,8 @@ func cloneNames(f uint64) string {
 var regNames = map[Reg]string{RegSync: "sync", RegStdin: "stdin", RegStdout: "stdout", RegStderr: "stderr", RegRoot: "root",
 	RegTarget: "target", RegTree: "tree", RegFS: "fs", RegFile: "file",
 	RegBelow: "low-1", RegBetweenFirst: "low+1", RegBetweenLast: "high-1", RegAbove: "high+1", RegListener: "listener", RegRuleset: "ruleset",
-	RegGate: "gate", RegMaster: "terminal", RegSlave: "slave", RegMountNS: "mntns", RegUserNS: "userns", RegTimeNS: "timens", RegCgroupNS: "cgroupns"}
+	RegGate: "gate", RegMaster: "terminal", RegSlave: "slave", RegMountNS: "mntns", RegUserNS: "userns", RegTimeNS: "timens", RegCgroupNS: "cgroupns",
+	RegNetNS: "netns", RegIPCNS: "ipcns", RegUTSNS: "utsns", RegPIDNS: "pidns", RegProcFS: "procfs"}
 
 func regName(r Reg) string {
 	if n, ok := regNames[r]; ok {

@@ -58,6 +58,7 @@ const (
 
 	atSymlinkNofollow = 0x100
 
+	fsconfigSetFlag   = 0
 	fsconfigSetString = 1
 	fsconfigCmdCreate = 6
 	fsmountCloexec    = 1

@@ -183,8 +183,11 @@ func Rlimit(name string) (number int, ok bool) {
 	return int(n), ok
 }
 
-func (c *compiler) rlimits() error {
-	list := append([]specs.POSIXRlimit(nil), c.spec.Process.Rlimits...)
+func (c *compiler) rlimits() error { return c.limit(c.spec.Process.Rlimits) }
+
+// limit sets some limits.
+func (c *compiler) limit(which []specs.POSIXRlimit) error {
+	list := append([]specs.POSIXRlimit(nil), which...)
 	sort.Slice(list, func(i, j int) bool { return list[i].Type < list[j].Type })
 	c.field = "process.rlimits"
 	for _, l := range list {

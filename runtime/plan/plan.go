@@ -16,6 +16,10 @@ type Plan struct {
 	// Sources are detached mounts that the launcher makes before the clone,
 	// with its own privilege. Empty when rootless: the steps do it then.
 	Sources []Source
+	// Before is walked by a process that stays in the launcher's pid namespace. It makes
+	// the first process of the sandbox, where the pid namespace is that it entered or made,
+	// and ends. Nil: the launcher makes that process itself.
+	Before []Step
 	// Setup is walked by the first process of the sandbox.
 	Setup []Step
 	// Payload is walked by the process that becomes the command. Without Init it
@@ -41,6 +45,15 @@ type Plan struct {
 	// sandbox stops for the launcher to copy it: each time for one directory, then for the
 	// other.
 	Copies []string
+	// Listens: a filter has notifications, and the sandbox stops when it is loaded to hand
+	// their listener over.
+	Listens bool
+	// Procfs is the plan of a process that gives the launcher the context of a procfs for
+	// RegProcFS. Nil: none is needed.
+	Procfs *Plan
+	// BornLast: the process before the first stops for the launcher too, and the first one
+	// comes when all is built.
+	BornLast bool
 	// Joins are existing namespaces that the command gets, in place of new ones.
 	Joins []Join
 	// Rights are what the launcher puts into the first register of each pair

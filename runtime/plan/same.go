@@ -6,11 +6,11 @@ import "slices"
 // Command alone. A sandbox that was built by one can then run the command of the
 // other.
 func (p *Plan) SameSandbox(q *Plan) bool {
-	return p.Clone == q.Clone && p.DenySetgroups == q.DenySetgroups && p.Tasks == q.Tasks && p.HasInit == q.HasInit &&
+	return p.Clone == q.Clone && p.DenySetgroups == q.DenySetgroups && p.Tasks == q.Tasks && p.HasInit == q.HasInit && p.Listens == q.Listens && p.BornLast == q.BornLast && (p.Procfs == nil) == (q.Procfs == nil) && (p.Procfs == nil || p.Procfs.SameSandbox(q.Procfs)) &&
 		slices.Equal(p.UIDMap, q.UIDMap) && slices.Equal(p.GIDMap, q.GIDMap) &&
 		slices.Equal(p.Disks, q.Disks) && slices.Equal(p.Walls, q.Walls) && slices.Equal(p.Partial, q.Partial) && slices.Equal(p.Rights, q.Rights) && slices.Equal(p.Joins, q.Joins) && slices.Equal(p.Copies, q.Copies) &&
 		slices.EqualFunc(p.Sources, q.Sources, sameSource) &&
-		sameSteps(p.Setup, q.Setup) && sameSteps(p.Payload, q.Payload) && sameSteps(p.Init, q.Init)
+		sameSteps(p.Before, q.Before) && sameSteps(p.Setup, q.Setup) && sameSteps(p.Payload, q.Payload) && sameSteps(p.Init, q.Init)
 }
 
 func sameSteps(a, b []Step) bool {

@@ -91,6 +91,8 @@ func change(v reflect.Value) {
 		v.SetUint(v.Uint() + 1)
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
 	default:
 		panic("a kind that no plan has had: " + v.Kind().String())
 	}

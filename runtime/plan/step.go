@@ -56,6 +56,8 @@ const (
 	OpPersonality
 	OpSchedSetattr
 	OpIoprioSet
+	OpSchedSetaffinity
+	OpSetMempolicy
 	opCount
 )
 
@@ -68,7 +70,7 @@ var opNames = [OpCount]string{
 	"unshare", "sethostname", "setdomainname", "setresuid", "setresgid", "setgroups", "setsid", "prctl", "capset",
 	"prlimit64", "dup3", "close_range", "seccomp", "socket", "ioctl", "faccessat", "execve", "umask", "clock_gettime", "keyctl",
 	"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "setns", "mknodat", "fchownat", "accept4", "fcntl",
-	"personality", "sched_setattr", "ioprio_set",
+	"personality", "sched_setattr", "ioprio_set", "sched_setaffinity", "set_mempolicy",
 }
 
 // String is the kernel's name of the system call.
@@ -110,6 +112,11 @@ const (
 	RegUserNS       // user namespace to enter
 	RegTimeNS       // time namespace to enter
 	RegCgroupNS     // cgroup namespace to enter
+	RegNetNS        // network namespace to enter
+	RegIPCNS        // IPC namespace to enter
+	RegUTSNS        // UTS namespace to enter
+	RegPIDNS        // pid namespace for the process that is made next
+	RegProcFS       // file system context of a procfs of that namespace, donated
 	// First of MaxRights pairs: the rights of a rule of Landlock, which are no
 	// descriptor and stand there from the beginning, and its descriptor.
 	RegRule0

@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/container/scope"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -33,10 +34,15 @@ type Group struct {
 	Unified string `json:"unified,omitempty"`
 	// V2 says that the controllers are those of v2.
 	V2 bool `json:"v2"`
+	// Unit is the scope of systemd whose group it is. Nil: systemd knows nothing of it.
+	Unit *scope.Unit `json:"unit,omitempty"`
 	// Made are the directories that did not exist, parents first.
 	Made []string `json:"made,omitempty"`
 	// Inodes tell the group's directories from later ones of the same name.
 	Inodes map[string]uint64 `json:"inodes,omitempty"`
+	// Partial: the caller has no privilege on the host, so there are directories only where it
+	// may make them, and devices are not judged: in its user namespace nobody makes a node.
+	Partial bool `json:"partial,omitempty"`
 	// disowned says that not all of it is left.
 	disowned bool
 }
@@ -96,13 +102,35 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 	if !path.IsAbs(at) || path.Clean(at) != at || at == "/" {
 		return nil, fault.New(fault.InvalidBundle, "make cgroup", "is not a clean path below the root").WithField("linux.cgroupsPath").WithPath(at)
 	}
-	g := &Group{Path: at, Dirs: map[string]string{}, V2: true}
-	all := mounts()
-	for _, m := range all {
-		if m.options != "" {
-			g.V2 = false
-		}
+	return (&Group{Path: at}).make(r)
+}
+
+// MakePartial is Make for a caller that may be without privilege on the host. Hierarchies in which it
+// may make no group are left out; to set something there is E4001.
+func MakePartial(at string, r *specs.LinuxResources) (*Group, error) {
+	return (&Group{Path: at, Partial: true}).make(r)
+}
+
+// MakeScope makes the group as a scope of systemd, which needs a process for that: pid is
+// in the group then, and may leave it once another is there.
+func MakeScope(ctx context.Context, u scope.Unit, pid int, r *specs.LinuxResources) (*Group, error) {
+	v2 := unified(mounts())
+	at, err := scope.Start(ctx, u, pid, properties(settings(r, v2), v2))
+	if err != nil {
+		return nil, err
 	}
+	return (&Group{Path: at, Unit: &u}).make(r)
+}
+
+// unified tells whether the controllers are those of v2.
+func unified(all []mount) bool {
+	return !slices.ContainsFunc(all, func(m mount) bool { return m.options != "" })
+}
+
+// make makes the directories and sets what r asks for.
+func (g *Group) make(r *specs.LinuxResources) (*Group, error) {
+	all := mounts()
+	g.Dirs, g.V2 = map[string]string{}, unified(all)
 	if len(all) == 0 {
 		return nil, fault.New(fault.Cgroup, "make cgroup", "no control groups are mounted below "+top).WithField("linux.cgroupsPath")
 	}
@@ -111,13 +139,16 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 		for tries := 0; errors.Is(err, unix.ENOENT) && tries < 100; tries++ {
 			err = g.makeDirs(m) // the last container of a directory took it away meanwhile
 		}
+		if g.Partial && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)) {
+			continue
+		}
 		if err != nil {
 			return nil, errors.Join(err, g.Remove(context.Background()))
 		}
 	}
 	err := g.identify()
 	if err == nil {
-		err = g.Set(r)
+		err = g.set(settings(r, g.V2))
 	}
 	if err == nil && r != nil {
 		err = g.setDevices(r.Devices)
@@ -135,12 +166,13 @@ func Make(at string, r *specs.LinuxResources) (*Group, error) {
 func (g *Group) makeDirs(m mount) error {
 	dir := m.dir
 	for part := range strings.SplitSeq(strings.Trim(g.Path, "/"), "/") {
-		if m.options == "" && g.V2 {
+		if m.options == "" && g.V2 && g.Unit == nil { // systemd's part otherwise
 			passOn(dir)
 		}
 		parent := dir
 		dir += "/" + part
-		if dir == m.dir+g.Path {
+		own := dir == m.dir+g.Path && g.Unit == nil
+		if own {
 			// What another container left has its limits, and kernels that kill who is cloned
 			// into a group that was killed once (cgroup.kill) exist. EBUSY: it is in use.
 			_ = unix.Rmdir(dir)
@@ -148,7 +180,7 @@ func (g *Group) makeDirs(m mount) error {
 		err := unix.Mkdir(dir, 0o755)
 		if err == nil {
 			g.Made = append(g.Made, dir)
-		} else if err == unix.EEXIST && dir == m.dir+g.Path {
+		} else if err == unix.EEXIST && own {
 			// Deleting the container kills everything in its group.
 			if pids, err := members(dir); err != nil || len(pids) > 0 {
 				return fault.New(fault.Cgroup, "make cgroup", "has processes already").WithField("linux.cgroupsPath").WithPath(dir).
@@ -201,10 +233,25 @@ func inherit(parent, dir string) error {
 	return nil
 }
 
+// answer bounds the wait for systemd.
+const answer = time.Minute
+
 // Set writes what r asks for, devices left out. It tells of all that cannot be set at once.
 func (g *Group) Set(r *specs.LinuxResources) error {
+	list := settings(r, g.V2)
+	if g.Unit != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), answer)
+		defer cancel()
+		if err := scope.Set(ctx, *g.Unit, properties(list, g.V2)); err != nil {
+			return err
+		}
+	}
+	return g.set(list)
+}
+
+func (g *Group) set(list []setting) error {
 	var all fault.List
-	for _, s := range g.order(settings(r, g.V2)) {
+	for _, s := range g.order(list) {
 		dir := g.Dirs[s.controller]
 		if g.V2 {
 			dir = g.Unified
@@ -270,7 +317,7 @@ func (g *Group) order(list []setting) []setting {
 
 // setDevices makes the group judge the use of devices.
 func (g *Group) setDevices(asked []specs.LinuxDeviceCgroup) error {
-	if err := checkRules(asked); err != nil {
+	if err := checkRules(asked); err != nil || g.Partial {
 		return err
 	}
 	all := rules(asked)
@@ -324,6 +371,14 @@ func (g *Group) Open() (dir *os.File, tasks []*os.File, err error) {
 // empty. ctx bounds the wait for the last processes to leave.
 func (g *Group) Remove(ctx context.Context) error {
 	var all []error
+	if g.Unit != nil {
+		if _, ok := ctx.Deadline(); !ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, answer)
+			defer cancel()
+		}
+		all = append(all, scope.Stop(ctx, *g.Unit))
+	}
 	for _, dir := range g.directories() {
 		for {
 			err := walk(dir, func(d string) error { return unix.Rmdir(d) })

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,6 +50,9 @@ func (g *Group) directories() []string {
 	return all
 }
 
+// Nowhere tells whether there is no directory of the group, which a partial one may be.
+func (g *Group) Nowhere() bool { return len(g.directories()) == 0 }
+
 // identify notes which directories are the group's.
 func (g *Group) identify() error {
 	g.Inodes = map[string]uint64{}
@@ -74,11 +78,36 @@ func (g *Group) Disown() {
 		}
 	}
 	g.disowned = len(others) > 0
+	if g.disowned {
+		g.Unit = nil // by its name it is another's too
+	}
 	if slices.Contains(others, g.Unified) {
 		g.Unified = ""
 	}
 	maps.DeleteFunc(g.Dirs, func(_, dir string) bool { return slices.Contains(others, dir) })
 	g.Made = slices.DeleteFunc(g.Made, func(dir string) bool { return slices.Contains(others, dir) })
+}
+
+// OpenOf opens the v2 directory in which a process of the group is, the group's own or one
+// below it. The caller closes it.
+func (g *Group) OpenOf(pid int) (*os.File, error) {
+	name := "/proc/" + strconv.Itoa(pid) + "/cgroup"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fault.Wrap(fault.Cgroup, "read", err).WithPath(name)
+	}
+	for line := range strings.Lines(string(text)) {
+		at, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok || g.disowned || at != g.Path && !strings.HasPrefix(at, g.Path+"/") {
+			continue
+		}
+		dir, err := os.Open(g.Unified + strings.TrimPrefix(at, g.Path))
+		if err != nil {
+			return nil, fault.Wrap(fault.Cgroup, "open", err).WithPath(g.Unified)
+		}
+		return dir, nil
+	}
+	return nil, fault.New(fault.Cgroup, "enter cgroup", "the container's first process is in none of its groups").WithField("linux.cgroupsPath").WithPath(g.Path)
 }
 
 // Processes are the members of the group and of what lies below it.
@@ -114,6 +143,10 @@ func members(dir string) (pids []int, err error) {
 	return pids, err
 }
 
+// signalAtOnce is for how many processes the members are listed once more: a descriptor for
+// each is open meanwhile.
+const signalAtOnce = 64
+
 // Signal sends a signal to every process that is a member now.
 func (g *Group) Signal(sig unix.Signal) error {
 	pids, err := g.Processes()
@@ -121,18 +154,36 @@ func (g *Group) Signal(sig unix.Signal) error {
 		return err
 	}
 	var all []error
+	for some := range slices.Chunk(pids, signalAtOnce) {
+		all = append(all, g.signal(some, sig))
+	}
+	return errors.Join(all...)
+}
+
+// signal sends a signal to those processes that are still members once a pidfd holds them.
+func (g *Group) signal(pids []int, sig unix.Signal) error {
+	held := map[int]int{}
+	defer func() {
+		for _, fd := range held {
+			unix.Close(fd)
+		}
+	}()
 	for _, pid := range pids {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // it is gone
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil { // else it is gone
+			held[pid] = fd
 		}
-		// Only what is still a member once the pidfd holds it.
-		still, err := g.Processes()
-		if err == nil && slices.Contains(still, pid) {
-			err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+	still, err := g.Processes()
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, pid := range still {
+		fd, ok := held[pid]
+		if !ok {
+			continue
 		}
-		unix.Close(fd)
-		if err != nil && err != unix.ESRCH {
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
 			all = append(all, fault.Wrap(fault.Cgroup, "signal the group", err).WithPath(g.Path))
 		}
 	}

@@ -46,6 +46,16 @@ func Unmark(raw []byte) []byte {
 	})
 }
 
+// Notify turns traces with just this data into notifications.
+func Notify(raw []byte, data uint32) []byte {
+	return rewrite(raw, func(answer uint32) uint32 {
+		if answer == RetTrace|data {
+			return RetUserNotify
+		}
+		return answer
+	})
+}
+
 // Plain is the program for a process without a listener: what would be notified
 // is answered by the kernel, and nobody learns of it.
 func Plain(raw []byte) []byte {
