@@ -14,6 +14,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/container"
+	"github.com/capsule-run/capsule/runtime/container/scope"
+	"github.com/capsule-run/capsule/runtime/container/scope/systemd"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -54,6 +56,7 @@ func verbs() map[string]verb {
 func run(args []string) error {
 	// The container's process is the child of this thread, which enters namespaces for it.
 	runtime.LockOSThread()
+	scope.Use(systemd.Manager{})
 	p := &program{rt: &container.Runtime{}}
 	p.rt.Warn = func(err error) { p.tell("warning", err) }
 	err := p.main(args)

@@ -64,7 +64,7 @@ func TestRefused(t *testing.T) {
 		flags      []string
 	}{
 		{"log", "a program as a log is not supported", []string{"--log-uri", "binary:///bin/true"}},
-		{"driver", "systemd driver is not supported", []string{"--annotation", "x=y", "--cgroup", "a:b:c"}},
+		{"driver", "is for the systemd driver", []string{"--annotation", "x=y", "--cgroup", "a:b:c"}},
 	} {
 		r := d.run("r", c.flags, "true")
 		if r.status == 0 || !strings.Contains(r.err, c.want) {
