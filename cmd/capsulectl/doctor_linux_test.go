@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/capsule-run/capsule/shim/doctor"
 	"github.com/capsule-run/capsule/spec"
 )
@@ -84,6 +86,26 @@ func (h *hostKind) command(t *testing.T, args ...string) ([]byte, int) {
 	return out.Bytes(), cmd.ProcessState.ExitCode()
 }
 
+// awaitShims waits for those that have answered and remove their directories: each holds
+// the lock of its own.
+func awaitShims(t *testing.T, state string) {
+	t.Helper()
+	dirs, err := filepath.Glob(state + "/executions/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		f, err := os.Open(dir)
+		if err != nil {
+			continue // it is gone
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			t.Error(err)
+		}
+		f.Close()
+	}
+}
+
 func newHost(t *testing.T, k kind) *hostKind {
 	t.Helper()
 	// Short, and open to nobody up to the last directory.
@@ -92,6 +114,7 @@ func newHost(t *testing.T, k kind) *hostKind {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		awaitShims(t, dir+"/state")
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
