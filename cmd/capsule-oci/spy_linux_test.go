@@ -192,7 +192,7 @@ func newSpy(t *testing.T, change func(*specs.Spec)) *spyBox {
 	b.must("run", "--detach", "spy")
 	b.written("up")
 	if os.Getenv("CAPSULE_TEST_SLOW") != "" {
-		b.rounds = 10
+		b.rounds = 4
 	}
 	t.Setenv("CAPSULE_OCI_CALLER", callers)
 	return b
