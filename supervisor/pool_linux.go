@@ -41,8 +41,8 @@ type pool struct {
 	ending sync.WaitGroup
 
 	mu        sync.Mutex
-	templates []*template      // the first is that of the usual walls
-	keys      map[string]known // of requests that found no fitting sandbox
+	templates []*template       // the first is that of the usual walls
+	keys      map[pattern]known // of requests that found no fitting sandbox
 	stats     PoolStats
 	age       int  // of the policy; a shim of an earlier one is not given away
 	ended     bool // nothing is prepared any more
@@ -72,12 +72,13 @@ type ready struct {
 	program unix.Stat_t
 	age     int
 	of      *template
-	pattern []byte // of the request that took it; nil: it is not to be learned
+	pattern pattern // of the request that took it
+	learns  bool    // another of that pattern may be prepared for
 }
 
 func newPool(s *Supervisor, l PoolLimits) *pool {
 	usual := &template{owner: uint32(os.Geteuid()), want: min(1, l.Size), asked: time.Now()}
-	p := &pool{s: s, limits: l, templates: []*template{usual}, keys: map[string]known{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &pool{s: s, limits: l, templates: []*template{usual}, keys: map[pattern]known{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	if l.Size == 0 {
 		close(p.done)
 		return p
@@ -221,10 +222,10 @@ func (p *pool) take(owner uint32, req *spec.Request) *ready {
 	}
 	// When it is taken, however long that takes: no other poke comes for it.
 	defer func() { time.AfterFunc(refillDelay, p.poke) }()
-	pattern := patternOf(req)
+	key := patternOf(req)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.wanted(owner, req, pattern)
+	t := p.wanted(owner, req, key)
 	if t == nil {
 		p.stats.Misses++
 		return nil
@@ -239,9 +240,7 @@ func (p *pool) take(owner uint32, req *spec.Request) *ready {
 		t.ready = t.ready[1:]
 		// After an upgrade the programs of the new build belong together.
 		if r.age == p.age && r.program.Ino == program.Ino && r.program.Dev == program.Dev && r.program.Mtim == program.Mtim {
-			if learnable(req, pattern) {
-				r.pattern = pattern
-			}
+			r.pattern, r.learns = key, learnable(req)
 			return r
 		}
 		p.dismiss(r)
@@ -253,8 +252,7 @@ func (p *pool) take(owner uint32, req *spec.Request) *ready {
 
 // wanted is the template whose sandboxes may fit a request, which has been
 // learned from this one if need be; nil: none can.
-func (p *pool) wanted(owner uint32, req *spec.Request, pattern []byte) *template {
-	key := string(pattern)
+func (p *pool) wanted(owner uint32, req *spec.Request, key pattern) *template {
 	if t := p.of(key); t != nil {
 		return t
 	}
@@ -262,10 +260,7 @@ func (p *pool) wanted(owner uint32, req *spec.Request, pattern []byte) *template
 	case knownVain:
 		return nil
 	case knownUnfit:
-		if learnable(req, pattern) {
-			return p.learn(owner, req, pattern)
-		}
-		return nil
+		return p.learn(owner, req, key)
 	}
 	return p.usual()
 }
@@ -286,11 +281,11 @@ func (p *pool) used(r *ready, fit bool) {
 	}
 	p.stats.Unfit++
 	switch {
-	case string(r.pattern) == t.key:
+	case r.pattern == t.key:
 		p.drop(t, len(t.ready)) // the host has changed since they were made
 		p.poke()
-	case r.pattern != nil:
-		p.note(string(r.pattern), knownUnfit)
+	case r.learns:
+		p.note(r.pattern, knownUnfit)
 	}
 	if t.unfit++; t.unfit < unfitInARow {
 		return

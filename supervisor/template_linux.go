@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"crypto/sha256"
 	"slices"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 // template is one kind of sandbox that the pool prepares. Its fields are guarded
 // by the pool's mutex.
 type template struct {
-	key     string // the pattern of the requests that it is for
-	request []byte // of which its sandboxes are made; nil: the usual walls
-	owner   uint32 // whose policy holds
+	key     pattern // of the requests that it is for; zero: it is not known yet
+	request []byte  // of which its sandboxes are made; nil: the usual walls
+	owner   uint32  // whose policy holds
 	ready   []*ready
 	want    int       // so many are to be ready
 	asked   time.Time // when last somebody asked for one
@@ -27,9 +28,8 @@ func (t *template) lacks(now time.Time) bool { return len(t.ready) < t.want && !
 
 // Bounds of what is learned from requests.
 const (
-	templatesMost = 16       // templates at a time
-	keysMost      = 256      // keys of requests that found no fitting sandbox
-	templateMax   = 64 << 10 // bytes of a request that becomes a template
+	templatesMost = 16  // templates at a time
+	keysMost      = 256 // keys of requests that found no fitting sandbox
 )
 
 // bare is a request without what belongs to its command, which stays out of a
@@ -41,26 +41,29 @@ func bare(req *spec.Request) *spec.Request {
 	return &b
 }
 
-// patternOf is a request without what is decided after its sandbox is built: two
-// requests with the same one can use the same sandbox.
-func patternOf(req *spec.Request) []byte {
+// pattern stands for a request without what is decided after its sandbox is built: two
+// requests with the same one can use the same sandbox. It is a digest, since many are
+// remembered and requests may be long.
+type pattern [sha256.Size]byte
+
+func patternOf(req *spec.Request) pattern {
 	p, usual := bare(req), spec.Default()
 	p.TimeoutMS, p.GraceMS = usual.TimeoutMS, usual.GraceMS
 	p.Resources.CPUShares, p.Resources.CPUQuota, p.Resources.CPUTimeMS = usual.Resources.CPUShares, nil, nil
 	p.Resources.MaxPids, p.Resources.MaxOutputBytes, p.Resources.OutputPolicy = usual.Resources.MaxPids, usual.Resources.MaxOutputBytes, usual.Resources.OutputPolicy
-	return p.Encode()
+	return sha256.Sum256(p.Encode())
 }
 
 // learnable tells whether sandboxes of such a request can be prepared at all.
-func learnable(req *spec.Request, pattern []byte) bool {
-	return req.Isolation.Backend == spec.BackendNamespace && req.Isolation.Init && len(pattern) <= templateMax
+func learnable(req *spec.Request) bool {
+	return req.Isolation.Backend == spec.BackendNamespace && req.Isolation.Init
 }
 
 // usual is the template of requests that say nothing of their walls.
 func (p *pool) usual() *template { return p.templates[0] }
 
 // of is the template for requests with that key; nil: there is none.
-func (p *pool) of(key string) *template {
+func (p *pool) of(key pattern) *template {
 	i := slices.IndexFunc(p.templates, func(t *template) bool { return t.key == key })
 	if i < 0 {
 		return nil
@@ -70,11 +73,11 @@ func (p *pool) of(key string) *template {
 
 // learn makes a template of a request that no prepared sandbox fits. One that was
 // seen once may be the only one of its kind, and it has been seen before.
-func (p *pool) learn(owner uint32, req *spec.Request, pattern []byte) *template {
+func (p *pool) learn(owner uint32, req *spec.Request, key pattern) *template {
 	if len(p.templates) == templatesMost {
 		p.forget(slices.MinFunc(p.templates[1:], func(a, b *template) int { return a.asked.Compare(b.asked) }))
 	}
-	t := &template{key: string(pattern), request: bare(req).Encode(), owner: owner}
+	t := &template{key: key, request: bare(req).Encode(), owner: owner}
 	p.templates = append(p.templates, t)
 	return t
 }
@@ -88,7 +91,7 @@ func (p *pool) forget(t *template) {
 
 // note keeps what became of requests with that key. Of too many all is forgotten:
 // each costs one unfit sandbox to learn anew.
-func (p *pool) note(key string, k known) {
+func (p *pool) note(key pattern, k known) {
 	if len(p.keys) >= keysMost {
 		clear(p.keys)
 	}
@@ -142,7 +145,7 @@ func (p *pool) message(id string, t *template) (shimapi.Bootstrap, error) {
 		}
 		request = bare(req).Encode()
 		p.mu.Lock()
-		t.key = string(patternOf(req))
+		t.key = patternOf(req)
 		p.mu.Unlock()
 	}
 	boot := p.s.bootstrap(id, t.owner, []string{"true"})
