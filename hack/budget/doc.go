@@ -17,6 +17,10 @@
 // Neither are mmap and madvise, which follow the collector. Of the init and the
 // payload, which have no scheduler and no collector, every call is counted.
 //
+// Which of two is faster decides about one piece of work: a shim that is started
+// before its request is ready walks its way once while it waits. The tracer holds
+// it until the request is there, so that this is never counted.
+//
 // Everything else is the program's own. It still varies by a few calls: a read
 // from a pipe that is not filled yet is tried twice, a connection is read in one
 // piece or in two. Page faults vary with what the kernel maps around a fault and

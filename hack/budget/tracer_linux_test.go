@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -25,6 +26,7 @@ const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACEFORK | unix
 type tracee struct {
 	role   string
 	faults int64 // page faults that needed no disk, as last read
+	looked bool  // a shim that has looked whether its request is there
 }
 
 // tracer counts what a tree of processes does. One goroutine, locked to its
@@ -40,6 +42,9 @@ type tracer struct {
 	coming    map[int]bool     // cloned, and not yet seen
 	seen      map[int]bool     // have had their first stop, which may come before the event of whoever cloned them
 	ended     map[string]int64 // page faults of processes that have ended, by role
+	sending   map[int]bool     // threads of a starter in the call that hands over a request
+	unread    int              // requests that were handed over, less the shims that have looked for one
+	held      []int            // shims that looked before that, see handed
 	counted   counts
 	status    syscall.WaitStatus
 	err       error
@@ -47,7 +52,7 @@ type tracer struct {
 
 // trace starts a program and follows it until its tree has ended.
 func trace(argv, env []string, files []uintptr) (*tracer, error) {
-	t := &tracer{done: make(chan struct{}), processes: map[int]*tracee{}, threads: map[int]int{}, coming: map[int]bool{}, seen: map[int]bool{}, ended: map[string]int64{}, counted: counts{}}
+	t := &tracer{done: make(chan struct{}), processes: map[int]*tracee{}, threads: map[int]int{}, coming: map[int]bool{}, seen: map[int]bool{}, ended: map[string]int64{}, sending: map[int]bool{}, counted: counts{}}
 	t.changed = sync.NewCond(&t.mu)
 	started := make(chan error)
 	go func() {
@@ -105,16 +110,57 @@ func (t *tracer) follow() error {
 		}
 		t.mu.Lock()
 		signal := t.stopped(tid, status)
+		early := slices.Contains(t.held, tid)
+		free := t.released()
 		t.mu.Unlock()
-		if status.Exited() || status.Signaled() {
-			continue
+		if !status.Exited() && !status.Signaled() && !early {
+			if err := proceed(tid, signal); err != nil {
+				return err
+			}
 		}
-		// ESRCH: it was killed in the meantime, and its end comes next.
-		if err := syscall.PtraceSyscall(tid, signal); err != nil && err != syscall.ESRCH {
-			return fmt.Errorf("continue %d: %w", tid, err)
+		for _, tid := range free {
+			if err := proceed(tid, 0); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// proceed lets a stopped thread go on to its next stop.
+func proceed(tid, signal int) error {
+	// ESRCH: it was killed in the meantime, and its end comes next.
+	if err := syscall.PtraceSyscall(tid, signal); err != nil && err != syscall.ESRCH {
+		return fmt.Errorf("continue %d: %w", tid, err)
+	}
+	return nil
+}
+
+// handed follows the calls with which a starter hands a request over and its shim
+// looks for one. A shim that looks too early uses the time to walk its way once,
+// which is work that depends on who is faster: it is held until the request is there.
+func (t *tracer) handed(tid int, p *tracee, name string, entry bool) {
+	starter := p.role == "capsulectl" || p.role == "capsuled"
+	switch {
+	case starter && entry:
+		t.sending[tid] = name == "sendmsg"
+	case starter && t.sending[tid]:
+		t.sending[tid] = false
+		t.unread++
+	case p.role == "capsule-shim" && entry && name == "ppoll" && !p.looked:
+		p.looked = true
+		t.held = append(t.held, tid)
+	}
+}
+
+// released are the held shims whose request is there, or whose starter is gone.
+func (t *tracer) released() (free []int) {
+	for len(t.held) > 0 && (t.unread > 0 || t.processes[t.root] == nil) {
+		free = append(free, t.held[0])
+		t.held = t.held[1:]
+		t.unread--
+	}
+	return free
 }
 
 func (t *tracer) living() bool {
@@ -139,9 +185,11 @@ func (t *tracer) stopped(tid int, status syscall.WaitStatus) int {
 	sig := status.StopSignal()
 	switch {
 	case sig == syscall.SIGTRAP|0x80:
-		if name, entry := enteredCall(tid); entry {
+		name, entry := enteredCall(tid)
+		if entry {
 			t.counted.of(p.role).calls[name]++
 		}
+		t.handed(tid, p, name, entry)
 		return 0
 	case sig != syscall.SIGTRAP:
 		return int(sig)
