@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor"
@@ -87,9 +88,20 @@ func TestStuckShimInForeground(t *testing.T) {
 	}
 }
 
+// stop stops a shim, which is a child of this process, and waits until the last of its
+// threads runs no more: until then it may answer.
 func stop(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, &unix.Siginfo{}, unix.WSTOPPED|unix.WNOWAIT, nil)
+		if err == nil {
+			return
+		}
+		if err != unix.EINTR {
+			t.Fatal(err)
+		}
 	}
 }
