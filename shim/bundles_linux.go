@@ -15,49 +15,47 @@ import (
 	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/inside"
 	"github.com/capsule-run/capsule/shim/shimapi"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// Bundle implements shimv1.ShimService.
-func (s *service) Bundle(_ context.Context, r *shimv1.BundleRequest) (*shimv1.BundleResponse, error) {
+// Bundle is the call of shim.proto; refusal is the error of an ExecutionResponse.
+func (s *service) Bundle(r *bundleRequest) (document, refusal []byte) {
 	document, err := bundles(s.e.boot, r)
 	if err != nil {
-		refused := &spec.Response{Error: spec.ErrorFrom(err)}
-		return &shimv1.BundleResponse{Error: refused.Encode(false)}, nil
+		return nil, refused(err)
 	}
-	return &shimv1.BundleResponse{Document: document}, nil
+	return document, nil
 }
 
 // bundles does what a call of Bundle asks for.
-func bundles(b shimapi.Bootstrap, r *shimv1.BundleRequest) ([]byte, error) {
+func bundles(b shimapi.Bootstrap, r *bundleRequest) ([]byte, error) {
 	var base *spec.Request
-	if len(r.Request) > 0 {
+	if len(r.request) > 0 {
 		var err error
-		if base, err = spec.DecodeResolved(r.Request); err != nil {
+		if base, err = spec.DecodeResolved(r.request); err != nil {
 			return nil, err
 		}
 	} else {
 		base = spec.Default()
 	}
-	switch r.Action {
+	switch r.action {
 	case shimapi.BundleLoad:
-		f, err := loadBundle(r.Dir, base)
+		f, err := loadBundle(r.dir, base)
 		if err != nil {
 			return nil, err
 		}
 		return f.request.Encode(), nil
 	case shimapi.BundleValidate:
-		return encoded(validate(b, r.Dir, base))
+		return encoded(validate(b, r.dir, base))
 	case shimapi.BundleDiff:
-		return diff(r.Dir, r.Other)
+		return diff(r.dir, r.other)
 	case shimapi.BundleWrite:
-		return []byte("{}"), write(b, base, r.Other, r.ExecutionId)
+		return []byte("{}"), write(b, base, r.other, r.executionID)
 	case shimapi.BundleProbe:
-		return probe(r.Dir, r.Other)
+		return probe(r.dir, r.other)
 	}
-	return nil, fault.New(fault.InvalidValue, "bundle", "unknown action "+r.Action)
+	return nil, fault.New(fault.InvalidValue, "bundle", "unknown action "+r.action)
 }
 
 func encoded(v any) ([]byte, error) {

@@ -3,34 +3,11 @@ package shim
 import (
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
-
-	"github.com/containerd/ttrpc"
-	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
-	"github.com/capsule-run/capsule/spec/fault"
 )
-
-// serveDirect is serve for a starter that takes frames. ttrpc comes when others
-// may want it.
-func (s *server) serveDirect(svc *service) error {
-	d, err := openDirect(s.e)
-	if err != nil {
-		return err
-	}
-	var srv atomic.Pointer[ttrpc.Server]
-	go s.listen(func() (*ttrpc.Server, error) {
-		made, err := s.newServer(svc)
-		srv.Store(made)
-		return made, err
-	})
-	s.wait(svc, d.lost)
-	s.dismiss(srv.Load())
-	return nil
-}
 
 // direct is the connection of a starter that takes frames.
 type direct struct {
@@ -42,16 +19,12 @@ type direct struct {
 	buf []byte
 }
 
-// openDirect takes over the connection and serves the starter until either ends.
-func openDirect(e *execution) (*direct, error) {
-	// It was blocking for the bootstrap message; from here on Go's poller waits.
-	if err := unix.SetNonblock(shimapi.ConnectionFD, true); err != nil {
-		return nil, fault.Wrap(fault.IO, "take over connection", err)
-	}
-	d := &direct{e: e, conn: os.NewFile(shimapi.ConnectionFD, "supervisor"), lost: make(chan struct{})}
+// openDirect serves the starter until either ends.
+func openDirect(e *execution, conn *os.File) *direct {
+	d := &direct{e: e, conn: conn, lost: make(chan struct{})}
 	go d.obey()
 	go d.tell()
-	return d, nil
+	return d
 }
 
 // obey does what the starter wants until its end.

@@ -1,16 +1,15 @@
 package shim
 
 import (
-	"context"
 	"encoding/binary"
 	"io"
 	"net"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/capsule-run/capsule/shim/layout"
@@ -18,9 +17,6 @@ import (
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec/fault"
 )
-
-// shimService is the name of the service on the wire.
-const shimService = "capsule.shim.v1.Shim"
 
 // frame is one of ttrpc's: length, stream, kind, flags, message.
 func frame(stream uint32, kind, flags byte, message []byte) []byte {
@@ -35,17 +31,16 @@ func request(t testing.TB, stream uint32, flags byte, method string, m proto.Mes
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := proto.Marshal(&ttrpc.Request{Service: shimService, Method: method, Payload: payload})
+	b, err := proto.Marshal(&ttrpc.Request{Service: serviceName, Method: method, Payload: payload})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return frame(stream, 1, flags, b)
 }
 
-// FuzzConnection feeds bytes as a connection to a shim whose execution is over.
-// The connection ends, and the shim answers the next one.
-func FuzzConnection(f *testing.F) {
-	e := newExecution(shimapi.Bootstrap{ExecutionID: "00000000-0000-4000-8000-000000000000", StateDir: layout.State(f.TempDir())})
+// overService is that of an execution that is over.
+func overService(dir string) *service {
+	e := newExecution(shimapi.Bootstrap{ExecutionID: "00000000-0000-4000-8000-000000000000", StateDir: layout.State(dir)})
 	e.note(func(o *observation) { o.failure = fault.New(fault.Cancelled, "", "for the test") })
 	e.response = []byte("{}")
 	svc := newService(e, func() {})
@@ -54,18 +49,27 @@ func FuzzConnection(f *testing.F) {
 	for _, c := range []chan struct{}{e.prepared, e.running, e.ended, e.gone} {
 		close(c)
 	}
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{new(atomic.Bool)}))
-	if err != nil {
-		f.Fatal(err)
-	}
-	shimv1.RegisterShimService(srv, svc)
+	return svc
+}
+
+// FuzzConnection feeds bytes as a connection to a shim whose execution is over.
+// The connection ends, and the shim answers the next one.
+func FuzzConnection(f *testing.F) {
+	svc := overService(f.TempDir())
 	address := filepath.Join(f.TempDir(), "s")
 	l, err := net.Listen("unix", address)
 	if err != nil {
 		f.Fatal(err)
 	}
-	go srv.Serve(context.Background(), l) //nolint:errcheck // it ends with the test
-	f.Cleanup(func() { srv.Close() })
+	listener, err := l.(*net.UnixListener).File()
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := unix.SetNonblock(int(listener.Fd()), true); err != nil { // Fd made it blocking
+		f.Fatal(err)
+	}
+	go svc.server().Serve(listener) //nolint:errcheck // it ends with the test
+	f.Cleanup(func() { listener.Close(); l.Close() })
 
 	f.Add([]byte(nil))
 	f.Add(frame(1, 1, 0, []byte{0xff}))

@@ -1,24 +1,20 @@
 package shim
 
 import (
-	"github.com/capsule-run/capsule/shim/shimapi"
-	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
-
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/layout"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/shim/shimapi"
+	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -57,7 +53,6 @@ type server struct {
 	once sync.Once
 
 	offered chan struct{} // closed when listen makes nothing more in the directory
-	visited atomic.Bool   // somebody else than the starter has connected
 }
 
 func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
@@ -65,53 +60,44 @@ func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
 func (s *server) serve() error {
 	svc := newService(s.e, s.shutdown)
 	if len(s.e.boot.Request) > 0 || !s.e.boot.Foreground {
-		go func() { // before ttrpc is there, which takes as long as half a start
+		go func() {
 			// An error is that the execution is created, which nobody else asks for.
-			_, _ = svc.Create(context.Background(), &shimv1.CreateRequest{Request: s.e.boot.Request, StreamStdin: s.e.boot.StreamStdin, Start: true})
+			_, _ = svc.Create(context.Background(), &createRequest{request: s.e.boot.Request, streamStdin: s.e.boot.StreamStdin, start: true})
 		}()
 	}
-	if s.e.boot.Direct {
-		return s.serveDirect(svc)
-	}
-	file := os.NewFile(shimapi.ConnectionFD, "supervisor")
-	conn, err := net.FileConn(file)
-	_ = file.Close() // FileConn has its own copy
-	if err != nil {
+	// It was blocking for the bootstrap message; from here on Go's poller waits.
+	if err := unix.SetNonblock(shimapi.ConnectionFD, true); err != nil {
 		return fault.Wrap(fault.IO, "take over connection", err)
 	}
-	srv, err := s.newServer(svc)
-	if err != nil {
-		return err
-	}
-	defer srv.Close()
-	life := &lifeline{Conn: conn, lost: make(chan struct{})}
-	go srv.Serve(context.Background(), &single{conn: life, done: s.quit})
-	go s.listen(func() (*ttrpc.Server, error) { return srv, nil })
-	if s.e.boot.Foreground {
-		s.wait(svc, life.lost)
+	conn := os.NewFile(shimapi.ConnectionFD, "supervisor")
+	srv := svc.server()
+	go s.listen(srv)
+	if s.e.boot.Direct {
+		s.wait(svc, openDirect(s.e, conn).lost)
 		s.dismiss(srv)
 		return nil
 	}
-	s.outlive(svc, srv, life.lost)
-	return nil
-}
-
-func (s *server) newServer(svc *service) (*ttrpc.Server, error) {
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(handshaker{&s.visited}))
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, "make ttrpc server", err)
+	lost := make(chan struct{})
+	go func() {
+		defer close(lost)
+		srv.Converse(conn)
+	}()
+	if s.e.boot.Foreground {
+		s.wait(svc, lost)
+		s.dismiss(srv)
+		return nil
 	}
-	shimv1.RegisterShimService(srv, svc)
-	return srv, nil
+	s.outlive(svc, srv, lost)
+	return nil
 }
 
 // dismiss lets those go who came to a foreground execution; whoever is later sees
 // the connection end.
-func (s *server) dismiss(srv *ttrpc.Server) {
-	if s.visited.Load() {
+func (s *server) dismiss(srv *wire.Server) {
+	if srv.Visited() {
 		ctx, cancel := context.WithTimeout(context.Background(), visitTime)
 		defer cancel()
-		_ = srv.Shutdown(ctx)
+		srv.Shutdown(ctx)
 	}
 }
 
@@ -124,9 +110,9 @@ const answerTime = 5 * time.Second
 const visitTime = time.Second
 
 // outlive sees an execution to its end that nobody needs to wait for. Its
-// starter ends the connection when it has the answer; closed by us, ttrpc may
+// starter ends the connection when it has the answer; closed by us, its ttrpc may
 // tell the starter of the end and not of the answer before it.
-func (s *server) outlive(svc *service, srv *ttrpc.Server, lost <-chan struct{}) {
+func (s *server) outlive(svc *service, srv *wire.Server, lost <-chan struct{}) {
 	select {
 	case <-s.quit:
 		if !isClosed(s.e.gone) {
@@ -143,7 +129,7 @@ func (s *server) outlive(svc *service, srv *ttrpc.Server, lost <-chan struct{}) 
 	case <-ctx.Done():
 	}
 	failpoint.Here("shim.gone")
-	_ = srv.Shutdown(ctx) // whoever is late finds the result on disk
+	srv.Shutdown(ctx) // whoever is late finds the result on disk
 	failpoint.Here("shim.answered")
 	s.tidy()
 	failpoint.Here("shim.tidied")
@@ -217,19 +203,14 @@ func (s *server) end(svc *service) {
 
 // listen offers the API on the socket too, once the command runs: nobody can
 // want it earlier, and the start is not to wait for it.
-func (s *server) listen(server func() (*ttrpc.Server, error)) {
+func (s *server) listen(srv *wire.Server) {
 	l, err := s.offer()
 	close(s.offered)
 	failpoint.Here("shim.offered")
 	if l == nil || err != nil {
 		return
 	}
-	srv, err := server()
-	if err != nil {
-		logLine(err.Error())
-		return
-	}
-	_ = srv.Serve(context.Background(), l) // ends with the process
+	_ = srv.Serve(l) // ends with the process
 }
 
 // offerDelay is how long a command runs before others find its shim: one that is
@@ -238,7 +219,7 @@ const offerDelay = 4 * time.Millisecond
 
 // offer makes what others find in the directory. A nil listener: there was
 // nothing to offer.
-func (s *server) offer() (net.Listener, error) {
+func (s *server) offer() (*os.File, error) {
 	select {
 	case <-s.e.running:
 	case <-s.e.gone:
@@ -270,25 +251,20 @@ func (s *server) offer() (net.Listener, error) {
 // listenIn makes shim.sock in a directory. net.Listen would first read the
 // host's longest backlog, through a buffer of 64 KiB. The socket's file goes
 // with the directory.
-func listenIn(dir int) (net.Listener, error) {
+func listenIn(dir int) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "shim.sock")
-	defer f.Close() // FileListener has its own copy
 	// Through the descriptor: a socket address holds 108 bytes, a path more.
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/shim.sock"}); err != nil {
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/shim.sock"}); err == nil {
+		err = unix.Listen(fd, 64)
+	}
+	if err != nil {
+		unix.Close(fd)
 		return nil, err
 	}
-	if err := unix.Listen(fd, 64); err != nil {
-		return nil, err
-	}
-	l, err := net.FileListener(f)
-	if err == nil {
-		l.(*net.UnixListener).SetUnlinkOnClose(false)
-	}
-	return l, err
+	return os.NewFile(uintptr(fd), "shim.sock"), nil
 }
 
 // record writes shim.json, by which a supervisor recognises this process.
@@ -299,62 +275,3 @@ func (s *server) record() error {
 	}
 	return layout.WriteFile(s.e.dir.Shim(), id)
 }
-
-// handshaker lets the inherited connection pass, and checks the peer of every
-// other and notes it.
-type handshaker struct{ visited *atomic.Bool }
-
-// Handshake implements ttrpc.Handshaker.
-func (h handshaker) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
-	if _, ok := conn.(*lifeline); ok {
-		return conn, nil, nil
-	}
-	h.visited.Store(true)
-	return ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)
-}
-
-// lifeline is a connection that tells when it is lost.
-type lifeline struct {
-	net.Conn
-	once sync.Once
-	lost chan struct{}
-}
-
-// Read implements net.Conn.
-func (l *lifeline) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
-	if err != nil {
-		l.once.Do(func() { close(l.lost) })
-	}
-	return n, err
-}
-
-// Close implements net.Conn. ttrpc closes, and reads no more, when it cannot write.
-func (l *lifeline) Close() error {
-	l.once.Do(func() { close(l.lost) })
-	return l.Conn.Close()
-}
-
-// single is a listener that accepts one connection, which exists already.
-type single struct {
-	conn net.Conn
-	done <-chan struct{}
-	once sync.Once
-}
-
-// Accept implements net.Listener.
-func (s *single) Accept() (net.Conn, error) {
-	var c net.Conn
-	s.once.Do(func() { c = s.conn })
-	if c != nil {
-		return c, nil
-	}
-	<-s.done
-	return nil, net.ErrClosed
-}
-
-// Close implements net.Listener.
-func (s *single) Close() error { return nil }
-
-// Addr implements net.Listener.
-func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }

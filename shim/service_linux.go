@@ -10,11 +10,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/containerd/ttrpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -36,8 +32,8 @@ func newService(e *execution, shutdown func()) *service {
 	return &service{e: e, begun: make(chan struct{}), shutdown: shutdown}
 }
 
-// Create implements shimv1.ShimService.
-func (s *service) Create(ctx context.Context, r *shimv1.CreateRequest) (*shimv1.CreateResponse, error) {
+// Create is the call of shim.proto. False: Wait has the reason.
+func (s *service) Create(ctx context.Context, r *createRequest) (ok bool, err error) {
 	first := false
 	s.create.Do(func() {
 		first = true
@@ -48,17 +44,16 @@ func (s *service) Create(ctx context.Context, r *shimv1.CreateRequest) (*shimv1.
 		go s.runWhenStarted()
 	})
 	if !first {
-		return nil, status.Error(codes.FailedPrecondition, "the execution is created already")
+		return false, &wire.Status{Code: wire.FailedPrecondition, Text: "the execution is created already"}
 	}
-	if r.Start {
-		_, err := s.Start(ctx, &shimv1.StartRequest{})
-		return &shimv1.CreateResponse{Ok: s.e.observed().failure == nil}, err
+	if r.start {
+		return s.Start(ctx)
 	}
-	return &shimv1.CreateResponse{Ok: s.e.observed().failure == nil}, nil
+	return s.e.observed().failure == nil, nil
 }
 
-func (s *service) prepare(r *shimv1.CreateRequest) error {
-	data := r.Request
+func (s *service) prepare(r *createRequest) error {
+	data := r.request
 	recorded := len(data) == 0
 	if recorded {
 		var err error
@@ -73,13 +68,13 @@ func (s *service) prepare(r *shimv1.CreateRequest) error {
 	if err != nil {
 		return err
 	}
-	if r.Bundle != "" {
-		if err := s.load(r.Bundle, req); err != nil {
+	if r.bundle != "" {
+		if err := s.load(r.bundle, req); err != nil {
 			return err
 		}
 	}
 	s.e.clock.mark("decode")
-	return s.e.create(req, r.StreamStdin)
+	return s.e.create(req, r.streamStdin)
 }
 
 // load takes a bundle to be run. Policy has judged what it asked for before.
@@ -106,68 +101,68 @@ func (s *service) runWhenStarted() {
 	s.e.run()
 }
 
-// Start implements shimv1.ShimService.
-func (s *service) Start(ctx context.Context, _ *shimv1.StartRequest) (*shimv1.StartResponse, error) {
+// Start is the call of shim.proto. False: Wait has the reason.
+func (s *service) Start(ctx context.Context) (ok bool, err error) {
 	first := false
 	s.start.Do(func() { first = true; close(s.begun) })
 	if !first {
-		return nil, status.Error(codes.FailedPrecondition, "the execution is started already")
+		return false, &wire.Status{Code: wire.FailedPrecondition, Text: "the execution is started already"}
 	}
 	select {
 	case <-s.e.running:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return false, ctx.Err()
 	}
-	return &shimv1.StartResponse{Ok: s.e.observed().failure == nil}, nil
+	return s.e.observed().failure == nil, nil
 }
 
-// Wait implements shimv1.ShimService.
-func (s *service) Wait(ctx context.Context, _ *shimv1.WaitRequest) (*shimv1.WaitResponse, error) {
+// Wait is the call of shim.proto. Nil: the response stands in result.json.
+func (s *service) Wait(ctx context.Context) ([]byte, error) {
 	select {
 	case <-s.e.ended:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	if len(s.e.response) > inlineMax {
-		return &shimv1.WaitResponse{}, nil
+		return nil, nil
 	}
-	return &shimv1.WaitResponse{Response: s.e.response}, nil
+	return s.e.response, nil
 }
 
-// Kill implements shimv1.ShimService.
-func (s *service) Kill(ctx context.Context, r *shimv1.KillRequest) (*shimv1.KillResponse, error) {
-	if r.All {
+// Kill is the call of shim.proto.
+func (s *service) Kill(ctx context.Context, signal int32, all bool) (delivered bool, err error) {
+	if all {
 		live := !isClosed(s.e.ended)
 		s.e.cancel()
-		return &shimv1.KillResponse{Delivered: live}, nil
+		return live, nil
 	}
-	if r.Signal < 1 || r.Signal > 64 {
-		return nil, status.Error(codes.InvalidArgument, "signal is not within 1..64")
+	if signal < 1 || signal > 64 {
+		return false, &wire.Status{Code: wire.InvalidArgument, Text: "signal is not within 1..64"}
 	}
-	delivered := s.e.signal(syscall.Signal(r.Signal), ctx.Done())
-	return &shimv1.KillResponse{Delivered: delivered}, ctx.Err()
+	delivered = s.e.signal(syscall.Signal(signal), ctx.Done())
+	return delivered, ctx.Err()
 }
 
-// State implements shimv1.ShimService.
-func (s *service) State(_ context.Context, asked *shimv1.StateRequest) (*shimv1.StateResponse, error) {
-	r := &shimv1.StateResponse{State: s.e.state(), ExecutionId: s.e.boot.ExecutionID, Created: s.e.created.UnixNano()}
-	if asked.Request && isClosed(s.e.prepared) && s.e.req != nil {
+// State is the call of shim.proto.
+func (s *service) State(request bool) *stateResponse {
+	r := &stateResponse{state: s.e.state(), executionID: s.e.boot.ExecutionID, created: s.e.created.UnixNano()}
+	if request && isClosed(s.e.prepared) && s.e.req != nil {
 		req := *s.e.req
 		req.Stdin = nil
 		if data := req.Encode(); len(data) <= inlineMax {
-			r.Request = data
+			r.request = data
 		}
 	}
-	if r.State == "running" && s.e.sandbox != nil {
-		r.Pid = int32(s.e.sandbox.Pid)
+	if r.state == "running" && s.e.sandbox != nil {
+		r.pid = s.e.sandbox.Pid
 	}
-	return r, nil
+	return r
 }
 
-// Stats implements shimv1.ShimService.
-func (s *service) Stats(_ context.Context, q *shimv1.StatsRequest) (*shimv1.StatsResponse, error) {
+// Stats is the call of shim.proto.
+func (s *service) Stats(timeline bool) (*statsResponse, error) {
 	if !isClosed(s.e.running) || s.e.group == nil || s.e.sandbox == nil {
-		return nil, status.Error(codes.FailedPrecondition, "nothing is measured")
+		return nil, &wire.Status{Code: wire.FailedPrecondition, Text: "nothing is measured"}
 	}
 	o := s.e.observed()
 	if !isClosed(s.e.ended) {
@@ -177,33 +172,38 @@ func (s *service) Stats(_ context.Context, q *shimv1.StatsRequest) (*shimv1.Stat
 	}
 	r := &spec.Response{Metrics: metricsOf(o, s.e.plan.HasInit), Output: &spec.Output{Stdout: s.e.stdio.stdout.Counts(), Stderr: s.e.stdio.stderr.Counts()}}
 	r.Metrics.StartupUS, r.Metrics.StartupPhases = s.e.clock.total(), s.e.clock.micros
-	if q.Timeline {
+	if timeline {
 		r.Timeline = s.e.timeline.points()
 	}
-	answer := &shimv1.StatsResponse{Metrics: r.Encode(false)}
+	answer := &statsResponse{metrics: r.Encode(false)}
 	if isClosed(s.e.ended) {
 		return answer, nil
 	}
-	answer.MemoryBytes, answer.Pids = o.stats.MemoryCurrent, s.e.group.Pids()
-	if answer.Pids != nil && s.e.plan.HasInit {
-		answer.Pids = ptr(max(*answer.Pids-1, 0))
+	answer.memoryBytes, answer.pids = o.stats.MemoryCurrent, s.e.group.Pids()
+	if answer.pids != nil && s.e.plan.HasInit {
+		answer.pids = ptr(max(*answer.pids-1, 0))
 	}
 	return answer, nil
 }
 
-// Explain implements shimv1.ShimService.
-func (s *service) Explain(_ context.Context, r *shimv1.ExplainRequest) (*shimv1.ExplainResponse, error) {
+// Explain is the call of shim.proto; refusal is the error of an ExecutionResponse.
+func (s *service) Explain(r *explainRequest) (plan string, refusal []byte) {
 	text, err := explain(s.e.boot, r)
 	if err != nil {
-		refused := &spec.Response{Error: spec.ErrorFrom(err)}
-		return &shimv1.ExplainResponse{Error: refused.Encode(false)}, nil
+		return "", refused(err)
 	}
-	return &shimv1.ExplainResponse{Plan: text}, nil
+	return text, nil
 }
 
-func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
+// refused is the error of an ExecutionResponse.
+func refused(err error) []byte {
+	r := &spec.Response{Error: spec.ErrorFrom(err)}
+	return r.Encode(false)
+}
+
+func explain(b shimapi.Bootstrap, r *explainRequest) (string, error) {
 	var t *translation
-	dir := r.Bundle
+	dir := r.bundle
 	if dir != "" {
 		f, err := loadBundle(dir, spec.Default())
 		if err != nil {
@@ -217,7 +217,7 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 			return "", err
 		}
 	} else {
-		req, err := spec.DecodeResolved(r.Request)
+		req, err := spec.DecodeResolved(r.request)
 		if err != nil {
 			return "", err
 		}
@@ -242,12 +242,3 @@ func explain(b shimapi.Bootstrap, r *shimv1.ExplainRequest) (string, error) {
 	err = p.Explain(&text)
 	return text.String(), err
 }
-
-// Shutdown implements shimv1.ShimService.
-func (s *service) Shutdown(context.Context, *shimv1.ShutdownRequest) (*shimv1.ShutdownResponse, error) {
-	s.shutdown()
-	return &shimv1.ShutdownResponse{}, nil
-}
-
-var _ shimv1.ShimService = (*service)(nil)
-var _ ttrpc.Handshaker = handshaker{}

@@ -9,30 +9,30 @@ import (
 	"sync"
 	"time"
 
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 )
 
 // attachment sends output to one caller, within the window that the caller
 // acknowledges.
 type attachment struct {
 	ctx    context.Context
-	stream shimv1.Shim_AttachServer
+	stream *wire.Stream
 	credit chan struct{} // one element for each message that may be sent
 	closed chan struct{} // closed when the caller sends nothing more
 	hold   bool
-	once   bool       // end after what is kept now
-	times  bool       // tell when the bytes came
-	mu     sync.Mutex // one message at a time
+	once   bool // end after what is kept now
+	times  bool // tell when the bytes came
 }
 
-// Attach implements shimv1.ShimService.
-func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error {
-	r, err := to.Recv()
+// Attach is the call of shim.proto.
+func (s *service) Attach(ctx context.Context, to *wire.Stream) error {
+	m, err := to.Recv()
 	if err != nil {
 		return err
 	}
+	r := readAttach(m)
 	select {
 	case <-s.e.prepared:
 	case <-ctx.Done():
@@ -41,26 +41,26 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
 		return nil // creation failed: there is no output
 	}
-	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.Hold, once: r.NoFollow, times: r.Times}
-	if a.grant(shimapi.Window); r.Window > 0 {
-		for range shimapi.Window - min(r.Window, shimapi.Window) {
+	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.hold, once: r.noFollow, times: r.times}
+	if a.grant(shimapi.Window); r.window > 0 {
+		for range shimapi.Window - min(r.window, shimapi.Window) {
 			<-a.credit
 		}
 	}
 	go a.acknowledge()
-	want := map[shimv1.Stream]bool{}
-	for _, stream := range r.Streams {
+	want := map[uint64]bool{}
+	for _, stream := range r.streams {
 		want[stream] = true
 	}
 	all := len(want) == 0
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
-	follow := func(i int, id shimv1.Stream, stream *output.Stream, from int64) {
+	follow := func(i int, id uint64, stream *output.Stream, from int64) {
 		if !all && !want[id] {
 			return
 		}
-		if r.Since != 0 {
-			from = max(from, stream.Since(time.Unix(0, r.Since)))
+		if r.since != 0 {
+			from = max(from, stream.Since(time.Unix(0, r.since)))
 		}
 		sub := s.e.takeHeld(i, a.hold && from == 0)
 		if sub == nil {
@@ -73,8 +73,8 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 			errs[i] = a.copy(id, stream, sub, max(from, 0))
 		})
 	}
-	follow(0, shimv1.Stream_STREAM_STDOUT, s.e.stdio.stdout, r.StdoutOffset)
-	follow(1, shimv1.Stream_STREAM_STDERR, s.e.stdio.stderr, r.StderrOffset)
+	follow(0, streamStdout, s.e.stdio.stdout, r.stdoutOffset)
+	follow(1, streamStderr, s.e.stdio.stderr, r.stderrOffset)
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -88,11 +88,11 @@ func (s *service) Attach(ctx context.Context, to shimv1.Shim_AttachServer) error
 func (a *attachment) acknowledge() {
 	defer close(a.closed)
 	for {
-		r, err := a.stream.Recv()
+		m, err := a.stream.Recv()
 		if err != nil {
 			return // a caller that is lost ends ctx too
 		}
-		a.grant(r.Acknowledged)
+		a.grant(readAttach(m).acknowledged)
 	}
 }
 
@@ -115,7 +115,7 @@ func (a *attachment) subscribe(stream *output.Stream, from int64) *output.Subscr
 }
 
 // copy sends one stream from offset at to its end.
-func (a *attachment) copy(id shimv1.Stream, stream *output.Stream, from *output.Subscription, at int64) error {
+func (a *attachment) copy(id uint64, stream *output.Stream, from *output.Subscription, at int64) error {
 	until := int64(math.MaxInt64)
 	if a.once {
 		until = stream.KeptEnd()
@@ -133,18 +133,18 @@ func (a *attachment) copy(id shimv1.Stream, stream *output.Stream, from *output.
 		}
 		at = c.Offset + int64(len(c.Data))
 	}
-	return a.send(&shimv1.AttachResponse{Stream: id, Offset: stream.Counts().BytesTotal})
+	return a.send(attachResponse{stream: id, offset: stream.Counts().BytesTotal})
 }
 
 // pass sends a chunk, in as many messages as it has times.
-func (a *attachment) pass(id shimv1.Stream, stream *output.Stream, c output.Chunk) error {
+func (a *attachment) pass(id uint64, stream *output.Stream, c output.Chunk) error {
 	for len(c.Data) > 0 {
-		m := &shimv1.AttachResponse{Stream: id, Data: c.Data, Offset: c.Offset}
+		m := attachResponse{stream: id, data: c.Data, offset: c.Offset}
 		if a.times {
 			came, until := stream.At(c.Offset)
-			m.Data = c.Data[:min(int64(len(c.Data)), until-c.Offset)]
+			m.data = c.Data[:min(int64(len(c.Data)), until-c.Offset)]
 			if !came.IsZero() {
-				m.Time = came.UnixNano()
+				m.time = came.UnixNano()
 			}
 		}
 		select {
@@ -155,26 +155,22 @@ func (a *attachment) pass(id shimv1.Stream, stream *output.Stream, c output.Chun
 		if err := a.send(m); err != nil {
 			return err
 		}
-		c.Offset, c.Data = c.Offset+int64(len(m.Data)), c.Data[len(m.Data):]
+		c.Offset, c.Data = c.Offset+int64(len(m.data)), c.Data[len(m.data):]
 	}
 	return nil
 }
 
-func (a *attachment) send(m *shimv1.AttachResponse) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.stream.Send(m)
-}
+func (a *attachment) send(m attachResponse) error { return a.stream.Send(m.head(), m.data) }
 
-// WriteStdin implements shimv1.ShimService.
-func (s *service) WriteStdin(ctx context.Context, from shimv1.Shim_WriteStdinServer) error {
+// WriteStdin is the call of shim.proto.
+func (s *service) WriteStdin(ctx context.Context, from *wire.Stream) error {
 	select {
 	case <-s.e.prepared:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	w := s.e.stdio.stdin
-	taken := int32(0)
+	taken := 0
 	for {
 		m, err := from.Recv()
 		if err != nil { // io.EOF or a lost caller: either way nothing more comes
@@ -184,12 +180,12 @@ func (s *service) WriteStdin(ctx context.Context, from shimv1.Shim_WriteStdinSer
 			return nil
 		}
 		if w != nil {
-			if _, err := w.Write(m.Data); err != nil {
+			if _, err := w.Write(m.Message(1)); err != nil {
 				w = nil // EPIPE: the command reads no more; the rest is discarded
 			}
 		}
 		if taken++; taken == shimapi.Window/2 {
-			if err := from.Send(&shimv1.WriteStdinResponse{Acknowledged: taken}); err != nil {
+			if err := from.Send(wire.Message(nil).PutUint(1, uint64(taken)), nil); err != nil {
 				return err
 			}
 			taken = 0

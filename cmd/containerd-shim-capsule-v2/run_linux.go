@@ -11,7 +11,7 @@ import (
 
 	"github.com/capsule-run/capsule/runtime/container"
 	"github.com/capsule-run/capsule/runtime/task"
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/task"
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -206,7 +207,10 @@ func (c *call) serve() error {
 			_ = os.Remove(socket.Name) // first, so that nobody connects any more
 			_ = listener.Close()
 		}})
-	if err := wire.Serve(listener, service.Handle); err != nil {
+	server := wire.Server{Call: func(_ context.Context, name, method string, request wire.Message) (wire.Message, error) {
+		return service.Handle(name, method, request)
+	}}
+	if err := server.Serve(listener); err != nil {
 		log(err)
 		return err
 	}

@@ -125,16 +125,17 @@ var linkRules = []struct {
 	program string
 	never   []string
 }{
+	// One for each execution: see runtime/wire.
 	{"cmd/capsule-shim", []string{
-		"net/http", "crypto/tls", "text/template", "html/template", "regexp",
-		"github.com/russross/blackfriday", "github.com/urfave/cli",
-		"google.golang.org/grpc/internal/transport", "github.com/godbus/dbus",
+		"net", "net/http", "crypto/tls", "text/template", "html/template", "regexp",
+		"github.com/russross/blackfriday", "github.com/urfave/cli", "github.com/sirupsen/logrus",
+		"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/containerd/ttrpc", "github.com/godbus/dbus",
 	}},
 	{"cmd/capsule-oci", []string{
 		"net/http", "crypto/tls", "text/template", "regexp", "github.com/urfave/cli", "google.golang.org/grpc",
 		module + "/shim", module + "/supervisor",
 	}},
-	// One for each pod: see runtime/task/wire.
+	// One for each pod: see runtime/wire.
 	{"cmd/containerd-shim-capsule-v2", []string{
 		"net", "net/http", "crypto/tls", "text/template", "regexp", "github.com/urfave/cli", "google.golang.org/grpc", "google.golang.org/protobuf",
 		"github.com/containerd/ttrpc", module + "/shim", module + "/supervisor",

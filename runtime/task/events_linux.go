@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 )
 
 // publisher tells containerd what happens, in the order in which it happened.

@@ -2,7 +2,7 @@ package task
 
 import (
 	"github.com/capsule-run/capsule/runtime/container/resources"
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 )
 
 func (s *Service) stats(m wire.Message) (wire.Message, error) {

@@ -3,7 +3,7 @@ package task
 import (
 	"strings"
 
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 

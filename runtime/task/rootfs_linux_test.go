@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 

@@ -12,7 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/container"
-	"github.com/capsule-run/capsule/runtime/task/wire"
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 

@@ -5,10 +5,13 @@ type Code uint32
 
 // The codes that are in use.
 const (
+	Canceled           Code = 1
 	Unknown            Code = 2
 	InvalidArgument    Code = 3
+	DeadlineExceeded   Code = 4
 	NotFound           Code = 5
 	AlreadyExists      Code = 6
+	ResourceExhausted  Code = 8
 	FailedPrecondition Code = 9
 	Unimplemented      Code = 12
 )

@@ -106,11 +106,41 @@ func (m Message) Uint(field int) (last uint64) {
 // Bool is a field that is true or false.
 func (m Message) Bool(field int) bool { return m.Uint(field) != 0 }
 
+// Uints are a field of several numbers, packed or not.
+func (m Message) Uints(field int) (all []uint64) {
+	for len(m) > 0 {
+		number, value, data, rest, err := m.field()
+		if err != nil {
+			return all
+		}
+		m = rest
+		if number != field {
+			continue
+		}
+		if data == nil {
+			all = append(all, value)
+		}
+		for len(data) > 0 {
+			value, n := binary.Uvarint(data)
+			if n <= 0 {
+				return all
+			}
+			all, data = append(all, value), data[n:]
+		}
+	}
+	return all
+}
+
 // PutUint appends a number. Zero is absent.
 func (m Message) PutUint(field int, value uint64) Message {
 	if value == 0 {
 		return m
 	}
+	return m.PutPresent(field, value)
+}
+
+// PutPresent appends a number, zero too.
+func (m Message) PutPresent(field int, value uint64) Message {
 	m = binary.AppendUvarint(m, uint64(field)<<3|varint)
 	return binary.AppendUvarint(m, value)
 }
@@ -133,9 +163,13 @@ func (m Message) PutString(field int, text string) Message {
 
 // Put appends a message or bytes, empty ones too.
 func (m Message) Put(field int, data Message) Message {
+	return append(m.Open(field, len(data)), data...)
+}
+
+// Open appends the beginning of a field of bytes, of which so many follow.
+func (m Message) Open(field, size int) Message {
 	m = binary.AppendUvarint(m, uint64(field)<<3|delimited)
-	m = binary.AppendUvarint(m, uint64(len(data)))
-	return append(m, data...)
+	return binary.AppendUvarint(m, uint64(size))
 }
 
 // PutTime appends a google.protobuf.Timestamp. The zero time is absent.

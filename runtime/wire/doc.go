@@ -1,0 +1,13 @@
+// Package wire speaks ttrpc and as much of Protocol Buffers as the services of shims need,
+// without reflection. A shim is started for each execution or pod and lives as long: what
+// generated code registers at every start is a third of its time and of its memory.
+//
+// A frame of ttrpc, as in its PROTOCOL.md:
+//
+//	| length, 4 bytes | stream, 4 | type, 1 | flags, 1 | payload |
+//
+// with the numbers in network order. A request (type 1) holds service, method and payload;
+// its response (type 2) a status or a payload, in any order, on the request's stream. A
+// method with several messages has them in frames of data (type 3); its end is one without
+// data, or a response with the error.
+package wire

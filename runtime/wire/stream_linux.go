@@ -1,0 +1,79 @@
+package wire
+
+import (
+	"context"
+	"io"
+)
+
+// streamQueue is how many messages of a client may wait to be taken. A service tells its
+// clients how many they may send ahead, which is less: a call whose client sends more is
+// ended, so that one call holds up no other of the connection.
+const streamQueue = 64
+
+// Stream is a call with several messages either way.
+type Stream struct {
+	session *session
+	number  uint32
+	ctx     context.Context
+
+	in   chan Message // closed when the client sends nothing more
+	full bool         // it sent more than may wait; set before in is closed
+	over bool         // in is closed; of the reader of the connection alone
+}
+
+// Recv takes the client's next message. io.EOF: it sends nothing more.
+func (s *Stream) Recv() (Message, error) {
+	select {
+	case m, ok := <-s.in:
+		switch {
+		case ok:
+			return m, nil
+		case s.full:
+			return nil, &Status{ResourceExhausted, "more messages are under way than the call allows"}
+		}
+		return nil, io.EOF
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+}
+
+// Send sends a message in two pieces, of which the second is not copied before it is
+// written: the end of a message may be a long field of bytes.
+func (s *Stream) Send(head Message, tail []byte) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if len(head)+len(tail) > largest {
+		return &Status{Unknown, "the message is too large"}
+	}
+	return s.session.send(s.number, typeData, 0, head, tail)
+}
+
+// end lets no further message in. The reader of the connection alone calls it.
+func (s *Stream) end() {
+	if !s.over {
+		s.over = true
+		close(s.in)
+	}
+}
+
+// deliver brings a frame of data to its call. One of a call that has ended is dropped.
+func (c *session) deliver(f frame) {
+	v, ok := c.streams.Load(f.stream)
+	if !ok {
+		return
+	}
+	s := v.(*Stream)
+	if f.flags&flagNoData == 0 && !s.over {
+		select {
+		case s.in <- f.payload:
+		default:
+			s.full = true
+			s.end()
+			return
+		}
+	}
+	if f.flags&flagRemoteClosed != 0 {
+		s.end()
+	}
+}
