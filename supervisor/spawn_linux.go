@@ -224,6 +224,9 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	// A session of its own: signals of the caller's terminal are not for it.
 	env := append([]string{shimapi.EnvironmentGC, shimapi.EnvironmentMemory, shimapi.EnvironmentPath}, failpoint.Environment()...)
+	if s.daemon != nil {
+		env = append(env, shimapi.EnvironmentDaemon)
+	}
 	if s.beside {
 		env = append(env, besideEnvironment)
 	}

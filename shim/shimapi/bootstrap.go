@@ -22,7 +22,7 @@ const Window = 32
 // Descriptors of a shim besides 0, 1 and 2, which are its log.
 const (
 	// ConnectionFD is the supervisor's connection: the bootstrap message, then
-	// ttrpc. It is all that a shim inherits, under the numbers 0 to LockFD, so
+	// ttrpc or frames. It is all that a shim inherits, under the numbers 0 to LockFD, so
 	// that nothing else takes those.
 	ConnectionFD = 3
 	// LockFD is the locked directory of the execution. The lock ends with the
@@ -37,6 +37,10 @@ const (
 	EnvironmentGC     = "GOGC=off"
 	EnvironmentMemory = "GOMEMLIMIT=48MiB"
 	EnvironmentPath   = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+	// EnvironmentDaemon is added by a daemon, whose shims are many: a second processor
+	// makes a single start 8 % quicker, and costs each shim a quarter of a megabyte for as
+	// long as it lives.
+	EnvironmentDaemon = "GOMAXPROCS=1"
 )
 
 // Ready is the byte by which a shim says that it waits for its execution. Anything
