@@ -3,9 +3,11 @@ package doctest
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,8 +116,8 @@ var untyped = map[string]string{
 // root, where the programs of others that they use are installed.
 func TestCommands(t *testing.T) {
 	h := open(t)
-	for name, p := range pages {
-		text := read(t, name)
+	for _, name := range slices.Sorted(maps.Keys(pages)) {
+		p, text := pages[name], read(t, name)
 		if n := len(fences(text, "sh")); n < p.least {
 			t.Errorf("%s has only %d blocks of commands", name, n)
 		}

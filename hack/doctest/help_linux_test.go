@@ -1,6 +1,7 @@
 package doctest
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +72,7 @@ var needs = []struct{ contains, first string }{
 	{"attach $id", "id=$(capsulectl run -d -i -- sort -n)\n"},
 	{"$(capsulectl ps -q)", "capsulectl run -d -- sleep 60 >/dev/null\n"},
 	{"wait $id", "id=$(capsulectl run -d -- true)\n"},
+	{"$(capsulectl ps -aq)", "capsulectl run -d -- true >/dev/null\n"},
 }
 
 // failing are examples whose command need not end with 0, for the reader's own programs
@@ -84,8 +86,9 @@ func TestHelpExamples(t *testing.T) {
 	h := open(t)
 	runtimes := others(t)
 	typed := 0
-	for verb, lines := range helpExamples(t) {
-		for _, line := range lines {
+	examples := helpExamples(t)
+	for _, verb := range slices.Sorted(maps.Keys(examples)) {
+		for _, line := range examples[verb] {
 			if !runtimes && (strings.Contains(line, "runc") || strings.Contains(line, "crun")) {
 				continue
 			}

@@ -108,6 +108,17 @@ func (h *house) start(s api.Supervisor, r *api.StartRequest, command ...string) 
 	return started
 }
 
+// atGate is what a command of held does until there is a file "open" in its directory.
+const atGate = `until [ -e "$0/open" ]; do sleep 0.01; done; `
+
+// held is a request for a script that sees the directory, and has its path in "$0".
+func held(dir, script string, args ...string) *spec.Request {
+	r := spec.Default()
+	r.Command = append(sh(script, dir), args...)
+	r.Isolation.ReadonlyPaths = []string{dir}
+	return r
+}
+
 func (h *house) wait(s api.Supervisor, id string) *spec.Response {
 	h.Helper()
 	r, err := s.Wait(h.ctx, id)
@@ -172,12 +183,14 @@ func wantCode(t *testing.T, err error, want fault.Code) {
 func TestDetached(t *testing.T) {
 	h := openHouse(t)
 	first := h.embedded()
-	id := h.start(first, &api.StartRequest{}, "sh", "-c", "echo hi; exec sleep 0.3").ID
+	gate := h.directory()
+	id := h.submit(first, held(gate, "echo hi; "+atGate))
 	second := h.embedded()
 	page, err := second.List(h.ctx, &api.Filter{})
 	if err != nil || len(page.Executions) != 1 || page.Executions[0].ID != id {
 		t.Fatalf("list of the living: %+v, %v", page, err)
 	}
+	h.write(gate, "open", "")
 	var out, errs bytes.Buffer
 	if err := second.Attach(h.ctx, id, &api.AttachOptions{Stdout: &out, Stderr: &errs}); err != nil {
 		t.Fatal(err)
@@ -249,22 +262,28 @@ func TestDaemonRestart(t *testing.T) {
 	s, _ := h.daemon(limits)
 	me := s.As(uint32(os.Geteuid()))
 	var ids []string
+	gate := h.directory()
 	for i := range 5 {
-		started := h.start(me, &api.StartRequest{}, "sh", "-c", "sleep 0.3; echo $0; exit $0", strconv.Itoa(i))
+		started, err := me.Start(h.ctx, &api.StartRequest{Request: held(gate, atGate+"echo $1; exit $1", strconv.Itoa(i)).Encode()})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if queued := started.Status == api.StatusQueued; queued != (i >= 2) {
 			t.Errorf("execution %d is %s", i, started.Status)
 		}
 		ids = append(ids, started.ID)
 	}
+	h.ids = append(h.ids, ids...)
 	h.shimOf(ids[1])
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s, found := h.daemon(limits)
 	defer s.Close()
-	if found.Live+found.Queued+found.Collected != 5 || found.Lost != 0 || found.Queued == 0 {
+	if found.Live != 2 || found.Queued != 3 || found.Collected != 0 || found.Lost != 0 {
 		t.Errorf("found %+v", found)
 	}
+	h.write(gate, "open", "")
 	me = s.As(uint32(os.Geteuid()))
 	for i, id := range ids {
 		r := h.wait(me, id)

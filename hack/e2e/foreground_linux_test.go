@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -33,6 +34,7 @@ func (h *house) front(ctx context.Context, command ...string) *supervisor.Execut
 	}
 	h.ids = append(h.ids, e.ID())
 	h.shimOf(e.ID())
+	h.eventually("it offers its socket", func() bool { return exists(filepath.Join(h.state, "executions", e.ID(), "shim.sock")) })
 	return e
 }
 
@@ -104,16 +106,7 @@ func TestForegroundStopped(t *testing.T) {
 	h := openHouse(t)
 	e := h.front(h.ctx, "sleep", "1000")
 	pid := h.shimOf(e.ID())
-	for seen := 0; seen == 0; { // its socket comes after its record
-		page, err := h.embedded().List(h.ctx, &api.Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen = len(page.Executions)
-	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, pid)
 	page, err := h.embedded().List(h.ctx, &api.Filter{})
 	if err != nil || len(page.Executions) != 1 || page.Executions[0].ID != e.ID() {
 		t.Errorf("list: %+v, %v", page, err)
@@ -131,7 +124,6 @@ func TestForegroundStopped(t *testing.T) {
 func TestForegroundRemoved(t *testing.T) {
 	h := openHouse(t)
 	e := h.front(h.ctx, "sleep", "1000")
-	h.shimOf(e.ID()) // until others can find it
 	if err := h.embedded().Remove(h.ctx, e.ID(), true); err != nil {
 		t.Error(err)
 	}

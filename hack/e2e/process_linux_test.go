@@ -119,7 +119,7 @@ func TestProcessBackendLeavesNothing(t *testing.T) {
 		t.Error("a daemon outlives the execution")
 	}
 	two := filepath.Join(dir, "two")
-	c.run(process(sh(daemon+"trap '' TERM; echo ready; while :; do sleep 1; done", two), object{"timeout_ms": patient(2 * time.Second).Milliseconds(), "grace_ms": 10})).
+	c.runInTime(patient(time.Second), process(sh("trap '' TERM; "+daemon+"echo ready; while :; do sleep 1; done", two), object{"grace_ms": 10}), said).
 		is(t, want{spec.StatusTimeout, spec.ReasonTimeoutWall, "E3001", -1, 9, 124})
 	if alive(two) {
 		t.Error("a daemon outlives the deadline")

@@ -104,6 +104,21 @@ func (c *capsule) run(request object, args ...string) outcome {
 	return c.runDocument(bytes.NewReader(document), args...)
 }
 
+// runInTime sends a request with a time-out, and with a longer one when the command
+// had not come far enough: how soon it begins is the machine's affair.
+func (c *capsule) runInTime(timeout time.Duration, request object, enough func(outcome) bool) outcome {
+	c.Helper()
+	for ; ; timeout *= 2 {
+		request["timeout_ms"] = timeout.Milliseconds()
+		if o := c.run(request); enough(o) || timeout > patient(5*time.Second) {
+			return o
+		}
+	}
+}
+
+// said tells whether the command has printed anything.
+func said(o outcome) bool { return o.text() != "" }
+
 // runDocument sends a document through --json and reads the response.
 func (c *capsule) runDocument(document io.Reader, args ...string) outcome {
 	c.Helper()

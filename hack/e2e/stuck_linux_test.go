@@ -16,8 +16,8 @@ import (
 )
 
 // stuckTimeout is the time-out of the executions here, within which their shims
-// are stopped.
-const stuckTimeout = time.Second
+// are stopped, on a busy machine too. There is no grace, which would only be waited for.
+const stuckTimeout = 3 * time.Second
 
 // TestStuckShim: a shim that is stopped answers nobody and keeps no deadline. It
 // holds up neither who looks at executions, nor does its command outlive its time.
@@ -36,7 +36,7 @@ func TestStuckShim(t *testing.T) {
 	})
 	me := s.As(uint32(os.Geteuid()))
 	req := spec.Default()
-	req.Command, req.TimeoutMS = []string{"sleep", "1000"}, patient(stuckTimeout).Milliseconds()
+	req.Command, req.TimeoutMS, req.GraceMS = []string{"sleep", "1000"}, patient(stuckTimeout).Milliseconds(), 0
 	well := h.start(me, &api.StartRequest{}, "sleep", "1000")
 	started, err := me.Start(h.ctx, &api.StartRequest{Request: req.Encode()})
 	if err != nil {
@@ -76,7 +76,7 @@ func TestStuckShimInForeground(t *testing.T) {
 		t.Fatal(err)
 	}
 	req := spec.Default()
-	req.Command, req.TimeoutMS = []string{"sleep", "1000"}, patient(stuckTimeout).Milliseconds()
+	req.Command, req.TimeoutMS, req.GraceMS = []string{"sleep", "1000"}, patient(stuckTimeout).Milliseconds(), 0
 	e, err := s.Start(h.ctx, req, uuid.NewString(), supervisor.Streams{})
 	if err != nil {
 		t.Fatal(err)

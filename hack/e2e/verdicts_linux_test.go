@@ -149,12 +149,12 @@ print(n); sys.stdout.flush(); os.kill(0, signal.SIGKILL)`)})
 	if o.text() != "20\n" || o.Metrics.MaxPids == nil || *o.Metrics.MaxPids != most {
 		t.Fatalf("%s processes with max_pids %d: %s", o.text(), most, o.out)
 	}
-	o = c.run(object{"resources": resources, "timeout_ms": ms(patient(time.Second)), "grace_ms": 100, "command": python(`
+	o = c.runInTime(patient(time.Second), object{"resources": resources, "grace_ms": 100, "command": python(`
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while True:
     try: os.fork() or os.setsid()
-    except OSError: time.sleep(0.01)`)})
+    except OSError: time.sleep(0.01)`)}, func(o outcome) bool { return o.Metrics.MaxPids != nil && *o.Metrics.MaxPids == most })
 	o.is(t, want{spec.StatusTimeout, spec.ReasonTimeoutWall, "E3001", -1, 9, 124})
 	if m := o.Metrics.MaxPids; m == nil || *m != most {
 		t.Errorf("max_pids in %s", o.out)
@@ -165,7 +165,7 @@ while True:
 // nothing left of trees that do what they can to survive.
 func TestTimeouts(t *testing.T) {
 	needPrograms(t, "setsid")
-	timeout, grace := patient(300*time.Millisecond), patient(200*time.Millisecond)
+	grace := patient(200 * time.Millisecond)
 	const deaf = `trap "" TERM INT HUP; `
 	timedOut := func(exit, signal int) want {
 		return want{spec.StatusTimeout, spec.ReasonTimeoutWall, "E3001", exit, signal, 124}
@@ -181,8 +181,8 @@ func TestTimeouts(t *testing.T) {
 		{"deaf", sh(deaf + "echo here; while :; do sleep 1000; done"), true, timedOut(-1, 9), "here\n"},
 		{"polite", sh(`trap 'echo bye; exit 5' TERM; echo hello; while :; do sleep 0.01; done`), false, timedOut(5, -1), "hello\nbye\n"},
 		{"stopped", sh(`kill -STOP $$; echo not reached`), false, timedOut(-1, 15), ""},
-		{"double fork", sh(deaf + `(setsid sh -c 'trap "" TERM; (sleep 1000 & sleep 1000) & sleep 1000' &) ; exec sleep 1000`), true, timedOut(-1, 9), ""},
-		{"closed streams", sh(deaf + `for i in 1 2 3 4 5; do setsid sh -c '(exec 0<&- 1>&- 2>&-; sleep 1000; sleep 1000) & sleep 1000' & done; while :; do sleep 1000; done`), true, timedOut(-1, 9), ""},
+		{"double fork", sh(deaf + `(setsid sh -c 'trap "" TERM; (sleep 1000 & sleep 1000) & sleep 1000' &) ; echo here; exec sleep 1000`), true, timedOut(-1, 9), "here\n"},
+		{"closed streams", sh(deaf + `for i in 1 2 3 4 5; do setsid sh -c '(exec 0<&- 1>&- 2>&-; sleep 1000; sleep 1000) & sleep 1000' & done; echo here; while :; do sleep 1000; done`), true, timedOut(-1, 9), "here\n"},
 		{"busy", sh("while :; do :; done"), false, timedOut(-1, 15), ""},
 	} {
 		t.Run(v.name, func(t *testing.T) {
@@ -191,7 +191,9 @@ func TestTimeouts(t *testing.T) {
 			if !v.graced {
 				grace = time.Minute // the longest; it ends long before
 			}
-			o := c.run(object{"command": v.command, "timeout_ms": ms(timeout), "grace_ms": ms(grace)})
+			request := object{"command": v.command, "grace_ms": ms(grace)}
+			o := c.runInTime(patient(300*time.Millisecond), request, func(o outcome) bool { return v.stdout == "" || said(o) })
+			timeout := time.Duration(request["timeout_ms"].(int64)) * time.Millisecond
 			o.is(t, v.want)
 			if o.text() != v.stdout {
 				t.Errorf("stdout %q, want %q", o.text(), v.stdout)

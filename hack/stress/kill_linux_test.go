@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,10 +63,10 @@ func sweepByStart(t *testing.T) {
 }
 
 // shimOf waits for the shim of a capsulectl and returns a pidfd of it, once it
-// has begun: in the place of one that waited in vain another is started. -1: it
-// ended before.
+// has begun: in the place of one that waited in vain another is started. -1:
+// capsulectl ended before.
 func shimOf(cmd *exec.Cmd) int {
-	for range 2000 {
+	for !ended(cmd) {
 		for _, pid := range children(cmd.Process.Pid) {
 			fd, err := unix.PidfdOpen(pid, 0)
 			if err != nil {
@@ -82,6 +83,13 @@ func shimOf(cmd *exec.Cmd) int {
 		time.Sleep(100 * time.Microsecond) // a child has no event for its grandparent
 	}
 	return -1
+}
+
+// ended tells whether a command is dead, which leaves its status to Wait.
+func ended(cmd *exec.Cmd) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
 }
 
 // killShim starts an execution, kills its shim at a random moment, and with
@@ -224,11 +232,22 @@ func TestStoppedShim(t *testing.T) {
 func TestOneIDTwice(t *testing.T) {
 	for range scaled(20) {
 		id := newID()
+		dir, err := os.MkdirTemp(scratch(), "twice-")
+		if err == nil {
+			err = os.Chmod(dir, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		outcomes := make([]outcome, 2)
 		together(2, 2, func(i int) {
-			cmd := command(t, "--execution-id", id, "--output", "json", "--", "sleep", "0.1")
+			cmd := command(t, "--execution-id", id, "--output", "json", "--readonly", dir, "--", "sh", "-c", "until [ -e $0/refused ]; do sleep 0.01; done", dir)
 			cmd.Args = append(cmd.Args[:2], cmd.Args[4:]...) // without the id that command gave
 			outcomes[i] = finish(t, cmd)
+			// The other may end now: however late the second comes, it meets the first.
+			if err := os.WriteFile(filepath.Join(dir, "refused"), nil, 0o644); err != nil {
+				t.Error(err)
+			}
 		})
 		ran, refused := 0, 0
 		for _, o := range outcomes {
