@@ -90,7 +90,7 @@ func TestReducedVerdicts(t *testing.T) {
 		"no directory": {ctx, func(r *spec.Request) { r.Isolation.WorkingDirectory = "/no/where" }, spec.StatusError, spec.ReasonRefused, fault.InvalidPath, 0},
 		"timeout":      {ctx, func(r *spec.Request) { r.Command, r.TimeoutMS = []string{"sleep", "600"}, 50 }, spec.StatusTimeout, spec.ReasonTimeoutWall, fault.Timeout, 15},
 		"stubborn": {ctx, func(r *spec.Request) {
-			r.Command, r.TimeoutMS, r.GraceMS = []string{"sh", "-c", "trap '' TERM; while :; do sleep 1; done"}, 300, 10
+			r.Command, r.TimeoutMS, r.GraceMS = []string{"sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"}, 300, 10
 		}, spec.StatusTimeout, spec.ReasonTimeoutWall, fault.Timeout, 9},
 		"output": {ctx, func(r *spec.Request) {
 			r.Command = []string{"sh", "-c", "while :; do echo 123; done"}
@@ -102,6 +102,9 @@ func TestReducedVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := reduced(t, c.ctx, c.change, ReducedOptions{})
+			for more := int64(600); name == "stubborn" && *a.Stdout == "" && more < 10_000; more *= 2 { // it was not yet
+				a = reduced(t, c.ctx, func(r *spec.Request) { c.change(r); r.TimeoutMS = more }, ReducedOptions{})
+			}
 			code, signal := "", 0
 			if a.Error != nil {
 				code = a.Error.Code
