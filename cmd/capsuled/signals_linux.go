@@ -50,6 +50,7 @@ func (d *daemon) attend(signals <-chan os.Signal) error {
 			if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) {
 				return nil
 			}
+			d.server.Settle() // whoever waited for the last one is told
 			d.log.Info("drained")
 			return err
 		}

@@ -32,6 +32,7 @@ type connection struct {
 	ending   bool
 	calls    int
 	streams  int
+	follows  int // calls of Events, which need not end by themselves
 	handlers sync.WaitGroup
 }
 
@@ -115,6 +116,22 @@ func (c *connection) serve() {
 	if why := c.gate.reason(); why != nil && c.s.ctx.Err() == nil {
 		c.s.o.Log.Info("ended a connection", "uid", c.caller.UID, "pid", c.caller.Pid, "error", why)
 	}
+}
+
+// unanswered tells whether a call that ends by itself has no answer on the wire yet.
+func (c *connection) unanswered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	return len(c.gate.open) > c.follows
+}
+
+// following counts a call of Events in, or out with -1.
+func (c *connection) following(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.follows += n
 }
 
 // single is a listener that accepts one connection, which exists already.

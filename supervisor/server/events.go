@@ -19,6 +19,8 @@ func (c *connection) events(ctx context.Context, s ttrpc.StreamServer) error {
 	if err := s.RecvMsg(&r); err != nil {
 		return fault.Wrap(fault.InvalidValue, "decode the request", err)
 	}
+	c.following(1)
+	defer c.following(-1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	window := newCredit()

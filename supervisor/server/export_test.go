@@ -19,3 +19,6 @@ func (s *Server) Orphans() int {
 	}
 	return n
 }
+
+// Unanswered tells whether Settle has something to wait for.
+func (s *Server) Unanswered() bool { return s.unanswered() }

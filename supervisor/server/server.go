@@ -142,6 +142,29 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// settlePatience bounds Settle, for callers that do not read.
+const settlePatience = 2 * time.Second
+
+// Settle waits for the answers to calls that end by themselves. A Close right after the
+// last execution has ended would take from its callers what became of it.
+func (s *Server) Settle() {
+	late := time.Now().Add(settlePatience)
+	for s.unanswered() && time.Now().Before(late) {
+		time.Sleep(2 * time.Millisecond) // that an answer is written tells nobody
+	}
+}
+
+func (s *Server) unanswered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		if c.unanswered() {
+			return true
+		}
+	}
+	return false
+}
+
 // Close ends all connections. Executions go on, those with kill_on_disconnect
 // too: whoever serves them next has Adopt. It returns when the handlers have,
 // or after five seconds.
