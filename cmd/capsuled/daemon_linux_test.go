@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -58,8 +56,14 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	first := h.up("--audit-log", audit)
 	c := h.dial()
 	lives := h.execute(c, "read x; echo got $x; exit 7", true)
-	// Longer than the start of the other, which may find no prepared sandbox.
-	ends := h.execute(c, fmt.Sprintf("sleep %d; echo alone; exit 5", int(patient(time.Second).Seconds())), false)
+	gate := t.TempDir()
+	e, err := c.Start(h.ctx, &api.StartRequest{Request: []byte(`{"command":["sh","-c","until [ -e \"$0/open\" ]; do sleep 0.01; done; echo alone; exit 5",` +
+		strconv.Quote(gate) + `],"timeout_ms":300000,"isolation":{"readonly_paths":[` + strconv.Quote(gate) + `]}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := e.ID
+	h.ids = append(h.ids, ends)
 	h.eventually("both run", func() bool {
 		page, err := c.List(h.ctx, &api.Filter{Statuses: []string{api.StatusRunning}})
 		return err == nil && len(page.Executions) == 2
@@ -67,6 +71,9 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 	first.signal(syscall.SIGKILL)
 	if code := first.exit(); code != -1 {
 		t.Errorf("exit code %d", code)
+	}
+	if err := os.WriteFile(filepath.Join(gate, "open"), nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	h.eventually("it ends with nobody watching", func() bool { return h.over(ends) })
 	second := h.up("--audit-log", audit)
