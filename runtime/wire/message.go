@@ -22,54 +22,56 @@ const (
 // ErrMalformed is bytes that are no message.
 var ErrMalformed = errors.New("malformed message")
 
-// field splits the first field off: its number, the value of a number or the bytes.
-func (m Message) field() (number int, value uint64, data []byte, rest Message, err error) {
+// field splits the first field off: its number and wire type, the value of a number or the
+// bytes.
+func (m Message) field() (number int, kind byte, value uint64, data []byte, rest Message, err error) {
 	tag, n := binary.Uvarint(m)
 	if n <= 0 || tag>>3 == 0 || tag>>3 > 1<<29-1 {
-		return 0, 0, nil, nil, ErrMalformed
+		return 0, 0, 0, nil, nil, ErrMalformed
 	}
-	number, rest = int(tag>>3), m[n:]
-	switch tag & 7 {
+	number, kind, rest = int(tag>>3), byte(tag&7), m[n:]
+	switch kind {
 	case varint:
 		if value, n = binary.Uvarint(rest); n <= 0 {
-			return 0, 0, nil, nil, ErrMalformed
+			return 0, 0, 0, nil, nil, ErrMalformed
 		}
-		return number, value, nil, rest[n:], nil
+		return number, kind, value, nil, rest[n:], nil
 	case fixed64, fixed32:
-		if n = 8; tag&7 == fixed32 {
+		if n = 8; kind == fixed32 {
 			n = 4
 		}
 		if len(rest) < n {
-			return 0, 0, nil, nil, ErrMalformed
+			return 0, 0, 0, nil, nil, ErrMalformed
 		}
-		return number, 0, nil, rest[n:], nil // no message here has one
+		return number, kind, 0, nil, rest[n:], nil // no message here has one
 	case delimited:
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {
-			return 0, 0, nil, nil, ErrMalformed
+			return 0, 0, 0, nil, nil, ErrMalformed
 		}
-		return number, 0, rest[n : n+int(size)], rest[n+int(size):], nil
+		return number, kind, 0, rest[n : n+int(size)], rest[n+int(size):], nil
 	}
-	return 0, 0, nil, nil, ErrMalformed
+	return 0, 0, 0, nil, nil, ErrMalformed
 }
 
 // Check tells whether m is a message. What its fields of bytes hold is not looked at.
 func (m Message) Check() error {
 	for len(m) > 0 {
 		var err error
-		if _, _, _, m, err = m.field(); err != nil {
+		if _, _, _, _, m, err = m.field(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Each gives the values of one field of bytes in their order. Malformed bytes end it.
+// Each gives the values of one field of bytes in their order. One of another wire type is
+// another field, as for every reader of protobuf. Malformed bytes end it.
 func (m Message) Each(field int) iter.Seq[Message] {
 	return func(yield func(Message) bool) {
 		for len(m) > 0 {
-			number, _, data, rest, err := m.field()
-			if err != nil || number == field && !yield(data) {
+			number, kind, _, data, rest, err := m.field()
+			if err != nil || number == field && kind == delimited && !yield(data) {
 				return
 			}
 			m = rest
@@ -91,11 +93,11 @@ func (m Message) String(field int) string { return string(m.Message(field)) }
 // Uint is a field that is a number or an enumeration.
 func (m Message) Uint(field int) (last uint64) {
 	for len(m) > 0 {
-		number, value, _, rest, err := m.field()
+		number, kind, value, _, rest, err := m.field()
 		if err != nil {
 			return last
 		}
-		if number == field {
+		if number == field && kind == varint {
 			last = value
 		}
 		m = rest
@@ -109,7 +111,7 @@ func (m Message) Bool(field int) bool { return m.Uint(field) != 0 }
 // Uints are a field of several numbers, packed or not.
 func (m Message) Uints(field int) (all []uint64) {
 	for len(m) > 0 {
-		number, value, data, rest, err := m.field()
+		number, kind, value, data, rest, err := m.field()
 		if err != nil {
 			return all
 		}
@@ -117,7 +119,7 @@ func (m Message) Uints(field int) (all []uint64) {
 		if number != field {
 			continue
 		}
-		if data == nil {
+		if kind == varint {
 			all = append(all, value)
 		}
 		for len(data) > 0 {

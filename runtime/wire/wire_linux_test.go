@@ -145,6 +145,10 @@ func TestMessages(t *testing.T) {
 	if m.Uint(1) != 300 || m.String(2) != "b" || !m.Bool(3) || m.Bool(4) || m.Uint(9) != 0 || m.Check() != nil {
 		t.Errorf("%x", m)
 	}
+	// A number in the place of text, and text in the place of a number, are others' fields.
+	if m := Message(nil).PutString(1, "s").PutUint(1, 5).PutUint(2, 7).PutString(2, "t"); m.String(1) != "s" || m.Uint(2) != 7 || m.Uint(1) != 5 {
+		t.Errorf("%x", m)
+	}
 	for _, bad := range []Message{{0x08}, {0x0a, 5, 'x'}, {0x0b}, {0}, {0x0d, 1}, bytes.Repeat([]byte{0xff}, 11)} {
 		if bad.Check() == nil {
 			t.Errorf("%x is a message", bad)
@@ -155,6 +159,7 @@ func TestMessages(t *testing.T) {
 // FuzzFrame reads what anybody may send, and holds what is read to what protobuf says.
 func FuzzFrame(f *testing.F) {
 	f.Add(appendFrame(nil, 1, typeRequest, 0, Message(nil).PutString(1, "s").PutString(2, "m").Put(3, Message(nil).PutUint(1, 5))))
+	f.Add(appendFrame(nil, 1, typeRequest, 0, Message(nil).PutString(1, "s").PutUint(1, 5)))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		read, err := readFrame(bytes.NewReader(b))
