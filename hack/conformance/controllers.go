@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,11 @@ func v1(program string) bool {
 		return false
 	}
 	_, ok := unmounted(wanted(program), text)
+	// What the v2 tree beside it passes on cannot be mounted.
+	passed, _ := os.ReadFile("/sys/fs/cgroup/unified/cgroup.subtree_control")
+	for _, name := range wanted(program) {
+		ok = ok && !slices.Contains(strings.Fields(string(passed)), name)
+	}
 	return ok
 }
 
