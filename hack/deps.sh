@@ -184,6 +184,7 @@ for group in "${@:-build}"; do
       want runc runc
       want umoci umoci
       want podman podman
+      want newuidmap uidmap
       want containerd containerd
       want ctr containerd
       want busybox busybox-static

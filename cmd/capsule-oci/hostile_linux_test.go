@@ -247,6 +247,27 @@ func TestGroupOfAnother(t *testing.T) {
 	b.must("exec", "second", "true")
 }
 
+// TestSameIDElsewhere: the containers of two state directories have nothing in common, and what
+// is deleted without its record is not the other one's group.
+func TestSameIDElsewhere(t *testing.T) {
+	id := "same" + strconv.Itoa(os.Getpid())
+	one, other := newBox(t, "sh", "-c", forever), newBox(t, "sh", "-c", forever)
+	one.must("run", "--detach", id)
+	other.must("run", "--detach", id)
+	other.must("kill", id, "KILL")
+	other.stops(id)
+	if err := os.WriteFile(other.path("state/"+id+"/record.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other.must("delete", "--force", id)
+	if st := one.state(id).Status; st != specs.StateRunning {
+		t.Errorf("the other one is %s", st)
+	}
+	if left := groups(id); len(left) == 0 {
+		t.Error("the other one has no group")
+	}
+}
+
 // TestCreateIsKilledInItsGroup: what is left of a creation that died before it could note
 // its control group goes with the container.
 func TestCreateIsKilledInItsGroup(t *testing.T) {

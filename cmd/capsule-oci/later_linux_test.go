@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -166,4 +167,30 @@ func TestExecInOwnUserNamespace(t *testing.T) {
 		t.Errorf("%v: %q", err, out)
 	}
 	b.refused([]string{"process.user.additionalGids"}, "exec", "--user", "0:0", "--additional-gids", "7", "own", "id")
+}
+
+// TestFewDescriptors: a command that may open nothing needs no descriptor for being made, be it
+// the first one, a later one, or the first in the pid namespace of others.
+func TestFewDescriptors(t *testing.T) {
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		lack(t, "busybox is not installed: hack/deps.sh peers")
+	}
+	few := []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 3, Hard: 3}}
+	b := newBox(t, path, "sh", "-c", "while :; do "+path+" sleep 1; done")
+	b.config.Process.Rlimits = few
+	b.must("run", "--detach", "first")
+	if out := b.must("exec", "first", path, "sh", "-c", "ulimit -n; ulimit -Hn"); out != "3\n3\n" {
+		t.Errorf("a later one: %q", out)
+	}
+	other := newBox(t, path, "sh", "-c", "ulimit -n; ulimit -Hn")
+	other.config.Process.Rlimits = few
+	for i := range other.config.Linux.Namespaces {
+		if n := &other.config.Linux.Namespaces[i]; n.Type == specs.PIDNamespace {
+			n.Path = "/proc/" + strconv.Itoa(b.state("first").Pid) + "/ns/pid"
+		}
+	}
+	if out := other.must("run", "other"); out != "3\n3\n" {
+		t.Errorf("in the pid namespace of another: %q", out)
+	}
 }

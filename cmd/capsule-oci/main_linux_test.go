@@ -292,7 +292,7 @@ func (b *box) written(name string) string {
 // groups are the directories of control groups with the container's name.
 func groups(id string) []string {
 	var found []string
-	for _, pattern := range []string{"/sys/fs/cgroup/capsule-oci/", "/sys/fs/cgroup/*/capsule-oci/"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/capsule-oci/@*/", "/sys/fs/cgroup/*/capsule-oci/@*/"} {
 		list, _ := filepath.Glob(pattern + id)
 		found = append(found, list...)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,5 +119,15 @@ func TestInUserNamespace(t *testing.T) {
 		if err != nil || len(left) > 0 {
 			t.Errorf("left: %v %v", left, err)
 		}
+	}
+}
+
+// TestGroupsOfTheCaller: where a container has no control group of its own, the mount of type
+// cgroup shows the caller's, in which its processes are.
+func TestGroupsOfTheCaller(t *testing.T) {
+	n := newNested(t, "sh", "-c", `for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ ! -e $d/cgroup.procs ] || grep -qx $$ $d/cgroup.procs || exit 1; [ ! -e $d/cgroup.procs ] || echo $d; done | grep .`)
+	n.config.Linux.Namespaces = slices.DeleteFunc(n.config.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.CgroupNamespace })
+	if out, err := n.call("run", "groups"); err != nil {
+		t.Errorf("%v: %q", err, out)
 	}
 }

@@ -21,7 +21,12 @@ func TestOnUnifiedTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-ec", `umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec "$0" -test.v -test.run "$1"`,
+	// Controllers of the host's v2 tree that are passed on for it are taken back: crun and runc
+	// have no use for a host with both.
+	const script = `umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; cd /sys/fs/cgroup; before=" $(cat cgroup.subtree_control) "
+		status=0; (cd "$OLDPWD"; exec "$0" -test.v -test.run "$1") || status=$?
+		for c in $(cat cgroup.subtree_control); do case "$before" in *" $c "*) ;; *) echo "-$c" >cgroup.subtree_control;; esac; done; exit $status`
+	cmd := exec.Command("sh", "-ec", script,
 		self, "^(TestLifecycle|TestCreateIsKilled|TestDevices|TestGroupInUse|TestNamespaces|TestUserNamespace)$")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()

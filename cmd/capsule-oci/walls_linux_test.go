@@ -208,6 +208,12 @@ func TestRefusals(t *testing.T) {
 		"process.env":             func(s *specs.Spec) { s.Process.Env = []string{"A=\x00"} },
 		"process.rlimits[0].type": func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
 		"windows":                 func(s *specs.Spec) { s.Windows = &specs.Windows{} },
+		"hooks.poststop[0].timeout": func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true", Timeout: new(int)}}}
+		},
+		"hooks.createRuntime[1].path": func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}, {Path: "true"}}}
+		},
 	} {
 		b := newBox(t, "true")
 		change(b.config)
@@ -218,9 +224,10 @@ func TestRefusals(t *testing.T) {
 		if field == "linux.seccomp.listenerPath" {
 			words = []string{"E2003"} // there is no compiler beside the test
 		}
-		b.refused(words, "create", "refused")
-		if ids := b.must("list", "-q"); ids != "" || len(groups("refused")) > 0 {
-			t.Errorf("%s: left %q %v", field, ids, groups("refused"))
+		id := "refused" + strconv.Itoa(os.Getpid())
+		b.refused(words, "create", id)
+		if ids := b.must("list", "-q"); ids != "" || len(groups(id)) > 0 {
+			t.Errorf("%s: left %q %v", field, ids, groups(id))
 		}
 	}
 }

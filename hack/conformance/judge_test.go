@@ -45,3 +45,22 @@ func TestDocumentIsFresh(t *testing.T) {
 		t.Error("docs/conformance.md is stale; make generate")
 	}
 }
+
+// TestHierarchy: a controller is free, taken or unknown to the kernel.
+func TestHierarchy(t *testing.T) {
+	const cgroups = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t5\t1\nnet_cls\t0\t9\t1\nnet_prio\t12\t1\t1\n"
+	for name, want := range map[string]string{"cpu": "1", "net_cls": "0", "net_prio": "12", "net": "", "hugetlb": ""} {
+		if got := hierarchy(cgroups, name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if got := free([]string{"net_cls", "net_prio"}, cgroups); len(got) != 1 || got[0] != "net_cls" {
+		t.Errorf("free: %v", got)
+	}
+	if _, ok := unmounted([]string{"net_cls", "hugetlb"}, cgroups); ok {
+		t.Error("a kernel without hugetlb has it")
+	}
+	if wanted("linux_cgroups_relative_hugetlb") == nil || wanted("linux_cgroups_pids") != nil {
+		t.Error("the controllers of a program")
+	}
+}

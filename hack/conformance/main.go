@@ -94,8 +94,8 @@ func compare(w io.Writer, h *host, programs []string, list []expectation, all bo
 		case !listed:
 			ok, note = false, "NOT LISTED: "+why
 		case want.result == resultRace:
-		case want.result == resultV1 && !v1():
-			note = "tells of cgroup v1 alone"
+		case want.result == resultV1 && !v1(name):
+			note = "tells of controllers of cgroup v1 that the host does not have"
 		case got == resultPass && want.result == resultFail:
 			note = "passes here, and not where the list was made"
 		case got == resultFail && want.result != resultFail:

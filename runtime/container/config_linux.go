@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"encoding/json"
+	"hash/fnv"
 	"os"
 	"path"
 	"path/filepath"
@@ -116,12 +117,24 @@ func boundDevices(s *specs.Spec) error {
 	return all.Err()
 }
 
+// defaultGroup is where the control group of a container goes that names none: below a
+// directory for each state directory, for what is in another may have the same id.
+func (s *Store) defaultGroup(id string) string {
+	at, err := filepath.Abs(s.Root)
+	if err != nil {
+		at = s.Root
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(at)) // never fails
+	return resources.Own + "/@" + strconv.FormatUint(sum.Sum64(), 36) + "/" + id
+}
+
 // cgroupPath is where the control group goes. A relative path is below capsule's own.
-func cgroupPath(s *specs.Spec, id string) (string, error) {
-	p := s.Linux.CgroupsPath
+func (s *Store) cgroupPath(config *specs.Spec, id string) (string, error) {
+	p := config.Linux.CgroupsPath
 	switch {
 	case p == "":
-		p = resources.Own + "/" + id
+		p = s.defaultGroup(id)
 	case strings.Count(p, ":") == 2 && !strings.Contains(p, "/"):
 		return "", fault.New(fault.InvalidBundle, "make cgroup", "is for the systemd driver").WithField("linux.cgroupsPath").
 			WithHint("Give --systemd-cgroup, or name a path of the cgroup file system.")

@@ -74,9 +74,11 @@ func callHook(h specs.Hook, state []byte) error {
 
 var errTimeout = errors.New("does not end within its timeout")
 
+// hookTime bounds a hook. The plan refuses a time that is not greater than zero.
 func hookTime(h specs.Hook) (context.Context, context.CancelFunc) {
-	if h.Timeout != nil && *h.Timeout > 0 {
-		return context.WithTimeout(context.Background(), time.Duration(*h.Timeout)*time.Second)
+	if h.Timeout != nil {
+		const most = 1 << 30 // seconds; a time.Duration ends at nine times that
+		return context.WithTimeout(context.Background(), time.Duration(min(*h.Timeout, most))*time.Second)
 	}
 	return context.WithCancel(context.Background())
 }

@@ -170,26 +170,48 @@ func (l *launcher) prepare(fd int) error {
 	return nil
 }
 
+// handover bounds the wait, in seconds, for who takes a descriptor at a socket: the container's
+// creation waits for it, and a full backlog would hold it for ever.
+const handover = 10
+
+// uninterrupted calls again what a signal has ended.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 // send gives a descriptor, with a text, to whoever listens at a socket, which the field names.
 func send(socket, field string, text []byte, fd int) error {
 	fail := func(op string, err error) error {
-		return fault.Wrap(fault.IO, op, err).WithPath(socket).WithField(field)
+		f := fault.Wrap(fault.IO, op, err).WithPath(socket).WithField(field)
+		if err == unix.EAGAIN {
+			return f.WithHint("Who listens at this socket takes nothing from it.")
+		}
+		return f
 	}
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fail("socket", err)
 	}
 	defer unix.Close(s)
+	if err := unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: handover}); err != nil { // connect(2) too: socket(7)
+		return fail("setsockopt", err)
+	}
 	// The path may be longer than an address.
 	dir, err := os.Open(filepath.Dir(socket))
 	if err != nil {
 		return fail("open", err)
 	}
 	defer dir.Close()
-	if err := unix.Connect(s, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(socket)}); err != nil {
+	at := &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(socket)}
+	// With a time, a signal ends either: signal(7).
+	if err := uninterrupted(func() error { return unix.Connect(s, at) }); err != nil {
 		return fail("connect", err)
 	}
-	if err := unix.Sendmsg(s, text, unix.UnixRights(fd), nil, 0); err != nil {
+	if err := uninterrupted(func() error { return unix.Sendmsg(s, text, unix.UnixRights(fd), nil, 0) }); err != nil {
 		return fail("send a descriptor", err)
 	}
 	return nil

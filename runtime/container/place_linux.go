@@ -26,7 +26,7 @@ func Nested() bool {
 // called when the container's process is in the group, or there will be none.
 func (r *Runtime) grouper(s *specs.Spec, id string) (func() (g *resources.Group, leave func(), err error), error) {
 	if !r.Systemd {
-		at, err := cgroupPath(s, id)
+		at, err := r.cgroupPath(s, id)
 		return func() (*resources.Group, func(), error) {
 			made := resources.Make
 			if Nested() {

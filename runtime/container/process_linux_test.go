@@ -1,8 +1,11 @@
 package container
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +49,37 @@ func TestGate(t *testing.T) {
 	defer unix.Close(c.GateFD)
 	if c.atGate() {
 		t.Error("a directory is the gate")
+	}
+}
+
+// TestHandoverIsBounded: who listens and takes nothing does not hold a creation for ever.
+func TestHandoverIsBounded(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "s")
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(listener, &unix.SockaddrUnix{Name: name})
+	}
+	if err == nil {
+		err = unix.Listen(listener, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	for err == nil { // until the backlog is full
+		var one int
+		if one, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(one)
+		err = unix.Connect(one, &unix.SockaddrUnix{Name: name})
+	}
+	if err != unix.EAGAIN {
+		t.Fatal(err)
+	}
+	if err := send(name, "linux.seccomp.listenerPath", []byte("{}"), 0); !errors.Is(err, unix.EAGAIN) || !strings.Contains(err.Error(), name) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -291,7 +291,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 		}
 	}
 	if c.Group == nil && c.Config.Linux != nil {
-		if at, err := cgroupPath(&c.Config, c.ID); err == nil {
+		if at, err := r.cgroupPath(&c.Config, c.ID); err == nil {
 			resources.Sweep(at)
 		}
 	}
@@ -315,7 +315,7 @@ func (r *Runtime) deleteUnreadable(id string) error {
 	}
 	defer c.Close()
 	r.Warn(fault.New(fault.StateUnreadable, "delete container", "its record is damaged: a control group that its configuration named remains").WithPath(c.dir))
-	group := resources.Existing(resources.Own + "/" + id)
+	group := resources.Existing(r.defaultGroup(id))
 	ctx, cancel := context.WithTimeout(context.Background(), teardown)
 	defer cancel()
 	if err := errors.Join(group.Kill(ctx), group.Remove(ctx)); err != nil {

@@ -37,6 +37,7 @@ func checkContainer(s *specs.Spec, f Facts) error {
 	refuseNamespaces(s, f, refuse)
 	refuseMounts(s, refuse)
 	refuseDevices(s, refuse)
+	refuseHooks(s.Hooks, refuse)
 	for name, list := range map[string][]string{"linux.maskedPaths": l.MaskedPaths, "linux.readonlyPaths": l.ReadonlyPaths} {
 		for i, p := range list {
 			refuse(!cleanAbsolute(p) || path.Clean(p) == "/", name+"["+strconv.Itoa(i)+"]", "is not an absolute path below /")
@@ -235,6 +236,23 @@ func refuseDevices(s *specs.Spec, refuse func(bool, string, string)) {
 		refuse(nodeTypes[d.Type] == 0, field+".type", strconv.Quote(d.Type)+" is unknown")
 		refuse(d.Type != "p" && (d.Major < 0 || d.Major > 0xfff || d.Minor < 0 || d.Minor > 0xfffff), field+".major", "or minor is out of range")
 		seen[p] = true
+	}
+}
+
+// refuseHooks refuses what no hook can be: who asks for no time at all would wait for ever.
+func refuseHooks(h *specs.Hooks, refuse func(bool, string, string)) {
+	if h == nil {
+		return
+	}
+	//lint:ignore SA1019 Deprecated hooks are called, so they are checked.
+	prestart := h.Prestart
+	for kind, list := range map[string][]specs.Hook{"prestart": prestart, "createRuntime": h.CreateRuntime, "createContainer": h.CreateContainer,
+		"startContainer": h.StartContainer, "poststart": h.Poststart, "poststop": h.Poststop} {
+		for i, one := range list {
+			field := "hooks." + kind + "[" + strconv.Itoa(i) + "]"
+			refuse(!path.IsAbs(one.Path), field+".path", "is not absolute")
+			refuse(one.Timeout != nil && *one.Timeout <= 0, field+".timeout", "is not greater than zero")
+		}
 	}
 }
 

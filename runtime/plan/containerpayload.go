@@ -280,7 +280,7 @@ func (c *compiler) usher() error {
 	if err := c.findCommand(); err != nil {
 		return err
 	}
-	first, _ := c.limits()
+	first, _, _ := c.limits()
 	if err := c.limit(first); err != nil {
 		return err
 	}
@@ -293,20 +293,30 @@ func (c *compiler) usher() error {
 	return nil
 }
 
-// limits are those of a later process in two parts. RLIMIT_NPROC would count the process
-// that makes it: it can be raised before, and lowered after.
-func (c *compiler) limits() (first, last []specs.POSIXRlimit) {
+// fewFiles is a number of descriptors that making a process and waiting at the gate may need.
+const fewFiles = 64
+
+// limits are those of a later process in three parts. RLIMIT_NPROC would count the process
+// that makes it, and a small RLIMIT_NOFILE would leave that no descriptor: each can be raised
+// before, and lowered after; the latter at the very end.
+func (c *compiler) limits() (first, later, last []specs.POSIXRlimit) {
 	for _, l := range c.spec.Process.Rlimits {
-		if l.Type != "RLIMIT_NPROC" {
+		raise := false
+		switch {
+		case l.Type == "RLIMIT_NPROC":
+			later = append(later, l)
+			raise = l.Hard > c.facts.Container.Processes
+		case l.Type == "RLIMIT_NOFILE" && l.Soft < fewFiles:
+			last = append(last, l)
+			raise = l.Hard >= fewFiles
+		default:
 			first = append(first, l)
-			continue
 		}
-		last = append(last, l)
-		if l.Hard > c.facts.Container.Processes {
+		if raise {
 			first = append(first, specs.POSIXRlimit{Type: l.Type, Soft: l.Hard, Hard: l.Hard})
 		}
 	}
-	return first, last
+	return first, later, last
 }
 
 // follow is what the later process itself does, when the launcher lets it go on.
@@ -315,8 +325,8 @@ func (c *compiler) follow() error {
 	c.field = "process"
 	c.hear()
 	c.session()
-	_, last := c.limits()
-	if err := c.limit(last); err != nil {
+	_, later, last := c.limits()
+	if err := c.limit(later); err != nil {
 		return err
 	}
 	late := c.spec.Process.NoNewPrivileges // else the filter is loaded
@@ -331,6 +341,9 @@ func (c *compiler) follow() error {
 		c.gate()
 	}
 	c.out = &c.plan.Command
+	if err := c.limit(last); err != nil {
+		return err
+	}
 	if late {
 		c.foreignFilter()
 	}

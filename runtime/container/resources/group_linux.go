@@ -48,22 +48,58 @@ type Group struct {
 }
 
 // Hierarchies lists what a mount of type cgroup shows to the container: the v1
-// hierarchies, or nothing where the host has v2 alone. The directory is the group's.
+// hierarchies, or nothing where the host has v2 alone. The directory is the group's, or
+// where it has none the caller's own, in which the container's processes are then.
 func (g *Group) Hierarchies() []plan.Hierarchy {
-	if g.V2 {
-		return []plan.Hierarchy{{Dir: g.Unified}}
-	}
 	var all []plan.Hierarchy
 	for _, m := range mounts() {
-		if m.options != "" {
-			all = append(all, plan.Hierarchy{Name: m.name, Options: m.options, Dir: m.dir + g.Path})
+		if (m.options == "") != g.V2 {
+			continue
+		}
+		dir := g.Unified
+		if !g.V2 {
+			dir = g.Dirs[m.key()]
+		}
+		if dir == "" {
+			dir = m.callers()
+		}
+		switch {
+		case dir == "": // the caller is in a group that its mount does not show
+		case g.V2:
+			return []plan.Hierarchy{{Dir: dir}}
+		default:
+			all = append(all, plan.Hierarchy{Name: m.name, Options: m.options, Dir: dir})
 		}
 	}
 	return all
 }
 
-// mount is a mounted hierarchy. No options: v2.
-type mount struct{ name, dir, options string }
+// mount is a mounted hierarchy. No options: v2. root is the group that is mounted.
+type mount struct{ name, dir, options, root string }
+
+// key is the controller, or the name, that tells a v1 hierarchy from the others.
+func (m mount) key() string { return m.options[strings.LastIndexByte(m.options, ',')+1:] }
+
+// callers is the directory of the group in which this process is, or "".
+func (m mount) callers() string {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		// cgroups(7): a number, the controllers and the path. v2 has no controllers there.
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 || m.options == "" && f[1] != "" || m.options != "" && !slices.Contains(strings.Split(f[1], ","), m.key()) {
+			continue
+		}
+		below, ok := strings.CutPrefix(f[2], strings.TrimSuffix(m.root, "/"))
+		dir := path.Join(m.dir, below)
+		if st, err := os.Stat(dir); ok && err == nil && st.IsDir() {
+			return dir
+		}
+	}
+	return ""
+}
 
 func mounts() []mount {
 	text, err := os.ReadFile("/proc/self/mountinfo")
@@ -80,7 +116,7 @@ func mounts() []mount {
 		}
 		switch right[0] {
 		case "cgroup2":
-			all = append(all, mount{dir: left[4]})
+			all = append(all, mount{dir: left[4], root: left[3]})
 		case "cgroup":
 			var keep []string
 			for word := range strings.SplitSeq(right[2], ",") {
@@ -90,7 +126,7 @@ func mounts() []mount {
 					keep = append(keep, word)
 				}
 			}
-			all = append(all, mount{name: path.Base(left[4]), dir: left[4], options: strings.Join(keep, ",")})
+			all = append(all, mount{name: path.Base(left[4]), dir: left[4], options: strings.Join(keep, ","), root: left[3]})
 		}
 	}
 	return all
