@@ -212,6 +212,22 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	if t.bare {
 		return plan.Process(t.config)
 	}
+	return t.compileFrom(t.origin(dir, tasks))
+}
+
+func (t *translation) compileFrom(o plan.Origin) (*plan.Plan, error) {
+	p, err := plan.Compile(o.Spec, o.Facts)
+	if err == nil {
+		breachPlan(p)
+	}
+	if t.outside {
+		err = bundle.Pointed(err)
+	}
+	return p, err
+}
+
+// origin is what the launch plan is made of.
+func (t *translation) origin(dir string, tasks int) plan.Origin {
 	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
@@ -220,14 +236,7 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin, Landlock: t.landlock,
 		RootUIDMap: t.rootMap, RootGIDMap: t.rootMap, Hierarchies: t.hierarchies}
 	t.listen(&facts)
-	p, err := plan.Compile(t.config, facts)
-	if err == nil {
-		breachPlan(p)
-	}
-	if t.outside {
-		err = bundle.Pointed(err)
-	}
-	return p, err
+	return plan.Origin{Spec: t.config, Facts: facts}
 }
 
 // describe keeps what config.json says until others may look for it, see offer:

@@ -36,6 +36,8 @@ type spare struct {
 	name    string        // of the group
 	limits  *specs.LinuxResources
 	bundle  string // the directory that its plan names
+	origin  plan.Origin
+	plan    *plan.Plan // what it was made into
 	sandbox *launch.Sandbox
 	stdin   *os.File // writer
 	outputs [2]int   // readers of stdout and stderr
@@ -100,15 +102,15 @@ func buildSpare(boot shimapi.Bootstrap) (s *spare, err error) {
 		return s, err
 	}
 	failpoint.Here("shim.spare.cgroup")
-	p, err := t.compile(s.bundle, e.tasks())
-	if err != nil {
+	s.origin = t.origin(s.bundle, e.tasks())
+	if s.plan, err = t.compileFrom(s.origin); err != nil {
 		return s, err
 	}
-	return s, s.launch(t, p)
+	return s, s.launch(t)
 }
 
 // launch builds the sandbox of a plan as far as it goes without a command.
-func (s *spare) launch(t *translation, p *plan.Plan) error {
+func (s *spare) launch(t *translation) error {
 	ends, err := s.pipes(t)
 	defer func() {
 		for _, fd := range ends {
@@ -127,7 +129,7 @@ func (s *spare) launch(t *translation, p *plan.Plan) error {
 	if s.group != nil {
 		o.CgroupFD, o.Tasks = s.group.DirFD(), s.group.TasksFDs()
 	}
-	ready, err := launch.Prepare(p, o)
+	ready, err := launch.Prepare(s.plan, o)
 	if err != nil {
 		return err
 	}
@@ -285,9 +287,13 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	}
 	t.noStdin = req.Stdin == nil && !streamStdin
 	e.clock.mark("bundle")
-	p, err := t.compile(s.bundle, tasksOf(s.group))
-	if err != nil || len(t.degraded) > 0 || !s.sandbox.Takes(p) {
+	p, err := s.plan.Rebind(s.origin, t.origin(s.bundle, tasksOf(s.group)))
+	if err != nil || p == nil || len(t.degraded) > 0 {
 		return false, nil // a plan that is refused is refused again
+	}
+	breachPlan(p)
+	if !s.sandbox.Takes(p) {
+		return false, nil
 	}
 	e.clock.mark("plan")
 	if fits, err := e.relimit(s, t.config.Linux.Resources); !fits || err != nil {
