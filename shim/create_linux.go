@@ -148,17 +148,19 @@ type translation struct {
 }
 
 // translate turns a request into an OCI configuration and its filter, for the
-// sandbox that is ready where there is one. A slot of host ids is the caller's to
+// sandbox that is ready, or is made ready, where there is one. A slot of host ids is the caller's to
 // close, also in failure.
 func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*translation, error) {
 	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
+	o := host.Options{ExecutionID: boot.ExecutionID, StateDir: string(boot.StateDir), Policy: boot.Policy}
 	group := ""
 	if ready != nil {
-		group = ready.name
+		group, o.IDMap = ready.name, &ready.idmap
 	} else {
 		group = cgroupName(boot.StateDir, boot.ExecutionID)
 	}
-	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + group, StateDir: string(boot.StateDir), Policy: boot.Policy})
+	o.CgroupsPath = "/capsule/capsule-" + group
+	facts, err := host.Probe(req, o)
 	if err != nil {
 		return t, err
 	}
@@ -180,7 +182,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	}
 	switch {
 	case t.rootless:
-	case ready != nil:
+	case ready != nil && ready.slot != nil:
 		facts.Host.SlotBase = ready.base
 	default:
 		if facts.Host.SlotBase, t.slot, err = host.AllocateSlot(string(boot.StateDir)); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
@@ -31,6 +32,7 @@ import (
 type spare struct {
 	base    uint32 // first host id of its slot; 0 without one
 	slot    *os.File
+	idmap   host.IDMapProbe // kept: making it is most of what a bind costs to look at
 	host    *cgroup.Host
 	group   *cgroup.Group // nil: no cgroup can be made here
 	name    string        // of the group
@@ -80,7 +82,7 @@ func buildSpare(boot shimapi.Bootstrap) (s *spare, err error) {
 		return s, fault.Wrap(fault.SystemCall, "watch mounts", err)
 	}
 	e.req = req
-	t, err := translate(boot, req, nil)
+	t, err := translate(boot, req, s)
 	s.slot, s.base = t.slot, t.base
 	if err != nil {
 		return s, err
@@ -248,6 +250,7 @@ func (s *spare) discard() error {
 		return nil
 	}
 	var errs []error
+	s.idmap.Close()
 	if s.sandbox != nil {
 		s.sandbox.Abandon()
 	}
@@ -306,6 +309,7 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	e.slot, e.waiting, e.plan = s.slot, s.sandbox, p
 	e.stdio.payload = [3]int{-1, -1, -1}
 	stdin, outputs := s.stdin, s.outputs
+	s.idmap.Close()
 	unix.Close(s.mounts)
 	e.spare = nil // all of it is the execution's
 	if t.noStdin {
