@@ -217,6 +217,12 @@ func usageError(ctx *cli.Context, err error, _ bool) error {
 	return fault.New(fault.InvalidValue, "", text).WithHint(hint)
 }
 
+// elsewhere says what does the work of verbs that users of container engines look for.
+var elsewhere = map[string]string{
+	"exec": "Nobody enters a sandbox that runs: its verdict is about one command. To run a command: capsulectl run -- CMD ARG...",
+	"cp":   "Files are shown to a command, not copied: run --readonly PATH, --writable PATH or --bind SRC:DEST[:rw].",
+}
+
 func unknownVerb(name string, commands []*cli.Command) error {
 	var names []string
 	for _, cmd := range commands {
@@ -225,8 +231,11 @@ func unknownVerb(name string, commands []*cli.Command) error {
 	hint := "See capsulectl --help."
 	if best := nearest(name, names); best != "" {
 		hint = "Did you mean " + best + "?"
-	} else if name == "exec" || strings.Contains(name, "/") {
+	} else if strings.Contains(name, "/") {
 		hint = "To run a command: capsulectl run -- CMD ARG..."
+	}
+	if other, ok := elsewhere[name]; ok {
+		hint = other
 	}
 	return fault.New(fault.InvalidValue, "", "unknown verb "+strconv.Quote(name)).WithHint(hint)
 }

@@ -102,6 +102,8 @@ func TestOtherVerbs(t *testing.T) {
 		{"bundle explian", 125, "", "Did you mean explain?"},
 		{"completion tcsh", 125, "", "no script"},
 		{"rnu", 125, "", "Did you mean run?"},
+		{"exec x ls", 125, "", "capsulectl run -- CMD"},
+		{"cp x:/a b", 125, "", "--writable PATH"},
 		{"./a.out", 125, "", "capsulectl run -- CMD"},
 		{"--memory 5 run ls", 125, "", "capsulectl run --memory"},
 		{"help rnu", 125, "", "Did you mean run?"},
