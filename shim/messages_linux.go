@@ -35,23 +35,25 @@ type attachRequest struct {
 	since                      int64
 	times                      bool
 	window                     int32
+	pipe                       bool
 }
 
 func readAttach(m wire.Message) *attachRequest {
 	return &attachRequest{streams: m.Uints(1), stdoutOffset: int64(m.Uint(2)), stderrOffset: int64(m.Uint(3)), acknowledged: int32(m.Uint(4)),
-		hold: m.Bool(5), noFollow: m.Bool(6), since: int64(m.Uint(7)), times: m.Bool(8), window: int32(m.Uint(9))}
+		hold: m.Bool(5), noFollow: m.Bool(6), since: int64(m.Uint(7)), times: m.Bool(8), window: int32(m.Uint(9)), pipe: m.Bool(10)}
 }
 
 type attachResponse struct {
 	stream       uint64
 	data         []byte
 	offset, time int64
+	pipe         uint64
 }
 
 // head is the message up to the content of data, which ends it.
 func (r *attachResponse) head() wire.Message {
 	m := make(wire.Message, 0, 40)
-	m = m.PutUint(1, r.stream).PutUint(3, uint64(r.offset)).PutUint(4, uint64(r.time))
+	m = m.PutUint(1, r.stream).PutUint(3, uint64(r.offset)).PutUint(4, uint64(r.time)).PutUint(5, r.pipe)
 	if len(r.data) == 0 {
 		return m
 	}

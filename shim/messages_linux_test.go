@@ -121,6 +121,7 @@ func TestResponsesAreWritten(t *testing.T) {
 		{(&statsResponse{metrics: []byte("m")}).message(), &shimv1.StatsResponse{Metrics: []byte("m")}},
 		{append((&attachResponse{stream: streamStderr, data: []byte("data"), offset: n, time: n + 1}).head(), "data"...),
 			&shimv1.AttachResponse{Stream: shimv1.Stream_STREAM_STDERR, Data: []byte("data"), Offset: n, Time: n + 1}},
+		{(&attachResponse{stream: streamStdout, offset: n, pipe: 7}).head(), &shimv1.AttachResponse{Stream: shimv1.Stream_STREAM_STDOUT, Offset: n, Pipe: 7}},
 		{(&attachResponse{stream: streamStdout, offset: n}).head(), &shimv1.AttachResponse{Stream: shimv1.Stream_STREAM_STDOUT, Offset: n}},
 	} {
 		got := c.want.ProtoReflect().New().Interface()

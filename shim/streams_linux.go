@@ -7,12 +7,21 @@ import (
 	"math"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
 )
+
+// Output goes through messages first: most is short, and a pipe has to be made and
+// sent. From so many bytes on one caller gets the rest of a stream through a pipe.
+const pipeAfter = 1 << 20
+
+// pipeSize is what a pipe to a caller holds, in bytes. Pages of the command's pipe
+// that were moved into it still count as the command's memory.
+const pipeSize = 256 << 10
 
 // attachment sends output to one caller, within the window that the caller
 // acknowledges.
@@ -25,6 +34,7 @@ type attachment struct {
 	hold   bool
 	once   bool // end after what is kept now
 	times  bool // tell when the bytes came
+	pipes  bool // it takes a pipe for what is long
 }
 
 // Attach is the call of shim.proto.
@@ -43,7 +53,7 @@ func (s *service) Attach(ctx context.Context, to *wire.Stream) error {
 		return nil // creation failed: there is no output
 	}
 	ctx, leave := context.WithCancel(ctx)
-	a := &attachment{ctx: ctx, leave: leave, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.hold, once: r.noFollow, times: r.times}
+	a := &attachment{ctx: ctx, leave: leave, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.hold, once: r.noFollow, times: r.times, pipes: r.pipe && r.hold && !r.times && !r.noFollow}
 	if a.grant(shimapi.Window); r.window > 0 {
 		for range shimapi.Window - min(r.window, shimapi.Window) {
 			<-a.credit
@@ -124,7 +134,13 @@ func (a *attachment) copy(id uint64, stream *output.Stream, from *output.Subscri
 	if a.once {
 		until = stream.KeptEnd()
 	}
+	sent, able := 0, a.pipes
 	for at < until {
+		if able && sent >= pipeAfter && from.Live() {
+			if able = a.passPipe(id, from, at); able {
+				break
+			}
+		}
 		c, err := from.Next()
 		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
 			break
@@ -136,8 +152,39 @@ func (a *attachment) copy(id uint64, stream *output.Stream, from *output.Subscri
 			return err
 		}
 		at = c.Offset + int64(len(c.Data))
+		sent += len(c.Data)
 	}
 	return a.send(attachResponse{stream: id, offset: stream.Counts().BytesTotal})
+}
+
+// passPipe sends the rest of a stream, from offset at, through a pipe. It is false
+// when there is none.
+func (a *attachment) passPipe(id uint64, from *output.Subscription, at int64) bool {
+	r, w, err := output.PassPipe(pipeSize)
+	if err != nil {
+		return false
+	}
+	defer w.Close() // a pipe
+	defer context.AfterFunc(a.ctx, func() { _ = w.Close() })()
+	err = a.announce(id, r, at)
+	_ = r.Close() // the caller has it, or nobody; nothing was read
+	if err != nil {
+		return false // nothing of it was sent, or the connection is lost
+	}
+	// What keeps it from passing all, a caller that closes the pipe or has left,
+	// that caller sees: the end of the stream comes with its length.
+	_ = from.PipeTo(w)
+	return true
+}
+
+// announce sends the read end of a pipe, which stays open here.
+func (a *attachment) announce(id uint64, r *os.File, at int64) error {
+	info, err := r.Stat()
+	if err != nil {
+		return err
+	}
+	m := attachResponse{stream: id, offset: at, pipe: info.Sys().(*syscall.Stat_t).Ino}
+	return a.stream.SendWith(m.head(), r)
 }
 
 // pass sends a chunk, in as many messages as it has times.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -32,6 +33,8 @@ type receiver struct {
 	// late: what is before the first byte is left out, and not missed.
 	late bool
 	came int64 // when the byte at at came, nanoseconds since the epoch; 0: not known
+	// piped: the bytes from at on go through a pipe that the writer has taken.
+	piped bool
 }
 
 // Attach implements api.Supervisor.
@@ -55,8 +58,12 @@ func (c *caller) Attach(ctx context.Context, id string, o *api.AttachOptions) er
 			}
 			continue // it is in the history now
 		}
+		if a.cut() {
+			return fault.New(fault.Unreachable, "attach", "the connection to the shim was lost while output came through a pipe").
+				WithHint("Attach again, at the offsets behind what has come.")
+		}
 		if e.summary.Status != api.StatusQueued {
-			err := c.s.connected(ctx, e, func(shim shimv1.ShimClient) error { return a.follow(ctx, shim) })
+			err := c.s.onConnection(ctx, e, func(to *connection) error { return a.follow(ctx, to) })
 			if err == nil {
 				return nil
 			}
@@ -72,8 +79,20 @@ func (c *caller) Attach(ctx context.Context, id string, o *api.AttachOptions) er
 	}
 }
 
+// cut tells whether a pipe has ended before its stream: only who read it knows
+// where that was.
+func (a *attachment) cut() bool {
+	for _, r := range a.streams {
+		if r.piped && !r.ended {
+			return true
+		}
+	}
+	return false
+}
+
 // follow takes the output from a living shim.
-func (a *attachment) follow(ctx context.Context, shim shimv1.ShimClient) error {
+func (a *attachment) follow(ctx context.Context, to *connection) error {
+	shim := to.shim
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if a.o.Stdin != nil {
@@ -88,7 +107,7 @@ func (a *attachment) follow(ctx context.Context, shim shimv1.ShimClient) error {
 		_, err := shim.Wait(ctx, &shimv1.WaitRequest{})
 		return err
 	}
-	req := &shimv1.AttachRequest{Window: attachWindow, Hold: a.o.Hold, NoFollow: a.o.NoFollow, Times: a.o.Times != nil}
+	req := &shimv1.AttachRequest{Window: attachWindow, Hold: a.o.Hold, NoFollow: a.o.NoFollow, Times: a.o.Times != nil, Pipe: a.takesPipes()}
 	if !a.o.Since.IsZero() {
 		req.Since = a.o.Since.UnixNano()
 	}
@@ -118,10 +137,20 @@ func (a *attachment) follow(ctx context.Context, shim shimv1.ShimClient) error {
 	if err := out.Send(req); err != nil {
 		return err
 	}
-	return a.receive(out, open)
+	return a.receive(out, to.pipes, open)
 }
 
-func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
+// takesPipes tells whether the caller can do with pipes.
+func (a *attachment) takesPipes() bool {
+	for _, r := range a.streams {
+		if _, ok := r.to.(api.PipeTaker); !ok {
+			return false
+		}
+	}
+	return a.o.Hold && !a.o.NoFollow && a.o.Times == nil
+}
+
+func (a *attachment) receive(out shimv1.Shim_AttachClient, pipes *handover.Receiver, open int) error {
 	for taken := int32(0); open > 0; {
 		m, err := out.Recv()
 		if err != nil {
@@ -129,6 +158,12 @@ func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
 		}
 		r := a.streams[m.Stream]
 		if r == nil {
+			continue
+		}
+		if m.Pipe != 0 {
+			if err := a.takePipe(r, m, pipes); err != nil {
+				return err
+			}
 			continue
 		}
 		if a.take(r, m.Offset, m.Time, m.Data); len(m.Data) == 0 {
@@ -146,10 +181,32 @@ func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
 	return nil
 }
 
+// takePipe gives the caller the pipe through which the rest of a stream comes.
+func (a *attachment) takePipe(r *receiver, m *shimv1.AttachResponse, pipes *handover.Receiver) error {
+	pipe, ok := pipes.Take(m.Pipe)
+	if !ok {
+		return fault.New(fault.ShimLost, "attach", "the pipe of "+r.name+" did not come")
+	}
+	a.take(r, m.Offset, 0, nil)
+	taker, ok := r.to.(api.PipeTaker)
+	if !ok { // it has failed meanwhile
+		return pipe.Close()
+	}
+	r.piped = true
+	if err := taker.TakePipe(pipe); err != nil {
+		r.to = nil
+	}
+	return nil
+}
+
 // take passes bytes on, or only counts them when the writer has failed.
 func (a *attachment) take(r *receiver, offset, came int64, data []byte) {
 	if gap := offset - r.at; gap > 0 {
 		switch {
+		case r.piped:
+			if taker, ok := r.to.(api.PipeTaker); ok {
+				taker.Piped(gap)
+			}
 		case r.late && a.o.LeftOut != nil:
 			a.o.LeftOut(r.name, gap)
 		case !r.late && a.o.Missed != nil:

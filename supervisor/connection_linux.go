@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -20,6 +21,7 @@ import (
 type connection struct {
 	shim   shimv1.ShimClient
 	client *ttrpc.Client
+	pipes  *handover.Receiver
 	closed chan struct{} // closed when the connection is lost
 
 	mu      sync.Mutex
@@ -28,9 +30,10 @@ type connection struct {
 	unused  chan struct{} // closed when it is retired and nobody uses it
 }
 
-func newConnection(conn net.Conn) *connection {
-	c := &connection{closed: make(chan struct{}), unused: make(chan struct{})}
-	c.client = ttrpc.NewClient(conn, ttrpc.WithOnClose(func() { close(c.closed) }))
+// newConnection takes over conn.
+func newConnection(conn *net.UnixConn) *connection {
+	c := &connection{pipes: handover.NewReceiver(conn), closed: make(chan struct{}), unused: make(chan struct{})}
+	c.client = ttrpc.NewClient(c.pipes, ttrpc.WithOnClose(func() { close(c.closed) }))
 	c.shim = shimv1.NewShimClient(c.client)
 	return c
 }
@@ -87,16 +90,21 @@ func dial(dir layout.Dir) (*connection, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.ShimLost, "connect to the shim", err)
 	}
-	return newConnection(conn), nil
+	return newConnection(conn.(*net.UnixConn)), nil // it was dialled as such
 }
 
 // answerPatience is how long a shim that lives may take to offer its socket. It
 // does so when its command runs.
 const answerPatience = 30 * time.Second
 
-// connected calls f with a connection to the shim of a living execution, once
-// it has one.
+// connected calls f with the API of the shim of a living execution, once it is
+// connected.
 func (s *Supervisor) connected(ctx context.Context, e *entry, f func(shimv1.ShimClient) error) error {
+	return s.onConnection(ctx, e, func(c *connection) error { return f(c.shim) })
+}
+
+// onConnection is connected for one who needs the connection.
+func (s *Supervisor) onConnection(ctx context.Context, e *entry, f func(*connection) error) error {
 	if m := s.minder(e.summary.ID); m != nil {
 		select {
 		case <-m.started:
@@ -105,7 +113,7 @@ func (s *Supervisor) connected(ctx context.Context, e *entry, f func(shimv1.Shim
 		}
 		if c := m.connection(); c != nil && c.acquire() {
 			defer c.release()
-			return f(c.shim)
+			return f(c)
 		}
 	}
 	late := time.After(answerPatience)
@@ -113,7 +121,7 @@ func (s *Supervisor) connected(ctx context.Context, e *entry, f func(shimv1.Shim
 		c, err := dial(e.dir)
 		if err == nil {
 			defer c.Close()
-			return f(c.shim)
+			return f(c)
 		}
 		if !alive(e.dir) {
 			return err

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net"
 	"os"
 	"strconv"
 	"time"
@@ -283,5 +284,5 @@ func (s *Supervisor) startDetached(rec *shimapi.Record, request []byte, lock *os
 	if err != nil {
 		return nil, nil, err
 	}
-	return newConnection(conn), process, nil
+	return newConnection(conn.(*net.UnixConn)), process, nil // connectionOf made it
 }

@@ -18,7 +18,8 @@ func (a *attachment) replay(s *Supervisor, e *entry) error {
 	}
 	defer k.close()
 	for i, id := range []shimv1.Stream{shimv1.Stream_STREAM_STDOUT, shimv1.Stream_STREAM_STDERR} {
-		if r := a.streams[id]; r != nil && !r.ended {
+		// Of a stream that went through a pipe nothing is left when its shim dies.
+		if r := a.streams[id]; r != nil && !r.ended && !r.piped {
 			if err := a.rest(r, &k.streams[i]); err != nil {
 				return err
 			}

@@ -61,6 +61,8 @@ int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   if (!strcmp(what, "wait")) for (;;) pause();
   if (!strcmp(what, "write")) {
+    char go;
+    if (argc > 3 && read(0, &go, 1) != 1) return 1;
     memset(block, 'x', sizeof block);
     long left = atol(argv[2]);
     while (left > 0) {
@@ -226,16 +228,7 @@ func (f *field) output(ctx context.Context) ([]outputRow, error) {
 			}
 			return counted(c.Wait(ctx, started.ID))
 		}},
-		{"streamed to a client, every byte", func() error {
-			started, err := c.Start(ctx, &api.StartRequest{Request: request})
-			if err != nil {
-				return err
-			}
-			if err := c.Attach(ctx, started.ID, &api.AttachOptions{Stdout: io.Discard, Stderr: io.Discard, Hold: true}); err != nil {
-				return err
-			}
-			return counted(c.Wait(ctx, started.ID))
-		}},
+		{"streamed to a client, every byte", func() error { return f.streamed(ctx, c, size) }},
 	}
 	rows := make([]outputRow, len(ways))
 	speeds := make([][]float64, len(ways))
@@ -253,6 +246,33 @@ func (f *field) output(ctx context.Context) ([]outputRow, error) {
 		rows[i].Ratio = rows[i].MiBPerSecond / rows[0].MiBPerSecond
 	}
 	return rows, nil
+}
+
+// streamed has a client take every byte from the first on: the command waits until
+// it is there.
+func (f *field) streamed(ctx context.Context, c *client.Client, size string) error {
+	request := f.request(nil, f.program("work"), "write", size, "when told")
+	started, err := c.Start(ctx, &api.StartRequest{Request: request, StreamStdin: true})
+	if err != nil {
+		return err
+	}
+	var got tally
+	if err := c.Attach(ctx, started.ID, &api.AttachOptions{Stdin: strings.NewReader("x"), Stdout: &got, Stderr: io.Discard, Hold: true}); err != nil {
+		return err
+	}
+	if got != outputBytes {
+		return fmt.Errorf("%d bytes came", got)
+	}
+	return counted(c.Wait(ctx, started.ID))
+}
+
+// tally counts what is written and drops it.
+type tally int64
+
+// Write implements io.Writer.
+func (t *tally) Write(p []byte) (int, error) {
+	*t += tally(len(p))
+	return len(p), nil
 }
 
 // counted is an error unless every byte was seen.

@@ -2,7 +2,11 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // streamQueue is how many messages of a client may wait to be taken. A service tells its
@@ -47,6 +51,59 @@ func (s *Stream) Send(head Message, tail []byte) error {
 		return &Status{Unknown, "the message is too large"}
 	}
 	return s.session.send(s.number, typeData, 0, head, tail)
+}
+
+// errNoDescriptors is what SendWith gives on a connection that is no socket.
+var errNoDescriptors = errors.New("no descriptor can be sent on this connection")
+
+// SendWith sends a message and with its first bytes a descriptor (SCM_RIGHTS, unix(7)), which
+// stays the caller's. The connection is a unix socket in Go's poller.
+func (s *Stream) SendWith(head Message, with *os.File) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if len(head) > largest {
+		return &Status{Unknown, "the message is too large"}
+	}
+	c := s.session
+	conn, ok := c.conn.(*os.File)
+	if !ok {
+		return errNoDescriptors
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.buf = appendFrame(c.buf[:0], s.number, typeData, 0, head)
+	n, err := writeWith(conn, c.buf, with)
+	if err == nil && n < len(c.buf) {
+		_, err = conn.Write(c.buf[n:])
+	}
+	return err
+}
+
+// writeWith writes the first of some bytes, and tells how many, with a descriptor.
+func writeWith(conn *os.File, p []byte, with *os.File) (n int, err error) {
+	to, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	what, err := with.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	err = to.Write(func(fd uintptr) bool {
+		failed = what.Control(func(w uintptr) {
+			n, err = unix.SendmsgN(int(fd), p, unix.UnixRights(int(w)), nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		})
+		if failed == nil {
+			failed = err
+		}
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	if err == nil {
+		err = failed
+	}
+	return max(n, 0), err
 }
 
 // end lets no further message in. The reader of the connection alone calls it.

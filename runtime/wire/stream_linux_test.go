@@ -7,10 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -257,4 +259,108 @@ func TestNumbersOfCalls(t *testing.T) {
 	if f, err := readFrame(a); err != nil || f.stream != 9 || len(f.payload.Message(1)) != 0 {
 		t.Errorf("%+v, %v", f, err)
 	}
+}
+
+// TestSendWith has a descriptor come with its message, among others, at the real client.
+func TestSendWith(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "client")
+	c, err := net.FileConn(theirs)
+	theirs.Close() // FileConn has its own copy
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := &taking{UnixConn: c.(*net.UnixConn)}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := only(func(_ context.Context, s *Stream) error {
+		for i := range 3 {
+			text := Message(nil).PutString(1, strings.Repeat("x", 1000))
+			send := func() error { return s.Send(text, nil) }
+			if i == 1 {
+				send = func() error { return s.SendWith(text, w) }
+			}
+			if err := send(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Converse(os.NewFile(uintptr(fds[0]), "server"))
+	}()
+	client := ttrpc.NewClient(conn)
+	s, err := client.NewStream(t.Context(), both, "a.Service", "Both", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		m := new(anypb.Any)
+		if err := s.RecvMsg(m); err != nil || len(m.TypeUrl) != 1000 {
+			t.Errorf("%d bytes, %v", len(m.TypeUrl), err)
+		}
+	}
+	if err := s.RecvMsg(new(anypb.Any)); err != io.EOF {
+		t.Error(err)
+	}
+	client.Close()
+	<-done
+	if len(conn.came) != 1 {
+		t.Fatalf("%d descriptors came", len(conn.came))
+	}
+	w.Close()
+	other := os.NewFile(uintptr(conn.came[0]), "pipe")
+	if _, err := other.WriteString("through"); err != nil {
+		t.Error(err)
+	}
+	other.Close()
+	if got, err := io.ReadAll(r); string(got) != "through" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	r.Close()
+}
+
+// TestSendWithNeedsASocket.
+func TestSendWithNeedsASocket(t *testing.T) {
+	ours, theirs := net.Pipe()
+	refused := make(chan error, 1)
+	server := only(func(_ context.Context, s *Stream) error {
+		refused <- s.SendWith(nil, os.Stdin)
+		return nil
+	})
+	go server.Converse(ours)
+	client := ttrpc.NewClient(theirs)
+	defer client.Close()
+	if _, err := client.NewStream(t.Context(), both, "a.Service", "Both", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-refused; err == nil {
+		t.Error("a descriptor was sent on what is no socket")
+	}
+}
+
+// taking is a connection that keeps the descriptors which come.
+type taking struct {
+	*net.UnixConn
+	came []int
+}
+
+// Read implements net.Conn.
+func (c *taking) Read(p []byte) (int, error) {
+	control := make([]byte, 256)
+	n, oob, _, _, err := c.ReadMsgUnix(p, control)
+	messages, _ := unix.ParseSocketControlMessage(control[:oob]) // none: nothing came
+	for i := range messages {
+		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
+			c.came = append(c.came, fds...)
+		}
+	}
+	return max(n, 0), err
 }

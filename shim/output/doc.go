@@ -25,6 +25,9 @@
 // 2.0 and 2.1 with a pipe of 64 KiB, 256 KiB and 1 MiB; the pages are charged to the
 // payload's memory limit, which is why the last step is not taken.
 //
+// A subscriber with a pipe of its own (PipeTo) gets what is not kept by splice from
+// one pipe to the other, without a copy.
+//
 // # How it waits
 //
 // The read end is non-blocking and belongs to the runtime's poller. Against a

@@ -44,12 +44,13 @@ func (s *Stream) read() {
 // closed the pipe, which the next read finds out too.
 func (s *Stream) setDeadline(t time.Time) { _ = s.pipe.SetReadDeadline(t) }
 
-// awaitSubscribers waits until every subscriber took what was read. It is
+// awaitSubscribers waits until every subscriber took what was read, and while one
+// moves bytes in place of this reader. It is
 // false when there is nothing more to read.
 func (s *Stream) awaitSubscribers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.ended && !s.frozen && s.stalled() {
+	for !s.ended && !s.frozen && (s.stalled() || s.mover != nil) {
 		s.clock.idle = true
 		s.changed.Wait()
 	}
@@ -72,7 +73,7 @@ func (s *Stream) stalled() bool {
 func (s *Stream) pull(fd uintptr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.frozen || s.stalled() {
+	if s.ended || s.frozen || s.stalled() || s.mover != nil {
 		return true
 	}
 	n, err, counted := s.pullCount(int(fd))
@@ -140,13 +141,18 @@ func (s *Stream) keep(data []byte) {
 	}
 }
 
-// count adds n bytes to the total and tells whoever waits for them.
-func (s *Stream) count(n int) {
+// add adds n bytes to the total.
+func (s *Stream) add(n int) {
 	s.total += int64(n)
 	s.limitHit = s.total > s.cfg.Limit
 	if s.drained != nil {
 		s.lastByte = time.Now()
 	}
+}
+
+// count adds n bytes to the total and tells whoever waits for them.
+func (s *Stream) count(n int) {
+	s.add(n)
 	if len(s.subs)+s.keptSubs > 0 {
 		s.changed.Broadcast()
 	}

@@ -71,6 +71,10 @@ type Stream struct {
 	live, rest chunk
 	subs       []*Subscription
 	keptSubs   int // subscriptions of SubscribeKept
+	// mover moves bytes from pipe to pipe; the reader waits as long as there is
+	// one. unmovable: that does not work here.
+	mover     *Subscription
+	unmovable bool
 	// ended: nothing more will be read, at end of file or after a read error.
 	// frozen: Finish has run. closed: Close has run.
 	ended, frozen, closed bool

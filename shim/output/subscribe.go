@@ -1,6 +1,7 @@
 package output
 
 import (
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -16,6 +17,9 @@ type Chunk struct {
 	// Close on the same subscription, and not to be modified.
 	Data []byte
 }
+
+// errDirect says that the next bytes may go from pipe to pipe.
+var errDirect = errors.New("the bytes may go from pipe to pipe")
 
 // Subscription is one reader of a live stream. It loses nothing that arrives after
 // Subscribe, also beyond the limit of what is kept, and therefore holds the
@@ -61,13 +65,16 @@ func (s *Stream) SubscribeKept(from int64) *Subscription {
 // io.EOF when the stream has ended and all was handed out, os.ErrClosed after
 // Close of the subscription or the stream, E3004 when kept bytes cannot be
 // read back.
-func (b *Subscription) Next() (Chunk, error) {
+func (b *Subscription) Next() (Chunk, error) { return b.next(false) }
+
+// next is Next. With direct it may return errDirect: b is the mover then, until it
+// calls next again or is closed.
+func (b *Subscription) next(direct bool) (Chunk, error) {
 	s := b.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b.lent {
-		b.lent = false
-		s.changed.Broadcast()
+	if b.lent || s.mover == b {
+		b.release()
 	}
 	for {
 		switch {
@@ -88,10 +95,37 @@ func (b *Subscription) Next() (Chunk, error) {
 			return b.takeLive(), nil
 		case s.ended:
 			return Chunk{}, io.EOF
+		case direct && b.mayMove():
+			s.mover = b
+			return Chunk{}, errDirect
 		default:
 			s.changed.Wait()
 		}
 	}
+}
+
+// mayMove tells whether all that comes may go to b without being read.
+func (b *Subscription) mayMove() bool {
+	s := b.s
+	return !b.closed && !b.keptOnly && !s.ended && !s.frozen && !s.unmovable &&
+		len(s.subs) == 1 && b.pos == s.total && s.total > 0 && s.store.full()
+}
+
+// Live tells whether all that was kept before Subscribe is handed out: from then on
+// each chunk begins where the one before ended.
+func (b *Subscription) Live() bool {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	return !b.keptOnly && b.pos >= b.joined
+}
+
+// release gives back what keeps the reader from going on.
+func (b *Subscription) release() {
+	b.lent = false
+	if b.s.mover == b {
+		b.s.mover = nil
+	}
+	b.s.changed.Broadcast()
 }
 
 // replay hands out kept bytes from before Subscribe, or moves on where none are kept.
@@ -146,10 +180,10 @@ func (b *Subscription) Close() {
 	if b.closed {
 		return
 	}
-	b.closed, b.lent = true, false
+	b.closed = true
 	if b.keptOnly {
 		s.keptSubs--
 	}
 	s.subs = slices.DeleteFunc(s.subs, func(o *Subscription) bool { return o == b })
-	s.changed.Broadcast()
+	b.release()
 }

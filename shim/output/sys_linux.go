@@ -61,6 +61,42 @@ func createAt(dir int, name string) (*os.File, error) {
 	}
 }
 
+// PassPipe makes a pipe for PipeTo, whose ends both wait in Go's poller. size is how many
+// bytes it holds, if the user may have such a pipe. The caller closes both.
+func PassPipe(size int) (r, w *os.File, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	_, _ = unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, size) // refused, it works as it is
+	return os.NewFile(uintptr(ends[0]), "pipe"), os.NewFile(uintptr(ends[1]), "pipe"), nil
+}
+
+// readable tells whether a pipe holds something, or nobody writes into it any more.
+func readable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err != nil || n == 1
+}
+
+// writable tells whether a pipe has room, or nobody reads it any more.
+func writable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(p, 0)
+	return err != nil || n == 1
+}
+
+// moveNow moves what is there from a pipe to another, up to 1 MiB. EAGAIN: nothing
+// is there, or the other is full.
+func moveNow(from, to int) (int, error) {
+	for {
+		n, err := unix.Splice(from, nil, to, nil, 1<<20, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		if err != unix.EINTR {
+			return int(max(n, 0)), err
+		}
+	}
+}
+
 // discarder drops what a pipe holds by moving its pages to /dev/null, which
 // spares the copy. The zero value is ready.
 type discarder struct {

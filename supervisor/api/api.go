@@ -6,6 +6,7 @@ package api
 import (
 	"context"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -137,6 +138,21 @@ type AttachOptions struct {
 	// time than those before; zero: it is not known when. Calls for the two
 	// streams may come at once.
 	Times func(stream string, came time.Time)
+}
+
+// PipeTaker is a writer of AttachOptions that can take the rest of a stream from a
+// pipe. An Attach with Hold, without Times and with such writers alone may give them
+// one where output is long, which then nobody copies on its way.
+type PipeTaker interface {
+	io.Writer
+	// TakePipe takes over the read end of a pipe. What follows of the stream comes
+	// through it and not by Write, without a gap; its end may be that of the stream
+	// or of the sandbox. An error is like one of Write.
+	TakePipe(r *os.File) error
+	// Piped tells, at the end of the stream, how many bytes should have come through
+	// the pipe. Without such a call the output is not complete, as the error of
+	// Attach says, or none came.
+	Piped(bytes int64)
 }
 
 // Filter chooses executions. The zero value chooses those that live.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
+	"time"
 
+	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -33,12 +36,13 @@ func (c *Client) attach(ctx context.Context, id string, o *api.AttachOptions, ta
 	first := &supervisorv1.AttachRequest{
 		ExecutionId: id, StdoutOffset: o.StdoutOffset, StderrOffset: o.StderrOffset, Hold: o.Hold, Stdin: o.Stdin != nil,
 		Since: wire.Nanos(o.Since), Times: o.Times != nil,
+		Pipe: handover.Supported && o.Hold && !o.NoFollow && o.Times == nil,
 	}
 	method := "Attach"
 	if o.NoFollow {
 		method = "Logs"
 	}
-	a := &attachment{o: o, sinks: map[supervisorv1.Stream]*sink{}, room: make(chan int32, wire.Window), over: make(chan struct{}), taken: taken}
+	a := &attachment{o: o, pipes: c.conn, sinks: map[supervisorv1.Stream]*sink{}, room: make(chan int32, wire.Window), over: make(chan struct{}), taken: taken}
 	a.sink(supervisorv1.Stream_STREAM_STDOUT, "stdout", o.Stdout, o.StdoutOffset)
 	a.sink(supervisorv1.Stream_STREAM_STDERR, "stderr", o.Stderr, o.StderrOffset)
 	for id := range a.sinks {
@@ -59,6 +63,7 @@ func (c *Client) attach(ctx context.Context, id string, o *api.AttachOptions, ta
 type attachment struct {
 	stream *stream
 	o      *api.AttachOptions
+	pipes  *handover.Receiver
 	sinks  map[supervisorv1.Stream]*sink
 	room   chan int32      // acknowledged stdin
 	over   chan struct{}   // closed when the call returns
@@ -74,15 +79,21 @@ type sink struct {
 	name  string
 	to    io.Writer
 	at    int64 // position of the next byte
-	queue chan *supervisorv1.AttachResponse
+	queue chan part
 	ended bool
 	late  bool  // what is before the first byte is left out, and not missed
 	came  int64 // what Times was told last
 }
 
+// part is a message, with the pipe that it announces.
+type part struct {
+	*supervisorv1.AttachResponse
+	pipe *os.File // nil: none
+}
+
 func (a *attachment) sink(id supervisorv1.Stream, name string, to io.Writer, at int64) {
 	if to != nil {
-		a.sinks[id] = &sink{name: name, to: to, at: at, late: !a.o.Since.IsZero(), queue: make(chan *supervisorv1.AttachResponse, wire.Window+1)}
+		a.sinks[id] = &sink{name: name, to: to, at: at, late: !a.o.Since.IsZero(), queue: make(chan part, wire.Window+2)}
 	}
 }
 
@@ -162,16 +173,26 @@ func (a *attachment) take(m *supervisorv1.AttachResponse) error {
 			return broken("it acknowledges more than was sent")
 		}
 	}
-	if len(m.Data) == 0 && !m.End {
+	if len(m.Data) == 0 && !m.End && m.Pipe == 0 {
 		return nil
 	}
 	s := a.sinks[m.Stream]
 	if s == nil || s.ended {
 		return broken("data of a stream that is not open")
 	}
+	p := part{m, nil}
+	if m.Pipe != 0 {
+		var came bool
+		if p.pipe, came = a.pipes.Take(m.Pipe); !came {
+			return broken("a pipe that was announced did not come")
+		}
+	}
 	select {
-	case s.queue <- m:
+	case s.queue <- p:
 	default:
+		if p.pipe != nil {
+			_ = p.pipe.Close() // nothing was read from it
+		}
 		return broken("more data than the window allows")
 	}
 	if m.End {
@@ -186,7 +207,10 @@ func (a *attachment) write(s *sink) {
 	for m := range s.queue {
 		select {
 		case <-a.over:
-			return
+			if m.pipe != nil {
+				_ = m.pipe.Close() // nothing was read from it
+			}
+			continue
 		default:
 		}
 		if m.Offset > s.at {
@@ -206,6 +230,38 @@ func (a *attachment) write(s *sink) {
 		s.at += int64(len(m.Data))
 		if len(m.Data) > 0 {
 			a.acknowledge()
+		}
+		if m.pipe != nil {
+			a.empty(s, m.pipe)
+		}
+	}
+}
+
+// pipeBuffer is how much is read from a pipe at once: what it holds.
+const pipeBuffer = 256 << 10
+
+// empty writes all that comes through a pipe. Whether that is everything is told by
+// the end of the stream, which follows.
+func (a *attachment) empty(s *sink, pipe *os.File) {
+	defer pipe.Close() // nothing more comes, or nobody wants it
+	read := make(chan struct{})
+	defer close(read)
+	go func() {
+		select {
+		case <-a.over:
+			_ = pipe.SetReadDeadline(time.Unix(1, 0)) // a closed one has ended already
+		case <-read:
+		}
+	}()
+	for buf := make([]byte, pipeBuffer); ; {
+		n, err := pipe.Read(buf)
+		if n > 0 && s.to != nil {
+			if _, err := s.to.Write(buf[:n]); err != nil {
+				s.to = nil // the other stream goes on
+			}
+		}
+		if s.at += int64(n); err != nil {
+			return
 		}
 	}
 }

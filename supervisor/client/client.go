@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
@@ -23,7 +24,7 @@ import (
 // Client is one connection to a supervisor. Its methods are safe for concurrent
 // use; calls and streams share the connection without waiting for each other.
 type Client struct {
-	conn net.Conn
+	conn *handover.Receiver
 	rpc  *ttrpc.Client
 	api  supervisorv1.SupervisorClient
 
@@ -48,8 +49,9 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 		_ = conn.Close() // nothing was sent
 		return nil, err
 	}
-	rpc := ttrpc.NewClient(conn)
-	c := &Client{conn: conn, rpc: rpc, api: supervisorv1.NewSupervisorClient(rpc), feeds: map[*feed]struct{}{}}
+	pipes := handover.NewReceiver(conn.(*net.UnixConn)) // or trust had refused it
+	rpc := ttrpc.NewClient(pipes)
+	c := &Client{conn: pipes, rpc: rpc, api: supervisorv1.NewSupervisorClient(rpc), feeds: map[*feed]struct{}{}}
 	if _, err := c.api.Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
 		_ = rpc.Close() // the first error is the one that counts
 		err = wire.Fault(ctx, "connect to the supervisor", err)

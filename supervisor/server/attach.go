@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/containerd/ttrpc"
 
+	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
@@ -27,6 +29,13 @@ type attachment struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stream ttrpc.StreamServer
+	pipes  *handover.Sender
+	// mayTakePipes: of our user or root. Whoever reads from a pipe into memory that he
+	// serves himself (FUSE) holds the kernel's lock of the pipe for as long as he likes,
+	// and whoever writes into it or closes it waits, not to be killed. Those who could
+	// stop the shim as well may have one.
+	mayTakePipes bool
+
 	credit credit
 	stdin  *stdin        // nil: the caller has none
 	closed chan struct{} // closed when the caller sends nothing more
@@ -42,7 +51,7 @@ func (c *connection) attach(ctx context.Context, s ttrpc.StreamServer, logs bool
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a := &attachment{ctx: ctx, cancel: cancel, stream: s, credit: newCredit(), closed: make(chan struct{})}
+	a := &attachment{ctx: ctx, cancel: cancel, stream: s, pipes: c.pipes, mayTakePipes: c.account.own, credit: newCredit(), closed: make(chan struct{})}
 	o := &api.AttachOptions{
 		StdoutOffset: r.StdoutOffset, StderrOffset: r.StderrOffset, NoFollow: logs, Hold: r.Hold && !logs,
 		Since: wire.Time(r.Since),
@@ -90,15 +99,16 @@ func (a *attachment) writers(r *supervisorv1.AttachRequest, o *api.AttachOptions
 			return nil, fault.New(fault.InvalidValue, "attach", "unknown stream").WithField("/streams")
 		}
 	}
+	pipes := r.Pipe && a.mayTakePipes
 	var all []*writer
 	if out {
 		w := &writer{a: a, id: supervisorv1.Stream_STREAM_STDOUT, offset: r.StdoutOffset}
-		o.Stdout = w
+		o.Stdout = w.taker(pipes)
 		all = append(all, w)
 	}
 	if errs {
 		w := &writer{a: a, id: supervisorv1.Stream_STREAM_STDERR, offset: r.StderrOffset}
-		o.Stderr = w
+		o.Stderr = w.taker(pipes)
 		all = append(all, w)
 	}
 	o.Missed = func(stream string, bytes int64) {
@@ -214,6 +224,33 @@ func (w *writer) at() int64 {
 	defer w.mu.Unlock()
 	return w.offset
 }
+
+// taker is the writer as a caller wants it that can, or cannot, take pipes.
+func (w *writer) taker(pipes bool) io.Writer {
+	if pipes {
+		return pipeWriter{w}
+	}
+	return w
+}
+
+// pipeWriter is a writer that hands pipes on.
+type pipeWriter struct{ *writer }
+
+var _ api.PipeTaker = pipeWriter{}
+
+// TakePipe implements api.PipeTaker.
+func (w pipeWriter) TakePipe(r *os.File) error {
+	inode, err := w.a.pipes.Add(r)
+	if err != nil {
+		return err
+	}
+	m := w.message(nil)
+	m.Pipe = inode
+	return w.a.stream.SendMsg(m)
+}
+
+// Piped implements api.PipeTaker.
+func (w pipeWriter) Piped(bytes int64) { w.skip(bytes) }
 
 // Write implements io.Writer. It blocks while the caller has a window's worth
 // of messages that it has not acknowledged.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
@@ -22,6 +23,7 @@ import (
 type connection struct {
 	s      *Server
 	caller wire.Credentials
+	pipes  *handover.Sender // beneath the gate
 	gate   *gate
 
 	account *account // set by enter
@@ -52,7 +54,8 @@ func (s *Server) admit(conn net.Conn) {
 			WithHint("Ask its administrator for access to the socket, or run embedded."))
 		return
 	}
-	c := &connection{s: s, caller: caller, gate: newGate(conn, 2*s.o.MaxCalls, s.o.FrameTimeout)}
+	pipes := handover.NewSender(conn.(*net.UnixConn)) // or wire.Peer had refused it
+	c := &connection{s: s, caller: caller, pipes: pipes, gate: newGate(pipes, 2*s.o.MaxCalls, s.o.FrameTimeout)}
 	if !s.enter(c) {
 		s.refuse(conn, caller, fault.New(fault.TooManyExecutions, "connect", "too many connections are open").
 			WithHint("Use one connection for many calls, and close those that are not used."))

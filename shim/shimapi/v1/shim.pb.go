@@ -300,7 +300,10 @@ type AttachRequest struct {
 	// Responses have time.
 	Times bool `protobuf:"varint,8,opt,name=times,proto3" json:"times,omitempty"`
 	// How many messages may be under way; 0, or more than shimapi.Window: that.
-	Window        int32 `protobuf:"varint,9,opt,name=window,proto3" json:"window,omitempty"`
+	Window int32 `protobuf:"varint,9,opt,name=window,proto3" json:"window,omitempty"`
+	// The receiver can take a pipe in place of responses with data (package
+	// handover). With hold only, and without times.
+	Pipe          bool `protobuf:"varint,10,opt,name=pipe,proto3" json:"pipe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +401,13 @@ func (x *AttachRequest) GetWindow() int32 {
 	return 0
 }
 
+func (x *AttachRequest) GetPipe() bool {
+	if x != nil {
+		return x.Pipe
+	}
+	return false
+}
+
 type AttachResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream Stream                 `protobuf:"varint,1,opt,name=stream,proto3,enum=capsule.shim.v1.Stream" json:"stream,omitempty"`
@@ -407,7 +417,11 @@ type AttachResponse struct {
 	// its length.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// With times: when data came, nanoseconds since the epoch; 0: not known.
-	Time          int64 `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`
+	Time int64 `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`
+	// What follows of this stream, from offset to its end, comes through a pipe: its
+	// inode number. The descriptor came with these bytes or before. Only the end of
+	// the stream follows. 0: no pipe.
+	Pipe          uint64 `protobuf:"varint,5,opt,name=pipe,proto3" json:"pipe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +480,13 @@ func (x *AttachResponse) GetOffset() int64 {
 func (x *AttachResponse) GetTime() int64 {
 	if x != nil {
 		return x.Time
+	}
+	return 0
+}
+
+func (x *AttachResponse) GetPipe() uint64 {
+	if x != nil {
+		return x.Pipe
 	}
 	return 0
 }
@@ -1307,7 +1328,7 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\"\x0e\n" +
 	"\fStartRequest\"\x1f\n" +
 	"\rStartResponse\x12\x0e\n" +
-	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xa5\x02\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\"\xb9\x02\n" +
 	"\rAttachRequest\x121\n" +
 	"\astreams\x18\x01 \x03(\x0e2\x17.capsule.shim.v1.StreamR\astreams\x12#\n" +
 	"\rstdout_offset\x18\x02 \x01(\x03R\fstdoutOffset\x12#\n" +
@@ -1317,12 +1338,15 @@ const file_shim_shimapi_v1_shim_proto_rawDesc = "" +
 	"\tno_follow\x18\x06 \x01(\bR\bnoFollow\x12\x14\n" +
 	"\x05since\x18\a \x01(\x03R\x05since\x12\x14\n" +
 	"\x05times\x18\b \x01(\bR\x05times\x12\x16\n" +
-	"\x06window\x18\t \x01(\x05R\x06window\"\x81\x01\n" +
+	"\x06window\x18\t \x01(\x05R\x06window\x12\x12\n" +
+	"\x04pipe\x18\n" +
+	" \x01(\bR\x04pipe\"\x95\x01\n" +
 	"\x0eAttachResponse\x12/\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x17.capsule.shim.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\"'\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x12\n" +
+	"\x04pipe\x18\x05 \x01(\x04R\x04pipe\"'\n" +
 	"\x11WriteStdinRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"8\n" +
 	"\x12WriteStdinResponse\x12\"\n" +

@@ -635,7 +635,10 @@ type AttachRequest struct {
 	// as that is known; 0: leave out none. They are not missed.
 	Since int64 `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
 	// Responses with data have time.
-	Times         bool `protobuf:"varint,11,opt,name=times,proto3" json:"times,omitempty"`
+	Times bool `protobuf:"varint,11,opt,name=times,proto3" json:"times,omitempty"`
+	// The caller can take a pipe in place of responses with data: a descriptor that
+	// comes with the bytes of the socket (SCM_RIGHTS). With hold only, and without times.
+	Pipe          bool `protobuf:"varint,12,opt,name=pipe,proto3" json:"pipe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +750,13 @@ func (x *AttachRequest) GetTimes() bool {
 	return false
 }
 
+func (x *AttachRequest) GetPipe() bool {
+	if x != nil {
+		return x.Pipe
+	}
+	return false
+}
+
 type AttachResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream Stream                 `protobuf:"varint,1,opt,name=stream,proto3,enum=capsule.supervisor.v1.Stream" json:"stream,omitempty"`
@@ -761,7 +771,11 @@ type AttachResponse struct {
 	Exited bool `protobuf:"varint,6,opt,name=exited,proto3" json:"exited,omitempty"`
 	// With times: when data came, nanoseconds since the epoch, up to a few
 	// milliseconds too early, more for output that took hours; 0: not known.
-	Time          int64 `protobuf:"varint,7,opt,name=time,proto3" json:"time,omitempty"`
+	Time int64 `protobuf:"varint,7,opt,name=time,proto3" json:"time,omitempty"`
+	// What follows of this stream, from offset to its end, is to be read from a pipe:
+	// its inode number. The descriptor came with these bytes or before. Of the stream
+	// only its end follows here. Never without pipe in the request; 0: no pipe.
+	Pipe          uint64 `protobuf:"varint,8,opt,name=pipe,proto3" json:"pipe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -841,6 +855,13 @@ func (x *AttachResponse) GetExited() bool {
 func (x *AttachResponse) GetTime() int64 {
 	if x != nil {
 		return x.Time
+	}
+	return 0
+}
+
+func (x *AttachResponse) GetPipe() uint64 {
+	if x != nil {
+		return x.Pipe
 	}
 	return 0
 }
@@ -2107,7 +2128,7 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\",\n" +
 	"\fKillResponse\x12\x1c\n" +
-	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"\xeb\x02\n" +
+	"\tdelivered\x18\x01 \x01(\bR\tdelivered\"\xff\x02\n" +
 	"\rAttachRequest\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x127\n" +
 	"\astreams\x18\x02 \x03(\x0e2\x1d.capsule.supervisor.v1.StreamR\astreams\x12#\n" +
@@ -2121,7 +2142,8 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\facknowledged\x18\t \x01(\x05R\facknowledged\x12\x14\n" +
 	"\x05since\x18\n" +
 	" \x01(\x03R\x05since\x12\x14\n" +
-	"\x05times\x18\v \x01(\bR\x05times\"\xd5\x01\n" +
+	"\x05times\x18\v \x01(\bR\x05times\x12\x12\n" +
+	"\x04pipe\x18\f \x01(\bR\x04pipe\"\xe9\x01\n" +
 	"\x0eAttachResponse\x125\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x1d.capsule.supervisor.v1.StreamR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
@@ -2129,7 +2151,8 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\x03end\x18\x04 \x01(\bR\x03end\x12\"\n" +
 	"\facknowledged\x18\x05 \x01(\x05R\facknowledged\x12\x16\n" +
 	"\x06exited\x18\x06 \x01(\bR\x06exited\x12\x12\n" +
-	"\x04time\x18\a \x01(\x03R\x04time\"\xea\x03\n" +
+	"\x04time\x18\a \x01(\x03R\x04time\x12\x12\n" +
+	"\x04pipe\x18\b \x01(\x04R\x04pipe\"\xea\x03\n" +
 	"\aSummary\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
