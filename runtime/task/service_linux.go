@@ -160,7 +160,7 @@ func (s *Service) create(m wire.Message) (wire.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := &container.Runtime{Store: container.Store{Root: Root(bundle)}, Filters: s.Filters, SeccompHelper: s.SeccompHelper, Debug: s.Debug, Warn: s.Log}
+	rt := &container.Runtime{Store: container.Store{Root: Root(bundle)}, Filters: s.Filters, SeccompHelper: s.SeccompHelper, Systemd: o.systemd, Debug: s.Debug, Warn: s.Log}
 	t := &task{id: id, bundle: bundle, rt: rt, execs: map[string]*process{}}
 	s.mu.Lock()
 	if s.tasks[id] != nil {
