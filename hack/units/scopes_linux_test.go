@@ -3,12 +3,15 @@
 package units
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -151,13 +154,14 @@ type pod struct {
 	t            *testing.T
 	bin, dir, id string
 	server       *wire.Client
+	spec         *specs.Spec // of the bundle
 }
 
 // newPod starts the shim of a bundle whose group is cri-containerd-ID.scope.
 func newPod(t *testing.T, bin, id string) *pod {
 	t.Helper()
 	p := &pod{t: t, bin: bin, dir: t.TempDir(), id: id}
-	bundleIn(t, os.Getenv("CAPSULE_BIN"), p.dir, "capsule-units.slice:cri-containerd:"+id)
+	p.spec = bundleIn(t, os.Getenv("CAPSULE_BIN"), p.dir, "capsule-units.slice:cri-containerd:"+id)
 	p.server = &wire.Client{Path: strings.TrimPrefix(p.program("start"), "unix://")}
 	t.Cleanup(p.server.Close)
 	return p
@@ -167,7 +171,7 @@ func newPod(t *testing.T, bin, id string) *pod {
 func (p *pod) program(command string) string {
 	p.t.Helper()
 	cmd := exec.Command(filepath.Join(p.bin, "containerd-shim-capsule-v2"), "-namespace", "units", "-address", p.dir+"/containerd.sock", "-id", p.id, command)
-	cmd.Dir = p.dir
+	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), "TTRPC_ADDRESS="+p.dir+"/events")
 	out, err := cmd.Output()
 	if err != nil {
 		p.t.Fatalf("%s: %v", command, err)
@@ -248,5 +252,65 @@ func TestScopesWithoutHelper(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "options.SystemdCgroup") || !strings.Contains(err.Error(), "Install capsule-oci") {
 		t.Errorf("%v", err)
 	}
+	p.must("Shutdown", nil)
+}
+
+// events takes containerd's place, and gives the topics that the shim publishes.
+func (p *pod) events() <-chan string {
+	p.t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.dir + "/events"})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	file, err := l.File()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	topics := make(chan string, 100)
+	server := wire.Server{Call: func(_ context.Context, _, method string, request wire.Message) (wire.Message, error) {
+		topics <- request.Message(1).String(3) // ForwardRequest of api/services/ttrpc/events/v1, whose envelope has the topic
+		return nil, nil
+	}}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(file) }()
+	p.t.Cleanup(func() {
+		_ = file.Close()
+		_ = l.Close()
+		<-served
+	})
+	return topics
+}
+
+// TestOOMEvents: with control groups of version 2, too, a kill for want of memory is told
+// while the container goes on.
+func TestOOMEvents(t *testing.T) {
+	bin, err := filepath.Abs(os.Getenv("CAPSULE_BIN"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPod(t, bin, "four")
+	topics := p.events()
+	p.spec.Process.Args = []string{"sh", "-c", "tail /dev/zero; sleep 1000"}
+	p.spec.Linux.Resources.Memory.Swap = p.spec.Linux.Resources.Memory.Limit
+	saveIn(t, p.dir, p.spec)
+	p.must("Create", p.creation())
+	p.must("Start", nil)
+	late := time.After(patience)
+	for told := ""; told != "/tasks/oom"; {
+		select {
+		case told = <-topics:
+		case <-late:
+			t.Fatal("nobody was told")
+		}
+		if told == "/tasks/exit" {
+			t.Fatal("it has ended before anybody was told")
+		}
+	}
+	if got := p.show("ActiveState"); got != "active" {
+		t.Errorf("after the kill the container is %s", got)
+	}
+	p.must("Kill", wire.Message(nil).PutUint(3, 9).PutBool(4, true))
+	p.must("Wait", nil)
+	p.must("Delete", nil)
 	p.must("Shutdown", nil)
 }

@@ -50,6 +50,9 @@ type task struct {
 	rt         *container.Runtime
 	first      *process
 	owner      func(*specs.Process) (uid, gid uint32) // of the streams
+	unwatch    func()                                 // ends the watch for the OOM killer
+	killed     sync.Mutex                             // guards kills, and the order in which they are told
+	kills      uint64                                 // of the OOM killer, as told
 	ownPids    bool                                   // it has a pid namespace to itself, which ends with its first process
 	execs      map[string]*process                    // guarded by Service.mu
 }
@@ -234,10 +237,12 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 	}
 	streams.given()
 	pid, err := t.rt.Pid(t.id)
+	t.unwatch = s.watchOOM(t)
 	if err == nil {
 		err = p.watch(pid, func() { s.end(p) })
 	}
 	if err != nil {
+		t.unwatch()
 		err = errors.Join(err, t.rt.Delete(t.id, true))
 		streams.close()
 		return nil, err
@@ -275,6 +280,7 @@ func (s *Service) end(p *process) {
 	p.order.Lock()
 	defer p.order.Unlock()
 	if p.exec == "" {
+		p.task.unwatch()
 		s.tellOOM(p.task)
 	}
 	status, at := p.result()
