@@ -156,13 +156,39 @@ func TestPreparedSandboxThatDied(t *testing.T) {
 		}
 	}
 	r := h.wait(me, h.start(me, &api.StartRequest{}, "echo", "alive").ID)
-	// The kernel may not have closed its connection yet: then the execution is
-	// lost, and told so.
-	if r.Termination.Reason == spec.ReasonShimLost {
-		r = h.wait(me, h.start(me, &api.StartRequest{}, "echo", "alive").ID)
-	}
 	// It may be one that the pool has made ready since: a dead one would not answer.
 	if stdoutOf(t, r) != "alive\n" {
+		t.Errorf("got %s", r.Encode(true))
+	}
+}
+
+// TestPreparedSandboxThatDiesUnread: the shim that was given an execution is killed before it
+// has read so. Nothing of the execution has begun, and another shim begins it.
+func TestPreparedSandboxThatDiesUnread(t *testing.T) {
+	h := openHouse(t)
+	pool := h.pooled(1)
+	me := pool.As(uint32(os.Geteuid()))
+	h.awaitPool(pool, 1)
+	shims := h.waitingShims()
+	for _, pid := range shims {
+		stop(t, pid)
+	}
+	id := h.start(me, &api.StartRequest{}, "echo", "alive").ID
+	told := errors.New("it was told")
+	if err := me.Events(h.ctx, 0, true, func(e api.Event) error {
+		if e.Type == api.EventStarted && e.ExecutionID == id {
+			return told
+		}
+		return nil
+	}); err != told {
+		t.Fatal(err)
+	}
+	for _, pid := range shims {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := h.wait(me, id); stdoutOf(t, r) != "alive\n" || wasReady(r) {
 		t.Errorf("got %s", r.Encode(true))
 	}
 }
