@@ -93,7 +93,7 @@ func flagOf(pointer string, settings []setting) *option {
 
 func applyTimeout(b *builder, v string) (err error) {
 	if b.req.TimeoutMS, err = spec.ParseDuration(v); err != nil {
-		return fault.From(err, fault.InvalidValue).WithHint("-t is --timeout: milliseconds, or a number with ms, s, m or h.")
+		return fault.From(err, fault.InvalidValue).WithHint("-t is --timeout, and no terminal: milliseconds, or a number with ms, s, m or h.")
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func (l *loader) text(k *key, dotted, v string) (string, bool) {
 		v = expanded
 	}
 	if k.enum != nil && !slices.Contains(k.enum, v) {
-		l.refuse(dotted, strconv.Quote(v)+" is not one of "+strings.Join(k.enum, ", "), spec.SuggestName(v, k.enum))
+		l.refuse(dotted, strconv.Quote(v)+" is not one of "+strings.Join(k.enum, ", "), spec.SuggestNear(v, k.enum))
 		return "", false
 	}
 	if k.rule != nil {
