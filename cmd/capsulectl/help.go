@@ -33,6 +33,14 @@ Verbs:
   version      print the version
   help         print this text, or the help of a verb
 
+Environment:
+  CAPSULE_STATE    state directory (default /run/capsule as root, else $XDG_RUNTIME_DIR/capsule)
+  CAPSULE_ADDRESS  socket of the daemon (default capsuled.sock in the state directory)
+  CAPSULE_CONFIG   configuration file (default: see capsulectl config --help)
+  CAPSULE_PROFILE  profile of run, where --profile names none (default: none)
+  CAPSULE_SHIM     the program capsule-shim (default: beside capsulectl)
+  NO_COLOR         with any value: no colours; there are none either where TERM is dumb
+
 Examples:
   capsulectl run -- python3 -c 'print(6*7)'
   capsulectl run -t 10s -m 512M --readonly . -w "$PWD" -- make test
