@@ -95,6 +95,9 @@ func onlyBytes(s, others string) bool {
 	return true
 }
 
+// IsVariableName says whether s may be a key of environment.
+func IsVariableName(s string) bool { return variableName(s) == nil }
+
 // variableName is the rule for keys of environment.
 func variableName(s string) *fault.Fault {
 	if s == "" || isDigit(s[0]) || !onlyBytes(s, "_") {

@@ -109,6 +109,9 @@ func applyEnv(b *builder, v string) error {
 		return invalid(v, "has no name; the form is KEY=VALUE or KEY")
 	}
 	if !given {
+		if !spec.IsVariableName(key) {
+			return invalid(v, "is neither KEY=VALUE nor the name of a variable")
+		}
 		// A name that is not set here stays unset there, as with docker.
 		if value, given = b.lookupEnv(key); !given {
 			return nil

@@ -177,6 +177,8 @@ func TestRefusedFlags(t *testing.T) {
 		{"--output-policy drop ls", fault.InvalidValue, "--output-policy"},
 		{"-e =x ls", fault.InvalidValue, "no name"},
 		{"-e 1A=x ls", fault.InvalidValue, "--env"},
+		{"-e A:x ls", fault.InvalidValue, "neither KEY=VALUE nor the name"},
+		{"--env-file / ls", fault.IO, "flag --env-file: /: is a directory"},
 		{"--label =x ls", fault.InvalidValue, "no name"},
 		{"--readonly= ls", fault.InvalidPath, "empty"},
 		{"--writable= ls", fault.InvalidPath, "empty"},

@@ -30,7 +30,11 @@ func (l *loader) set(k *key, dotted string, value any) {
 			return
 		}
 		if !k.inRange(v) {
-			l.refuse(dotted, strconv.FormatInt(v, 10)+" is not "+k.bounds(), "")
+			in := ""
+			if k.accepts == "" && k.max != 0 {
+				in = "in " // what follows is a range
+			}
+			l.refuse(dotted, strconv.FormatInt(v, 10)+" is not "+in+k.bounds(), "")
 			return
 		}
 		*p = v
