@@ -83,7 +83,8 @@ Exit status:
   124  timeout                    126  the command cannot be executed
   125  capsule refused or failed  127  the command was not found
   137  out of memory, or killed   128+n  killed by signal n
-  Ctrl-C and SIGTERM go to the command; a second one within 5 s kills it.
+  Ctrl-C, SIGTERM, SIGHUP and SIGQUIT go to the command, other signals by capsulectl
+  kill -s; a second Ctrl-C or SIGTERM within 5 s kills it.
 `
 
 // runHelp is the help text of run, with the flags by group in the table's order.
