@@ -3,12 +3,13 @@ package main
 import (
 	"os"
 
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor/spare"
 )
 
 func main() {
 	if launcher(os.Args[1:]) {
-		os.Exit(exitRefused)
+		os.Exit(spec.ExitRefused)
 	}
 	c := &console{
 		stdin: os.Stdin, stdout: descriptor(1), stderr: descriptor(2),
