@@ -132,7 +132,9 @@ func measure(r *spec.Response, o *task.Outcome) {
 		return
 	}
 	if u.CPU > 0 {
-		r.Metrics.UserTimeMS, r.Metrics.KernelTimeMS = millis(time.Duration(u.User)), millis(time.Duration(u.Kernel))
+		if u.V2 { // v1 has them in hundredths of a second, of which a short command has none
+			r.Metrics.UserTimeMS, r.Metrics.KernelTimeMS = millis(time.Duration(u.User)), millis(time.Duration(u.Kernel))
+		}
 		r.Metrics.CPUTimeMS = millis(time.Duration(u.CPU))
 		r.Metrics.ThrottledMS = millis(time.Duration(u.Throttle.Time))
 	}

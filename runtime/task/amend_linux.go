@@ -1,6 +1,8 @@
 package task
 
 import (
+	"slices"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -26,11 +28,9 @@ func amend(t *terms.Terms, s *specs.Spec) error {
 		}
 	}
 	if !t.Network {
-		for i := range s.Linux.Namespaces {
-			if n := &s.Linux.Namespaces[i]; n.Type == specs.NetworkNamespace {
-				n.Path = ""
-			}
-		}
+		// Not the pod's, and least of all the host's.
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
 	}
 	return addRlimits(t, s.Process)
 }

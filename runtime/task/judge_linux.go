@@ -112,15 +112,16 @@ func (v *verdict) divert(s *streams) error {
 		s.give[i+1] = w
 		v.readers.Go(func() { c.read(r) })
 	}
+	if s.give[0] != nil {
+		s.give[0].Close()
+		s.give[0] = nil // /dev/null
+	}
 	if len(v.Stdin) == 0 {
 		return nil
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fault.Wrap(fault.OutputCapture, "pipe", err)
-	}
-	if s.give[0] != nil {
-		s.give[0].Close()
 	}
 	s.give[0] = r
 	go func() {
