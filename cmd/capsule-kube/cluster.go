@@ -134,7 +134,7 @@ func refused(op string, err error) error {
 	case !errors.As(err, &status):
 		return fault.Wrap(fault.Unreachable, op, err).WithHint("Is the API server of the kubeconfig there? kubectl cluster-info asks it, too.")
 	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
-		return fault.Wrap(fault.NotAuthorised, op, err).WithHint("The account needs create and delete of jobs, get, list and watch of pods, get of pods/log, and list of events.")
+		return fault.Wrap(fault.NotAuthorised, op, err).WithHint("The account needs create and delete of jobs, list and watch of pods, get of pods/log, and list of events.")
 	case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err):
 		return fault.Wrap(fault.InvalidValue, op, err)
 	case apierrors.IsAlreadyExists(err):

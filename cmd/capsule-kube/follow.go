@@ -235,6 +235,9 @@ func hopeless(pod *corev1.Pod) error {
 		return nil
 	}
 	text := s.State.Waiting.Reason + ": " + s.State.Waiting.Message
+	if strings.Contains(text, "QPS exceeded") {
+		return nil // the kubelet has many images to pull and comes back to this one
+	}
 	switch s.State.Waiting.Reason {
 	case "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName":
 		return fault.New(fault.Filesystem, "pull the image", text).WithField("--image").WithHint("Name an image that the nodes can pull.")

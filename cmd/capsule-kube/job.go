@@ -154,7 +154,7 @@ func (o *options) pod(id string, r *spec.Request) (*corev1.PodTemplateSpec, erro
 func (o *options) container(r *spec.Request, user int64) corev1.Container {
 	readonly, notRoot := true, user != 0
 	c := corev1.Container{
-		Name: containerName, Image: o.image, Command: literal(r.Command), WorkingDir: r.Isolation.WorkingDirectory, Resources: limits(r),
+		Name: containerName, Image: o.image, ImagePullPolicy: corev1.PullIfNotPresent, Command: literal(r.Command), WorkingDir: r.Isolation.WorkingDirectory, Resources: limits(r),
 		TerminationMessagePath: messagePath, TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		VolumeMounts: []corev1.VolumeMount{{Name: "workspace", MountPath: "/workspace"}, {Name: "tmp", MountPath: "/tmp"}},
 		SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: no(), ReadOnlyRootFilesystem: &readonly, RunAsNonRoot: &notRoot,

@@ -131,6 +131,11 @@ func TestNoPod(t *testing.T) {
 		t.Errorf("%s", r.Encode(true))
 	}
 	s = newServer(t)
+	s.states, s.output = []corev1.PodStatus{stuck("ImagePullBackOff", "pull QPS exceeded"), terminated("Error", short, 7)}, whole
+	if r, status, _ := call(t, request, "--kubeconfig", s.kubeconfig(t, token)); status != 7 {
+		t.Errorf("a kubelet that pulls much is no reason to give up: %s", r.Encode(true))
+	}
+	s = newServer(t)
 	s.states = []corev1.PodStatus{waiting}
 	r, _, _ = call(t, request, "--kubeconfig", s.kubeconfig(t, token), "--start-timeout", "50ms")
 	if r.Error == nil || r.Error.Code != "E3008" || !strings.Contains(r.Error.Message, "0/1 nodes") || !s.deleted {
