@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -79,7 +80,7 @@ func refused(t *testing.T, name string) {
 	for _, form := range []string{"-o=yaml", "-o=template={{.a"} {
 		b := newBench("")
 		code := b.main(append(strings.Fields(name), form))
-		if said := b.errOut.String(); code != exitRefused || b.out.String() != "" || !strings.Contains(said, "flag --output") || !strings.Contains(said, "emplate") {
+		if said := b.errOut.String(); code != spec.ExitRefused || b.out.String() != "" || !strings.Contains(said, "flag --output") || !strings.Contains(said, "emplate") {
 			t.Errorf("%s %s: exit %d, %q, %q", name, form, code, b.out.String(), said)
 		}
 	}

@@ -28,6 +28,8 @@ type process struct {
 	started bool
 	reaped  bool // its number may be another's
 	status  uint32
+	wait    unix.WaitStatus // status is made of it
+	known   bool            // wait is set
 	at      time.Time
 }
 
@@ -117,8 +119,17 @@ func (p *process) reap(flags int) bool {
 	default:
 		p.status = uint32(status.ExitStatus())
 	}
+	p.wait, p.known = status, err == nil
 	p.reaped, p.at = true, time.Now()
 	return true
+}
+
+// waitStatus is how the process ended in the words of wait(2). Not known: somebody else
+// took it. Call it once it has ended.
+func (p *process) waitStatus() (status unix.WaitStatus, known bool, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wait, p.known, p.at
 }
 
 // result is how the process ended. Call it after ended.
