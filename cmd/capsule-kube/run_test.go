@@ -108,7 +108,7 @@ func TestNoVerdict(t *testing.T) {
 		"forged":           {terminated("Completed", forged, 0), forged, "E6005", 125},
 		"nothing":          {terminated("OOMKilled", "", 137), "some output", "E6005", 125},
 		"output lost":      {terminated("Completed", short, 7), "", "E3004", 125},
-		"never started":    {terminated("StartError", "E3003: exec: \"x\": no such file\n" + refusedAtStart, 128), "", "E3003", 127},
+		"never started":    {terminated("StartError", "E3003: exec: \"x\": no such file\n"+refusedAtStart, 128), "", "E3003", 127},
 		"no image":         {stuck("ImagePullBackOff", "not found"), "", "E2004", 125},
 		"no filter":        {stuck("CreateContainerError", "cannot load seccomp profile"), "", "E2003", 125},
 		"evicted":          {corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"}, "", "E6005", 125},
