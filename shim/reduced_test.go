@@ -102,7 +102,7 @@ func TestReducedVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := reduced(t, c.ctx, c.change, ReducedOptions{})
-			for more := int64(600); name == "stubborn" && *a.Stdout == "" && more < 10_000; more *= 2 { // it was not yet
+			for more := int64(600); name == "stubborn" && *a.Stdout == "" && more < 10_000; more *= 2 { // the time-out came before its first word
 				a = reduced(t, c.ctx, func(r *spec.Request) { c.change(r); r.TimeoutMS = more }, ReducedOptions{})
 			}
 			code, signal := "", 0

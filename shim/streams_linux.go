@@ -17,7 +17,8 @@ import (
 // attachment sends output to one caller, within the window that the caller
 // acknowledges.
 type attachment struct {
-	ctx    context.Context
+	ctx    context.Context // ends with the caller, or when it leaves
+	leave  context.CancelFunc
 	stream *wire.Stream
 	credit chan struct{} // one element for each message that may be sent
 	closed chan struct{} // closed when the caller sends nothing more
@@ -41,7 +42,8 @@ func (s *service) Attach(ctx context.Context, to *wire.Stream) error {
 	if s.e.stdio.stdout == nil || s.e.stdio.stderr == nil {
 		return nil // creation failed: there is no output
 	}
-	a := &attachment{ctx: ctx, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.hold, once: r.noFollow, times: r.times}
+	ctx, leave := context.WithCancel(ctx)
+	a := &attachment{ctx: ctx, leave: leave, stream: to, credit: make(chan struct{}, shimapi.Window), closed: make(chan struct{}), hold: r.hold, once: r.noFollow, times: r.times}
 	if a.grant(shimapi.Window); r.window > 0 {
 		for range shimapi.Window - min(r.window, shimapi.Window) {
 			<-a.credit
@@ -84,9 +86,11 @@ func (s *service) Attach(ctx context.Context, to *wire.Stream) error {
 	return nil
 }
 
-// acknowledge takes the caller's acknowledgements until the stream ends.
+// acknowledge takes the caller's acknowledgements until the stream ends, by which
+// a caller leaves.
 func (a *attachment) acknowledge() {
 	defer close(a.closed)
+	defer a.leave()
 	for {
 		m, err := a.stream.Recv()
 		if err != nil {

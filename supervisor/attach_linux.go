@@ -109,10 +109,13 @@ func (a *attachment) follow(ctx context.Context, shim shimv1.ShimClient) error {
 		return nil
 	}
 	out, err := shim.Attach(ctx)
-	if err == nil {
-		err = out.Send(req)
-	}
 	if err != nil {
+		return err
+	}
+	// All has come, or the caller has left: ttrpc tells nobody of a ctx that is
+	// done, and the shim would hold the command up for a caller that is gone.
+	defer func() { _ = out.CloseSend() }() // fails on a lost connection
+	if err := out.Send(req); err != nil {
 		return err
 	}
 	return a.receive(out, open)
@@ -140,7 +143,6 @@ func (a *attachment) receive(out shimv1.Shim_AttachClient, open int) error {
 			taken = 0
 		}
 	}
-	_ = out.CloseSend() // all has come
 	return nil
 }
 

@@ -3,6 +3,9 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -13,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
+	"github.com/capsule-run/capsule/supervisor/admission"
+	"github.com/capsule-run/capsule/supervisor/api"
 )
 
 // TestLiveStreams wants to see a line before the command has ended, and a
@@ -180,5 +185,43 @@ func TestBrokenPipe(t *testing.T) {
 	out.Close()
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 128+int(unix.SIGPIPE) {
 		t.Errorf("%v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestCallerThatLeft wants a command to go on when the caller that held its output
+// wants no more, though the daemon stays connected.
+func TestCallerThatLeft(t *testing.T) {
+	h := openHouse(t)
+	s, _ := h.daemon(admission.Limits{})
+	defer func() {
+		if err := errors.Join(s.Drain(h.ctx), s.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	as := s.As(uint32(os.Geteuid()))
+	const lines = 2_000_000
+	length := int64(0) // of what seq prints
+	for digits, from := 1, 1; from <= lines; digits, from = digits+1, from*10 {
+		length += int64(digits+1) * int64(min(lines+1, from*10)-from)
+	}
+	id := h.start(as, &api.StartRequest{}, "seq", "1", fmt.Sprint(lines)).ID
+	ctx, leave := context.WithCancel(h.ctx)
+	got := int64(0)
+	err := as.Attach(ctx, id, &api.AttachOptions{Hold: true, Stdout: writerFunc(func(p []byte) (int, error) {
+		if got += int64(len(p)); got > 2<<20 {
+			leave()
+		}
+		return len(p), nil
+	})})
+	if err == nil || got >= length {
+		t.Errorf("%d bytes of %d, %v", got, length, err)
+	}
+	if r := h.wait(as, id); r.Status != spec.StatusSuccess || r.Output.Stdout.BytesTotal != length {
+		t.Errorf("response %s", r.Encode(true))
 	}
 }
