@@ -47,7 +47,8 @@ without() {
   sed "/^$begin\$/,/^$end\$/d" "$1"
 }
 
-# version is that of the configuration's format. containerd 2 writes 3 and reads 2, too.
+# version is that of the configuration's format. containerd 2.0 writes 3, 2.3 writes 4, and
+# each reads all older ones, in what is imported too.
 version() {
   v=$(sed -n 's/^[[:space:]]*version[[:space:]]*=[[:space:]]*\([0-9]*\).*/\1/p' "$config" | head -n 1)
   echo "${v:-1}"
@@ -60,13 +61,13 @@ fragment() {
   echo '  pod_annotations = ["run.capsule.verdict"]'
 }
 
-# configure writes the fragment. Only version 3 merges what it imports into a plugin's
+# configure writes the fragment. From version 3 on what is imported is merged into a plugin's
 # section; before that an import takes the place of the whole section, so the fragment
 # stands in the file itself.
 configure() {
   [ -f "$config" ] || fail "$config is missing: write one with containerd config default, or name it by CONFIG"
   case $(version) in
-  3)
+  3 | 4)
     { echo "version = 3"; fragment io.containerd.cri.v1.runtime; } | put 0644 "$dropin" && changed=yes
     if ! grep -q '^[[:space:]]*imports[[:space:]]*=.*conf\.d/\*\.toml' "$config"; then
       ! grep -q '^[[:space:]]*imports[[:space:]]*=' "$config" ||
@@ -78,7 +79,8 @@ configure() {
     ! without "$config" | grep -q 'containerd\.runtimes\.capsule\]' || fail "$config has a runtime capsule already: take it out"
     { without "$config"; echo "$begin"; fragment io.containerd.grpc.v1.cri; echo "$end"; } | put 0644 "$config" && changed=yes
     ;;
-  *) fail "$config is of version 1: containerd config migrate writes a newer one" ;;
+  1) fail "$config is of version 1: containerd config migrate writes a newer one" ;;
+  *) fail "$config is of version $(version), which is newer than this installer" ;;
   esac
   return 0
 }

@@ -81,11 +81,13 @@ func (n *node) files() map[string]string {
 
 const (
 	third  = "version = 3\nroot = \"/var/lib/containerd\"\n\n[grpc]\n  uid = 0\n"
+	fourth = "version = 4\nroot = '/var/lib/containerd'\nimports = ['/etc/containerd/conf.d/*.toml']\n" // as containerd 2.4 writes it
 	second = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n"
 )
 
 func TestInstall(t *testing.T) {
 	for name, c := range map[string]struct{ before, file, plugin string }{
+		"containerd 2.4": {fourth, "etc/containerd/conf.d/capsule.toml", `[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.capsule]`},
 		"containerd 2":   {third, "etc/containerd/conf.d/capsule.toml", `[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.capsule]`},
 		"containerd 1.7": {second, "etc/containerd/config.toml", `[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.capsule]`},
 	} {
@@ -126,6 +128,7 @@ func TestInstall(t *testing.T) {
 func TestInstallRefuses(t *testing.T) {
 	for words, config := range map[string]string{
 		"is missing":          "",
+		"is of version 9":     "version = 9\n",
 		"is of version 1":     "root = \"/x\"\n",
 		"capsule already":     second + "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.capsule]\n",
 		"imports other files": "imports = [\"/etc/other.toml\"]\n" + third,
