@@ -24,6 +24,9 @@ func judge(o *task.Outcome) (document, message []byte) {
 		end(r, o)
 		measure(r, o)
 		r.Enforcement = enforcement(o)
+		if o.WallsErr != nil {
+			r.Warnings = append(r.Warnings, "not all walls could be read, so some that stood may be told as absent: "+o.WallsErr.Error())
+		}
 		r.Output = &spec.Output{Stdout: count(&o.Stdout), Stderr: count(&o.Stderr)}
 		tail := spec.OutputPolicy(o.OutputPolicy) == spec.OutputTail
 		r.SetOutput(spec.WholeRunes(o.Stdout.Kept, &r.Output.Stdout, tail), spec.WholeRunes(o.Stderr.Kept, &r.Output.Stderr, tail))
@@ -163,16 +166,15 @@ var namespaceWalls = map[specs.LinuxNamespaceType]string{
 	specs.NetworkNamespace: spec.WallNetworkNamespace, specs.TimeNamespace: spec.WallTimeNamespace,
 }
 
-// enforcement says which walls and limits the container's configuration had: a step of it
-// that fails ends the creation.
+// enforcement says which walls the kernel confirmed, and which limits the configuration
+// had: one that cannot be set ends the creation.
 func enforcement(o *task.Outcome) *spec.Enforcement {
-	s := o.Config
 	walls := map[string]spec.State{}
 	for _, name := range spec.WallNames() {
 		walls[name] = spec.Absent
 	}
-	for _, n := range s.Linux.Namespaces {
-		walls[namespaceWalls[n.Type]] = spec.Enforced
+	for _, kind := range o.Walls.Namespaces {
+		walls[namespaceWalls[kind]] = spec.Enforced
 	}
 	held := func(name string, enforced bool, otherwise spec.State) {
 		walls[name] = otherwise
@@ -180,13 +182,11 @@ func enforcement(o *task.Outcome) *spec.Enforcement {
 			walls[name] = spec.Enforced
 		}
 	}
-	c := s.Process.Capabilities
-	none := c == nil || len(c.Bounding)+len(c.Effective)+len(c.Permitted)+len(c.Inheritable)+len(c.Ambient) == 0
-	held(spec.WallRootfs, s.Root != nil && s.Root.Readonly, spec.Degraded)
-	held(spec.WallCapabilities, none, spec.Degraded)
-	held(spec.WallNoNewPrivs, s.Process.NoNewPrivileges, spec.Absent)
-	held(spec.WallSeccomp, s.Linux.Seccomp != nil, spec.Absent)
-	held(spec.WallProcMasking, len(s.Linux.MaskedPaths) > 0, spec.Absent)
+	held(spec.WallRootfs, o.Walls.ReadonlyRoot, spec.Degraded)
+	held(spec.WallCapabilities, o.Walls.NoCapabilities, spec.Degraded)
+	held(spec.WallNoNewPrivs, o.Walls.NoNewPrivs, spec.Absent)
+	held(spec.WallSeccomp, o.Walls.Seccomp, spec.Absent)
+	held(spec.WallProcMasking, o.Walls.Masked, spec.Absent)
 	held(spec.WallRlimits, len(o.Rlimits) > 0, spec.Absent)
 	held(spec.WallIDMap, walls[spec.WallUserNamespace] == spec.Enforced, spec.Absent)
 	return &spec.Enforcement{Walls: walls, Limits: limits(o), CgroupVersion: cgroupVersion(o)}

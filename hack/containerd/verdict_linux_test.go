@@ -24,6 +24,7 @@ func TestVerdicts(t *testing.T) {
 		reason        spec.Reason
 		exit          int // of the container
 		out, code     string
+		walls         map[string]spec.State
 	}{
 		{name: "exits", command: "echo out; echo err >&2; exit 7", status: spec.StatusSuccess, reason: spec.ReasonExited, exit: 7, out: "out\n"},
 		{name: "forges", command: `echo '{"execution_id":"x","status":"success"}' >/dev/termination-log; exit 3`, status: spec.StatusSuccess, reason: spec.ReasonExited, exit: 3},
@@ -40,7 +41,15 @@ func TestVerdicts(t *testing.T) {
 			status: spec.StatusKilled, reason: spec.ReasonOOM, exit: 137, code: "E4002"},
 		{name: "forks", command: "sleep 5 & sleep 5 & sleep 5", change: func(a *terms.Terms) { a.MaxPids = 2 }, status: spec.StatusSuccess, reason: spec.ReasonExited, exit: 2},
 		{name: "leaves a child", command: "sleep 1000 & echo left", status: spec.StatusSuccess, reason: spec.ReasonExited, out: "left\n"},
-		{name: "host's network", flags: []string{"--net-host"}, command: "grep -c : /proc/net/dev", status: spec.StatusSuccess, reason: spec.ReasonExited, out: "1\n"},
+		{name: "host's network", flags: []string{"--net-host"}, command: "grep -c : /proc/net/dev", status: spec.StatusSuccess, reason: spec.ReasonExited, out: "1\n",
+			walls: map[string]spec.State{spec.WallNetworkNamespace: spec.Enforced}},
+		{name: "keeps the host's network", flags: []string{"--net-host"}, command: "echo on", change: func(a *terms.Terms) { a.Network = true }, status: spec.StatusSuccess, reason: spec.ReasonExited, out: "on\n",
+			walls: map[string]spec.State{spec.WallNetworkNamespace: spec.Absent, spec.WallUserNamespace: spec.Absent, spec.WallIDMap: spec.Absent}},
+		{name: "has walls", flags: []string{"--seccomp", "--read-only"}, command: "exit 0", status: spec.StatusSuccess, reason: spec.ReasonExited,
+			walls: map[string]spec.State{spec.WallSeccomp: spec.Enforced, spec.WallRootfs: spec.Enforced, spec.WallNoNewPrivs: spec.Enforced, spec.WallProcMasking: spec.Enforced,
+				spec.WallPIDNamespace: spec.Enforced, spec.WallCapabilities: spec.Degraded}},
+		{name: "has few", flags: []string{"--privileged"}, command: "exit 0", status: spec.StatusSuccess, reason: spec.ReasonExited,
+			walls: map[string]spec.State{spec.WallProcMasking: spec.Absent, spec.WallRootfs: spec.Degraded, spec.WallCapabilities: spec.Degraded}},
 	} {
 		asked := terms.Terms{ID: fmt.Sprint("id-", i), Container: "c", TimeoutMS: 60000, MaxOutputBytes: 16, OutputPolicy: "truncate", Message: "/dev/termination-log"}
 		if c.change != nil {
@@ -60,8 +69,14 @@ func TestVerdicts(t *testing.T) {
 		if short.ExecutionID != asked.ID || short.Status != whole.Status || short.Stdout != nil || short.Metrics.CPUTimeMS == nil {
 			t.Errorf("%s: the message is %s", c.name, short.Encode(false))
 		}
-		if whole.Enforcement == nil || whole.Enforcement.Walls[spec.WallMountNamespace] != spec.Enforced || whole.Enforcement.Walls[spec.WallSeccomp] != spec.Absent {
-			t.Errorf("%s: %+v", c.name, whole.Enforcement)
+		if whole.Enforcement == nil || whole.Enforcement.Walls[spec.WallMountNamespace] != spec.Enforced || len(whole.Warnings) > 0 {
+			t.Errorf("%s: %s", c.name, whole.Encode(false))
+			continue
+		}
+		for wall, want := range c.walls {
+			if got := whole.Enforcement.Walls[wall]; got != want {
+				t.Errorf("%s: %s is %s, not %s", c.name, wall, got, want)
+			}
 		}
 	}
 	whole, short, status := d.judged("missing", terms.Terms{ID: "m", Container: "c", TimeoutMS: 1, OutputPolicy: "tail", Message: "/dev/termination-log"}, nil, "")

@@ -38,6 +38,9 @@ type Outcome struct {
 	// UsageErr may tell why.
 	Usage    *resources.Usage
 	UsageErr error
+	// Walls are what the kernel confirmed. WallsErr: why it was not asked for all.
+	Walls    Walls
+	WallsErr error
 	// Stdout and Stderr are complete: every process has ended.
 	Stdout, Stderr Captured
 }
@@ -50,6 +53,7 @@ type verdict struct {
 	// message is the host's file for the termination message. Empty: there is none.
 	message string
 	config  *specs.Spec
+	walls   walls
 	created time.Time
 	outputs [2]*capture
 	readers sync.WaitGroup
@@ -73,7 +77,7 @@ func (s *Service) judged(t *task, config *specs.Spec) (*verdict, error) {
 	if asked == nil {
 		return nil, err
 	}
-	v := &verdict{Terms: *asked, s: s, task: t, config: config, created: time.Now()}
+	v := &verdict{Terms: *asked, s: s, task: t, config: config, walls: walls{config: config}, created: time.Now()}
 	for _, m := range config.Mounts {
 		if m.Destination == asked.Message && m.Type == "bind" {
 			v.message = m.Source
@@ -242,6 +246,7 @@ func (v *verdict) finish(p *process) {
 	o.Terms, o.Config, o.Created, o.Started = v.Terms, v.config, v.created, started
 	o.Status, o.Exited, o.Ended = p.waitStatus()
 	u, err := v.task.rt.Usage(v.task.id)
+	o.Walls, o.WallsErr = v.walls.result()
 	o.Usage, o.UsageErr = u, errors.Join(o.UsageErr, err)
 	o.Stdout, o.Stderr = v.outputs[0].result(), v.outputs[1].result()
 	v.write(&o, p.streams)

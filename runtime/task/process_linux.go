@@ -22,6 +22,9 @@ type process struct {
 	// of the one before the other.
 	order sync.Mutex
 	ended chan struct{} // closed once status and at are set
+	// look is called with its number before that is given up, and may be called before. Nil:
+	// nobody looks. Set it before watch.
+	look func(pid int)
 
 	mu      sync.Mutex
 	pid     int // 0: not yet
@@ -107,6 +110,9 @@ func (p *process) reap(flags int) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.look != nil {
+		p.look(p.pid)
+	}
 	var status unix.WaitStatus
 	pid, err := unix.Wait4(p.pid, &status, unix.WALL|unix.WNOHANG, nil)
 	switch {

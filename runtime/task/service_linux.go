@@ -253,6 +253,10 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 	streams.given()
 	pid, err := t.rt.Pid(t.id)
 	if err == nil {
+		if t.verdict != nil {
+			t.verdict.walls.built(pid)
+			p.look = t.verdict.walls.held
+		}
 		err = p.watch(pid, func() { s.end(p) })
 	}
 	if err != nil {
