@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/capsule-run/capsule/runtime/task/terms"
 	"github.com/capsule-run/capsule/spec"
 )
@@ -91,6 +93,35 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("wrong terms: %+v", r)
 	}
 	d.ctr("containers", "delete", "wrong")
+}
+
+// TestVerdictsGiveNothing: whoever writes a pod's annotation gets nothing by it that the
+// container has not: no file of the node written, no limit raised.
+func TestVerdictsGiveNothing(t *testing.T) {
+	d := begin(t)
+	asked := func(message string) terms.Terms {
+		return terms.Terms{ID: "a", Container: "c", TimeoutMS: 60000, MaxOutputBytes: 1 << 20, OutputPolicy: "truncate", Message: message, MaxPids: 1 << 22,
+			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 40, Hard: 1 << 40}}}
+	}
+	for i, c := range []struct {
+		mode    os.FileMode
+		options string
+	}{{0o666, "rbind:ro"}, {0o644, "rbind:rw"}, {0o600, "rbind:rw"}} {
+		file := filepath.Join(d.dir, fmt.Sprint("victim", i))
+		if err := os.WriteFile(file, []byte("before"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		flags := append(verdictFlags(asked("/victim"), ""), "--mount", "type=bind,src="+file+",dst=/victim,options="+c.options)
+		if r := d.heard(fmt.Sprint("g", i), flags, "sh", "-c", "ulimit -Hn"); !strings.Contains(r.out, `"status":"success"`) || strings.Contains(r.out, "1099511627776") {
+			t.Errorf("%v: %+v", c, r)
+		}
+		if text, err := os.ReadFile(file); err != nil || string(text) != "before" {
+			t.Errorf("a file that the container %v may not write to has %q, %v", c, text, err)
+		}
+	}
 }
 
 func verdictFlags(asked terms.Terms, message string) []string {

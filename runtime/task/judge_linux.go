@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,7 @@ type verdict struct {
 	walls   walls
 	created time.Time
 	outputs [2]*capture
+	pipes   [2]*os.File // the reading ends of what outputs capture
 	readers sync.WaitGroup
 	log     *os.File // where the document goes: the container's stdout. Nil: it has none
 
@@ -78,11 +80,7 @@ func (s *Service) judged(t *task, config *specs.Spec) (*verdict, error) {
 		return nil, err
 	}
 	v := &verdict{Terms: *asked, s: s, task: t, config: config, walls: walls{config: config}, created: time.Now()}
-	for _, m := range config.Mounts {
-		if m.Destination == asked.Message && m.Type == "bind" {
-			v.message = m.Source
-		}
-	}
+	v.message = messageFile(config.Mounts, asked.Message)
 	if err == nil {
 		err = amend(asked, config)
 	}
@@ -113,7 +111,7 @@ func (v *verdict) divert(s *streams) error {
 		if err != nil {
 			return fault.Wrap(fault.OutputCapture, "pipe", err)
 		}
-		s.give[i+1] = w
+		s.give[i+1], v.pipes[i] = w, r
 		v.readers.Go(func() { c.read(r) })
 	}
 	if s.give[0] != nil {
@@ -242,7 +240,7 @@ func (v *verdict) finish(p *process) {
 		v.refuse(fault.New(fault.Cancelled, "start the command", "the container was taken away before"))
 		return
 	}
-	v.readers.Wait()
+	v.drain()
 	o.Terms, o.Config, o.Created, o.Started = v.Terms, v.config, v.created, started
 	o.Status, o.Exited, o.Ended = p.waitStatus()
 	u, err := v.task.rt.Usage(v.task.id)
@@ -250,6 +248,15 @@ func (v *verdict) finish(p *process) {
 	o.Usage, o.UsageErr = u, errors.Join(o.UsageErr, err)
 	o.Stdout, o.Stderr = v.outputs[0].result(), v.outputs[1].result()
 	v.write(&o, p.streams)
+}
+
+// drain waits for what is still in the pipes. A process may have given its end of one to
+// another container, or to one of the host's: nobody waits for those.
+func (v *verdict) drain() {
+	for _, r := range v.pipes {
+		_ = r.SetReadDeadline(time.Now().Add(draining)) // it fails where the reader has closed it: at the end
+	}
+	v.readers.Wait()
 }
 
 // refuse writes down why the command was not started.
@@ -278,19 +285,37 @@ func (v *verdict) write(o *Outcome, s *streams) {
 	})
 }
 
+// messageFile is the host's file behind a path of the container's. A mount that the container
+// may not write to is none of its termination message. Empty: there is none.
+func messageFile(mounts []specs.Mount, path string) (source string) {
+	for _, m := range mounts {
+		if m.Destination == path && m.Type == "bind" {
+			source = m.Source
+			if slices.Contains(m.Options, "ro") || slices.Contains(m.Options, "rro") {
+				source = ""
+			}
+		}
+	}
+	return source
+}
+
 // writeMessage replaces what the container has left in its file: no process of it is
-// there to write any more. Its name is the host's, and no link is followed.
+// there to write any more. Which file that is the pod's author says, and this is root of the
+// node: so it has to be one that anybody may write to, as a kubelet makes it. containerd has
+// resolved links in the path already. Where there is one now, the container has put it there.
 func writeMessage(path string, text []byte) error {
 	fail := func(op string, err error) error {
 		return fault.Wrap(fault.IO, op, err).WithPath(path).WithField("annotations." + terms.Annotation + ".message")
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
 	if err != nil {
 		return fail("open", err)
 	}
+	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fail("open", errors.Join(err, errors.New("is not a regular file")))
+	const anybody = 0o002
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Mode()&anybody == 0 {
+		return fail("open", errors.Join(err, errors.New("is not a file that anybody may write to")))
 	}
 	if err := f.Truncate(0); err != nil {
 		return fail("truncate", err)
