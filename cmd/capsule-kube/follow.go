@@ -128,7 +128,9 @@ func (f *follower) changes(ctx context.Context) <-chan change {
 	go func() {
 		defer close(out)
 		seen := false
+		var rest backoff
 		for failures := 0; ctx.Err() == nil; {
+			begun := time.Now()
 			list, err := f.pods(ctx, f.name)
 			if err == nil {
 				for i := range list.Items {
@@ -146,21 +148,42 @@ func (f *follower) changes(ctx context.Context) <-chan change {
 					return
 				}
 			}
+			pause := rest.pause(time.Since(begun))
 			if err == nil {
 				failures = 0
-				continue
-			}
-			if failures++; failures == 5 || errors.Is(err, &fault.Fault{Code: fault.NotAuthorised}) {
+			} else if failures++; failures == 5 || errors.Is(err, &fault.Fault{Code: fault.NotAuthorised}) {
 				send(change{err: err})
 				return
+			} else { // an API server that is started anew is away for some seconds
+				pause = time.Duration(failures) * time.Second
 			}
-			select { // an API server that is started anew is away for some seconds
-			case <-time.After(time.Duration(failures) * time.Second):
+			select {
+			case <-time.After(pause):
 			case <-ctx.Done():
 			}
 		}
 	}()
 	return out
+}
+
+// backoff is the pause before a watch that has ended is begun anew: longer each time where
+// something ends them all at once, such as a proxy, and short again after a calm one.
+type backoff struct{ next time.Duration }
+
+const (
+	pauseLeast = 50 * time.Millisecond
+	pauseMost  = 5 * time.Second
+	// calm is how long a watch lasts that ends as servers end them.
+	calm = 30 * time.Second
+)
+
+func (b *backoff) pause(lasted time.Duration) time.Duration {
+	if lasted >= calm {
+		b.next = 0
+	}
+	now := max(b.next, pauseLeast)
+	b.next = min(2*now, pauseMost)
+	return now
 }
 
 // pass sends what one watch tells. Not more: nobody wants to hear any further.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -209,5 +210,35 @@ func TestDryRun(t *testing.T) {
 	var job batchv1.Job
 	if err := json.Unmarshal(text, &job); err != nil || job.TypeMeta != (metav1.TypeMeta{Kind: "Job", APIVersion: "batch/v1"}) || len(job.Spec.Template.Spec.Containers) != 1 {
 		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// TestBackoff: watches that end at once are begun anew ever more slowly, up to a bound, and
+// after a calm one without delay again.
+func TestBackoff(t *testing.T) {
+	var b backoff
+	last := time.Duration(0)
+	for i := range 20 {
+		now := b.pause(time.Millisecond)
+		if now < pauseLeast || now > pauseMost || now < last || now == last && now != pauseMost {
+			t.Errorf("pause %d is %v after %v", i, now, last)
+		}
+		last = now
+	}
+	if last != pauseMost {
+		t.Errorf("in the end it is %v", last)
+	}
+	if now := b.pause(calm); now != pauseLeast {
+		t.Errorf("after a calm watch it is %v", now)
+	}
+}
+
+// TestWatchesThatEnd: a server, or a proxy before it, that ends each watch at once is asked
+// for the end of the pod all the same.
+func TestWatchesThatEnd(t *testing.T) {
+	s := newServer(t)
+	s.states, s.output = []corev1.PodStatus{waiting, waiting, running, running, running, terminated("Error", short, 7)}, whole
+	if r, status, _ := call(t, request, "--kubeconfig", s.kubeconfig(t, token)); status != 7 || s.watches != len(s.states) {
+		t.Errorf("exit %d after %d watches: %s", status, s.watches, r.Encode(true))
 	}
 }
