@@ -66,7 +66,7 @@ func (c *console) app(code *int) *cli.App {
 		OnUsageError:          usageError,
 		ExitErrHandler:        func(*cli.Context, error) {}, // main alone exits
 		Commands: []*cli.Command{
-			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.doctorCommand(code), c.benchCommand(code), c.seccompCommand(code), c.completionCommand(code),
+			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.doctorCommand(code), c.benchCommand(code), c.seccompCommand(code), c.kubeCommand(code), c.completionCommand(code),
 		},
 	}
 	for _, v := range verbTable() {

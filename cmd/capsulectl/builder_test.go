@@ -218,7 +218,7 @@ func TestRefusedFlags(t *testing.T) {
 		b := newBench("")
 		code := b.run(strings.Fields(c.args))
 		text := b.errOut.String()
-		if code != exitRefused || b.out.String() != "" || b.engine.request != nil {
+		if code != spec.ExitRefused || b.out.String() != "" || b.engine.request != nil {
 			t.Errorf("%s: exit %d, stdout %q, started %v", c.args, code, b.out.String(), b.engine.request != nil)
 		}
 		if !strings.HasPrefix(text, "capsule: "+string(c.code)) || !strings.Contains(text, c.says) {

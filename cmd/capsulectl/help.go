@@ -28,6 +28,7 @@ Verbs:
   config       print, show or check the configuration
   doctor       find out what this host can do, and mend it
   seccomp      read and make system call filters: list, explain, generate ...
+  kube         run a request as a job of a Kubernetes cluster
   bench        measure what a sandbox costs on this host
   completion   print a completion script for bash, zsh or fish
   version      print the version

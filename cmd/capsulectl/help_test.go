@@ -39,6 +39,7 @@ func TestTexts(t *testing.T) {
 		"doctor.txt":     "doctor --help",
 		"bench.txt":      "bench --help",
 		"seccomp.txt":    "seccomp --help",
+		"kube.txt":       "kube run --help",
 		"completion.txt": "completion --help",
 		"config.txt":     "config --help",
 		"ps.txt":         "ps --help", "inspect.txt": "inspect --help", "logs.txt": "logs --help", "attach.txt": "attach --help", "wait.txt": "help wait",
@@ -64,6 +65,7 @@ func TestWaysToHelp(t *testing.T) {
 		{"schema --help", "help schema", "schema -h"},
 		{"ps --help", "help ps", "ps -h", "ps -a --help"},
 		{"bundle", "bundle --help", "help bundle", "bundle explain --help"},
+		{"kube", "kube --help", "help kube", "kube run -h"},
 		{"version", "--version"},
 	} {
 		var first string

@@ -180,7 +180,7 @@ func TestErrorsOfVerbs(t *testing.T) {
 			if form == "json" && !strings.Contains(c.args, "yaml") {
 				args = append(args, "-o", "json")
 			}
-			if code := b.main(args); code != exitRefused {
+			if code := b.main(args); code != spec.ExitRefused {
 				t.Errorf("%s: exit %d", args, code)
 			}
 			if form == "human" || strings.Contains(c.args, "yaml") {
@@ -201,14 +201,14 @@ func TestErrorsOfVerbs(t *testing.T) {
 func TestSeveralIDs(t *testing.T) {
 	b := newBench("")
 	populated(b)
-	if code := b.main([]string{"rm", "dddd", idB, "--address=/there"}); code != exitRefused || b.out.String() != idB+"\n" || !strings.Contains(b.errOut.String(), "E6007") {
+	if code := b.main([]string{"rm", "dddd", idB, "--address=/there"}); code != spec.ExitRefused || b.out.String() != idB+"\n" || !strings.Contains(b.errOut.String(), "E6007") {
 		t.Errorf("exit %d, %q, %q", code, b.out.String(), b.errOut.String())
 	}
 	b = newBench("")
 	populated(b)
 	code := b.main([]string{"inspect", "-o", "json", "dddd", idB, "--address=/there"})
 	all, ok := anyJSON(t, b.out.String()).([]any)
-	if code != exitRefused || !ok || len(all) != 2 {
+	if code != spec.ExitRefused || !ok || len(all) != 2 {
 		t.Fatalf("exit %d: %s", code, b.out.String())
 	}
 	if e := all[0].(map[string]any)["error"].(map[string]any); e["code"] != "E6007" {

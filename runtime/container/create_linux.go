@@ -55,15 +55,20 @@ const teardown = time.Minute
 
 // Create builds a container whose process waits for Start. On failure nothing is left.
 func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
+	s, err := Load(bundle)
+	if err != nil {
+		return err
+	}
+	return r.CreateAs(id, bundle, s, o)
+}
+
+// CreateAs is Create with a configuration in the place of the bundle's own. It is changed.
+func (r *Runtime) CreateAs(id, bundle string, s *specs.Spec, o Stdio) (err error) {
 	if err := privileged(); err != nil {
 		return err
 	}
 	if bundle, err = filepath.Abs(bundle); err != nil {
 		return fault.Wrap(fault.InvalidBundle, "find bundle", err)
-	}
-	s, err := Load(bundle)
-	if err != nil {
-		return err
 	}
 	if s.Linux == nil {
 		return fault.New(fault.InvalidBundle, "read bundle", "is for another platform").WithField("linux")

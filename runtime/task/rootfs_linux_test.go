@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/launch"
+	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -110,4 +112,77 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
+}
+
+// TestMappedRoot mounts roots whose ids are mapped, as a pod in a user namespace has them:
+// what is root's in a layer is the namespace's root's on the host.
+func TestMappedRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	const outside = 4 << 20
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"1/fs", "2/fs", "3/fs", "3/work", "rootfs"} {
+		if err := os.MkdirAll(at(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"1/fs/a", "2/fs/b"} {
+		if err := os.WriteFile(at(file), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(at("3/fs"), outside, outside); err != nil { // as the snapshotter does
+		t.Fatal(err)
+	}
+	maps := []string{fmt.Sprintf("uidmap=0:%d:65536", outside), fmt.Sprintf("gidmap=0:%d:65536", outside)}
+	if !idmaps(at("1/fs")) {
+		t.Skip("the file system has no idmapped mounts") // tmpfs since 6.3
+	}
+	layers := "lowerdir=" + at("2/fs") + ":" + at("1/fs")
+	for name, m := range map[string]wire.Message{
+		"read-only":  mountOf("overlay", "overlay", append(maps, layers)...),
+		"writable":   mountOf("overlay", "overlay", append(maps, layers, "upperdir="+at("3/fs"), "workdir="+at("3/work"))...),
+		"one layer":  mountOf("overlay", "overlay", append(maps, "lowerdir="+at("1/fs"), "upperdir="+at("3/fs"), "workdir="+at("3/work"))...),
+		"bind mount": mountOf("bind", at("1/fs"), append(maps, "rbind", "ro")...),
+	} {
+		if err := mountRootfs(at("rootfs"), []wire.Message{m}); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(at("rootfs/a"), &st); err != nil || st.Uid != outside || st.Gid != outside {
+			t.Errorf("%s: owner %d:%d, %v", name, st.Uid, st.Gid, err)
+		}
+		unmountRootfs(at("rootfs"))
+		if _, err := os.Stat(at("lower")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the layers are still there: %v", name, err)
+		}
+	}
+	for _, wrong := range [][]string{{maps[0]}, {"uidmap=0:1", maps[1]}, {"uidmap=0:1:0", maps[1]}, {"uidmap=0:4294967295:2", maps[1]}, {"uidmap=", maps[1]}} {
+		var f *fault.Fault
+		err := mountRootfs(at("rootfs"), []wire.Message{mountOf("overlay", "overlay", append(wrong, layers)...)})
+		if !errors.As(err, &f) || f.Field != "rootfs[0]" {
+			t.Errorf("%q: %v", wrong, err)
+			unmountRootfs(at("rootfs"))
+		}
+	}
+}
+
+// idmaps tells whether the file system at a path has idmapped mounts.
+func idmaps(path string) bool {
+	one := []plan.IDMap{{Inside: 0, Outside: 1 << 20, Size: 1}}
+	userns, err := launch.UserNamespace(one, one)
+	if err != nil {
+		return false
+	}
+	defer userns.Close()
+	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(tree)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())}
+	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr) == nil
 }
