@@ -63,11 +63,11 @@ func (s *Server) Serve(listener *os.File) error {
 		}
 		switch bad {
 		case nil:
-		case unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
-			time.Sleep(100 * time.Millisecond) // until somebody has closed something
-			continue
-		default:
+		case unix.ECONNABORTED, unix.EINTR:
 			continue // of a connection that is gone already
+		default:
+			time.Sleep(100 * time.Millisecond) // until somebody has closed something, in general
+			continue
 		}
 		s.mu.Lock()
 		s.visited = true
