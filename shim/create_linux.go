@@ -148,17 +148,19 @@ type translation struct {
 }
 
 // translate turns a request into an OCI configuration and its filter, for the
-// sandbox that is ready where there is one. A slot of host ids is the caller's to
+// sandbox that is ready, or is made ready, where there is one. A slot of host ids is the caller's to
 // close, also in failure.
 func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*translation, error) {
 	t := &translation{noInit: !req.Isolation.Init, ids: [2]int{-1, -1}}
+	o := host.Options{ExecutionID: boot.ExecutionID, StateDir: string(boot.StateDir), Policy: boot.Policy}
 	group := ""
 	if ready != nil {
-		group = ready.name
+		group, o.IDMap = ready.name, &ready.idmap
 	} else {
 		group = cgroupName(boot.StateDir, boot.ExecutionID)
 	}
-	facts, err := host.Probe(req, host.Options{ExecutionID: boot.ExecutionID, CgroupsPath: "/capsule/capsule-" + group, StateDir: string(boot.StateDir), Policy: boot.Policy})
+	o.CgroupsPath = "/capsule/capsule-" + group
+	facts, err := host.Probe(req, o)
 	if err != nil {
 		return t, err
 	}
@@ -180,7 +182,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	}
 	switch {
 	case t.rootless:
-	case ready != nil:
+	case ready != nil && ready.slot != nil:
 		facts.Host.SlotBase = ready.base
 	default:
 		if facts.Host.SlotBase, t.slot, err = host.AllocateSlot(string(boot.StateDir)); err != nil {
@@ -212,6 +214,22 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 	if t.bare {
 		return plan.Process(t.config)
 	}
+	return t.compileFrom(t.origin(dir, tasks))
+}
+
+func (t *translation) compileFrom(o plan.Origin) (*plan.Plan, error) {
+	p, err := plan.Compile(o.Spec, o.Facts)
+	if err == nil {
+		breachPlan(p)
+	}
+	if t.outside {
+		err = bundle.Pointed(err)
+	}
+	return p, err
+}
+
+// origin is what the launch plan is made of.
+func (t *translation) origin(dir string, tasks int) plan.Origin {
 	kinds := host.BundleKinds(t.config, t.root)
 	for _, path := range t.masked {
 		kinds[path] = plan.KindFile // inside, whatever is there on the host
@@ -220,14 +238,7 @@ func (t *translation) compile(dir string, tasks int) (*plan.Plan, error) {
 		Filter: t.filter, Skeleton: t.skeleton, NoInit: t.noInit, NoStdin: t.noStdin, Landlock: t.landlock,
 		RootUIDMap: t.rootMap, RootGIDMap: t.rootMap, Hierarchies: t.hierarchies}
 	t.listen(&facts)
-	p, err := plan.Compile(t.config, facts)
-	if err == nil {
-		breachPlan(p)
-	}
-	if t.outside {
-		err = bundle.Pointed(err)
-	}
-	return p, err
+	return plan.Origin{Spec: t.config, Facts: facts}
 }
 
 // describe keeps what config.json says until others may look for it, see offer:

@@ -18,6 +18,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
+	"github.com/capsule-run/capsule/shim/host"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/output"
 	"github.com/capsule-run/capsule/shim/shimapi"
@@ -31,18 +32,21 @@ import (
 type spare struct {
 	base    uint32 // first host id of its slot; 0 without one
 	slot    *os.File
+	idmap   host.IDMapProbe // kept: making it is most of what a bind costs to look at
 	host    *cgroup.Host
 	group   *cgroup.Group // nil: no cgroup can be made here
 	name    string        // of the group
 	limits  *specs.LinuxResources
 	bundle  string // the directory that its plan names
+	origin  plan.Origin
+	plan    *plan.Plan // what it was made into
 	sandbox *launch.Sandbox
 	stdin   *os.File // writer
 	outputs [2]int   // readers of stdout and stderr
 	sources []identity
 	hard    map[string]uint64 // hard limits that its processes have inherited
 	mounts  int               // a mountinfo, which tells when the host's mounts change
-	below   string            // the mounts below sources
+	around  string            // the mounts at, above and below sources
 }
 
 // identity is what a path of the host was when the sandbox was built.
@@ -78,7 +82,7 @@ func buildSpare(boot shimapi.Bootstrap) (s *spare, err error) {
 		return s, fault.Wrap(fault.SystemCall, "watch mounts", err)
 	}
 	e.req = req
-	t, err := translate(boot, req, nil)
+	t, err := translate(boot, req, s)
 	s.slot, s.base = t.slot, t.base
 	if err != nil {
 		return s, err
@@ -100,15 +104,15 @@ func buildSpare(boot shimapi.Bootstrap) (s *spare, err error) {
 		return s, err
 	}
 	failpoint.Here("shim.spare.cgroup")
-	p, err := t.compile(s.bundle, e.tasks())
-	if err != nil {
+	s.origin = t.origin(s.bundle, e.tasks())
+	if s.plan, err = t.compileFrom(s.origin); err != nil {
 		return s, err
 	}
-	return s, s.launch(t, p)
+	return s, s.launch(t)
 }
 
 // launch builds the sandbox of a plan as far as it goes without a command.
-func (s *spare) launch(t *translation, p *plan.Plan) error {
+func (s *spare) launch(t *translation) error {
 	ends, err := s.pipes(t)
 	defer func() {
 		for _, fd := range ends {
@@ -127,7 +131,7 @@ func (s *spare) launch(t *translation, p *plan.Plan) error {
 	if s.group != nil {
 		o.CgroupFD, o.Tasks = s.group.DirFD(), s.group.TasksFDs()
 	}
-	ready, err := launch.Prepare(p, o)
+	ready, err := launch.Prepare(s.plan, o)
 	if err != nil {
 		return err
 	}
@@ -154,7 +158,7 @@ func (s *spare) watch(c *specs.Spec) error {
 		s.sources = append(s.sources, id)
 	}
 	var err error
-	if s.below, err = mountsBelow(s.sources); err != nil {
+	if s.around, err = mountsAround(s.sources); err != nil {
 		return err
 	}
 	s.hard = map[string]uint64{}
@@ -169,22 +173,33 @@ func (s *spare) watch(c *specs.Spec) error {
 	return nil
 }
 
-// mountsBelow are the lines of the mountinfo of this namespace whose mount points lie
-// strictly below one of the paths. One on a path itself, or above it, makes it another file.
-func mountsBelow(paths []identity) (string, error) {
+// mountsAround are the lines of the mountinfo of this namespace whose mount points lie at,
+// above or below one of the paths. Those above matter for their flags, which a mount of the
+// host may get after a sandbox has its own: the file stays the same.
+func mountsAround(paths []identity) (string, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", fault.Wrap(fault.SystemCall, "read mounts", err)
 	}
-	var below strings.Builder
+	var around strings.Builder
 	for line := range strings.Lines(string(text)) {
 		// proc_pid_mountinfo(5): the mount point is the fifth field.
 		fields := strings.SplitN(line, " ", 6)
-		if len(fields) == 6 && slices.ContainsFunc(paths, func(p identity) bool { return strings.HasPrefix(fields[4], p.path+"/") }) {
-			below.WriteString(line)
+		if len(fields) < 6 {
+			continue
+		}
+		at := host.Unescape(fields[4])
+		if slices.ContainsFunc(paths, func(p identity) bool { return below(at, p.path) || below(p.path, at) }) {
+			around.WriteString(line)
 		}
 	}
-	return below.String(), nil
+	return around.String(), nil
+}
+
+// below tells whether a canonical path is another one, or lies below it.
+func below(path, dir string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
+	return ok && (rest == "" || rest[0] == '/')
 }
 
 // allows tells whether the processes of the sandbox may have these limits. One that
@@ -219,8 +234,8 @@ func (s *spare) pipes(t *translation) (ends [3]int, err error) {
 }
 
 // fresh tells whether the host is what it was when the sandbox was built: the paths
-// that it shows are the same files, and no mount below them has changed. All else
-// that lies there it sees live.
+// that it shows are the same files, and no mount at, above or below them has changed.
+// All else that lies there it sees live.
 func (s *spare) fresh() bool {
 	if !s.sandbox.Waits() {
 		return false
@@ -228,7 +243,7 @@ func (s *spare) fresh() bool {
 	fds := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
 	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
 		// Hosts mount this and that all day, most of it elsewhere.
-		if below, err := mountsBelow(s.sources); err != nil || below != s.below {
+		if around, err := mountsAround(s.sources); err != nil || around != s.around {
 			return false
 		}
 	}
@@ -246,6 +261,7 @@ func (s *spare) discard() error {
 		return nil
 	}
 	var errs []error
+	s.idmap.Close()
 	if s.sandbox != nil {
 		s.sandbox.Abandon()
 	}
@@ -285,9 +301,13 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	}
 	t.noStdin = req.Stdin == nil && !streamStdin
 	e.clock.mark("bundle")
-	p, err := t.compile(s.bundle, tasksOf(s.group))
-	if err != nil || len(t.degraded) > 0 || !s.sandbox.Takes(p) {
+	p, err := s.plan.Rebind(s.origin, t.origin(s.bundle, tasksOf(s.group)))
+	if err != nil || p == nil || len(t.degraded) > 0 {
 		return false, nil // a plan that is refused is refused again
+	}
+	breachPlan(p)
+	if !s.sandbox.Takes(p) {
+		return false, nil
 	}
 	e.clock.mark("plan")
 	if fits, err := e.relimit(s, t.config.Linux.Resources); !fits || err != nil {
@@ -300,6 +320,7 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	e.slot, e.waiting, e.plan = s.slot, s.sandbox, p
 	e.stdio.payload = [3]int{-1, -1, -1}
 	stdin, outputs := s.stdin, s.outputs
+	s.idmap.Close()
 	unix.Close(s.mounts)
 	e.spare = nil // all of it is the execution's
 	if t.noStdin {

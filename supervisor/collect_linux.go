@@ -1,8 +1,7 @@
 package supervisor
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -86,7 +85,8 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	} else if r = decodeResult(id, rec.Created, data); r.Error != nil && r.Error.Code == string(fault.StateUnreadable) && r.Termination.Reason == spec.ReasonShimLost {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "result.json", "error": r.Error.Message})
 	}
-	if err := requestDamage(dir, rec.Digest); err != nil {
+	request, err := requestOf(dir, rec.Digest)
+	if err != nil {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "request.json", "error": err.Error()})
 	}
 	k := &kept{}
@@ -100,6 +100,7 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	if err != nil {
 		return r, err
 	}
+	entry.Request = request
 	if err := s.history(func(h *history.Store) error { return h.Put(entry) }); err != nil {
 		return r, err
 	}
@@ -123,7 +124,7 @@ func withoutOutput(r *spec.Response, cause error) *spec.Response {
 	return &short
 }
 
-// historyEntry is an execution as the history keeps it. Large output it has in
+// historyEntry is an execution as the history keeps it, but for its request. Large output it has in
 // the files of k, which is the caller's to close when the entry is stored.
 func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response, k *kept) (history.Entry, error) {
 	e := history.Entry{Record: history.Record{Summary: summaryOf(rec, ""), Digest: rec.Digest}}
@@ -143,39 +144,32 @@ func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response, k *kept
 	head := *r
 	head.Stdout, head.Stderr, head.StdoutEncoding, head.StderrEncoding = nil, nil, "", ""
 	e.Response = head.Encode(false)
-	e.Request, _ = requestOf(dir) // without it the rest is of use all the same
 	return e, errors.Join(err1, err2)
 }
 
-// requestOf is the resolved request without its stdin, which may be large.
-func requestOf(dir layout.Dir) ([]byte, error) {
-	data, err := os.ReadFile(dir.Request())
-	if err != nil {
-		return nil, err
-	}
-	req, err := spec.DecodeResolved(data)
-	if err != nil {
-		return nil, err
-	}
-	req.Stdin = nil
-	return req.Encode(), nil
-}
-
-// requestDamage is what is wrong with the recorded request; digest may be unknown.
-func requestDamage(dir layout.Dir, digest string) error {
+// requestOf is the recorded request without its stdin, which may be large; nil: there is
+// none. With an error it is what can still be read of it, and the error what is wrong.
+// digest may be unknown.
+func requestOf(dir layout.Dir, digest string) (request []byte, damage error) {
 	data, err := os.ReadFile(dir.Request())
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil
+		return nil, nil
 	case err != nil:
-		return err
+		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	if digest != "" && hex.EncodeToString(sum[:]) != digest {
-		return errors.New("it is not the request that was recorded")
+	if digest != "" && digestOf(data) != digest {
+		damage = errors.New("it is not the request that was recorded")
 	}
-	_, err = spec.DecodeResolved(data)
-	return err
+	req, err := spec.DecodeResolved(data)
+	switch {
+	case err != nil:
+		return nil, cmp.Or(damage, err)
+	case req.Stdin == nil && damage == nil:
+		return data, nil
+	}
+	req.Stdin = nil
+	return req.Encode(), damage
 }
 
 // discard removes a directory that is locked, so that nobody sees it half removed.

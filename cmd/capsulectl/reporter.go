@@ -172,10 +172,15 @@ func (c *console) print(text string) int {
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	_, err := io.WriteString(c.stdout, text)
-	if err == nil {
-		return 0
+	if _, err := io.WriteString(c.stdout, text); err != nil {
+		return c.unwritten(err)
 	}
+	return 0
+}
+
+// unwritten tells that a result could not be written to stdout, silently when its reader
+// has gone. It returns the exit status.
+func (c *console) unwritten(err error) int {
 	if !isBrokenPipe(err) {
 		_ = c.diagnose(faultLines(fault.Wrap(fault.IO, "write to stdout", err)))
 	}

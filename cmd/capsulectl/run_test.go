@@ -208,6 +208,13 @@ func TestBrokenStdout(t *testing.T) {
 		if code := b.run([]string{"--json"}); code != spec.ExitRefused || (c.lines == "") != (b.errOut.String() == "") {
 			t.Errorf("%v: --json: exit %d, %q", c.err, code, b.errOut.String())
 		}
+		for _, args := range []string{"run --help", "schema --help", "bundle diff --help", "help ps", "ps --help", "version"} {
+			b = newBench("")
+			b.stdout = brokenWriter{c.err}
+			if code := b.main(strings.Fields(args)); code != spec.ExitRefused || (c.lines == "") != (b.errOut.String() == "") {
+				t.Errorf("%v: %s: exit %d, %q", c.err, args, code, b.errOut.String())
+			}
+		}
 	}
 }
 

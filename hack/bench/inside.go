@@ -18,15 +18,20 @@ import (
 
 // work is the program that runs inside: it waits, writes, or counts its own time
 // on the processor, which the load of the machine changes less than the clock, and
-// in which its own start is not.
+// in which its own start is not. With a second word it first enters a filter or a
+// ruleset of Landlock that allows everything: what the kernel takes for one at all.
 const work = `
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -37,6 +42,18 @@ static long long used(int who) {
   struct rusage u;
   getrusage(who, &u);
   return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000LL + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000LL;
+}
+static int behind(const char *wall) {
+  struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+  struct sock_fprog program = {1, &allow};
+  struct landlock_ruleset_attr handled = {.handled_access_fs = (1 << 13) - 1};
+  struct landlock_path_beneath_attr all = {.allowed_access = (1 << 13) - 1, .parent_fd = open("/", O_PATH)};
+  long rules;
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return -1;
+  if (!strcmp(wall, "filter")) return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+  rules = syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
+  if (rules < 0 || syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &all, 0)) return -1;
+  return syscall(SYS_landlock_restrict_self, rules, 0);
 }
 static long long spent(void) { return used(RUSAGE_SELF) + used(RUSAGE_CHILDREN); }
 int main(int argc, char **argv) {
@@ -53,6 +70,7 @@ int main(int argc, char **argv) {
     }
     return 0;
   }
+  if (argc > 2 && behind(argv[2])) return 3;
   before = spent();
   if (!strcmp(what, "compute")) {
     uint64_t x = 88172645463325252u;
@@ -92,6 +110,10 @@ type overheadRow struct {
 	Native  time.Duration `json:"native_ns"`
 	Sandbox time.Duration `json:"sandbox_ns"`
 	Ratio   float64       `json:"ratio"`
+	// Filter and Landlock are multiples of Native, outside: behind a filter and behind
+	// a ruleset that allow everything. 0: the kernel has none.
+	Filter   float64 `json:"filter"`
+	Landlock float64 `json:"landlock"`
 }
 
 // repeats of everything in the sections about what happens inside.
@@ -113,16 +135,18 @@ func (f *field) overhead(ctx context.Context) ([]overheadRow, error) {
 	for i := range rows {
 		row := &rows[i]
 		var native, inside []time.Duration
+		behind := map[string][]time.Duration{}
 		for range repeats {
-			out, err := exec.CommandContext(ctx, f.program("work"), row.Name).Output()
-			if err != nil {
-				return nil, err
-			}
-			n, err := nanoseconds(string(out))
+			n, err := f.outside(ctx, row.Name)
 			if err != nil {
 				return nil, err
 			}
 			native = append(native, n)
+			for _, wall := range []string{"filter", "landlock"} {
+				if n, err := f.outside(ctx, row.Name, wall); err == nil {
+					behind[wall] = append(behind[wall], n)
+				}
+			}
 			r, err := c.Run(ctx, &api.StartRequest{Request: f.request(nil, f.program("work"), row.Name)})
 			if err == nil {
 				err = bench.Succeeded(r)
@@ -141,8 +165,22 @@ func (f *field) overhead(ctx context.Context) ([]overheadRow, error) {
 		}
 		row.Native, row.Sandbox = bench.Median(native), bench.Median(inside)
 		row.Ratio = float64(row.Sandbox) / float64(row.Native)
+		for wall, ratio := range map[string]*float64{"filter": &row.Filter, "landlock": &row.Landlock} {
+			if len(behind[wall]) > 0 {
+				*ratio = float64(bench.Median(behind[wall])) / float64(row.Native)
+			}
+		}
 	}
 	return rows, nil
+}
+
+// outside is what the program says of its work without a sandbox.
+func (f *field) outside(ctx context.Context, args ...string) (time.Duration, error) {
+	out, err := exec.CommandContext(ctx, f.program("work"), args...).Output()
+	if err != nil {
+		return 0, err
+	}
+	return nanoseconds(string(out))
 }
 
 func nanoseconds(said string) (time.Duration, error) {

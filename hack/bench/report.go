@@ -155,8 +155,10 @@ func (r *results) overheadText(b *strings.Builder) {
 	if r.Overhead == nil {
 		return
 	}
-	fmt.Fprintf(b, "\n### What a program inside loses\n\nTime on the processor, %d times outside and inside in turns; medians.\n\n| | does | outside, ms | inside, ms | ratio |\n|---|---|---:|---:|---:|\n", repeats)
+	fmt.Fprintf(b, "\n### What a program inside loses\n\nTime on the processor, %d times outside and inside in turns; medians. The last two columns are ratios to\n"+
+		"outside of the same program outside, behind a filter and behind a Landlock ruleset that allow everything: what this kernel\n"+
+		"takes for having one at all.\n\n| | does | outside, ms | inside, ms | ratio | any filter | any ruleset |\n|---|---|---:|---:|---:|---:|---:|\n", repeats)
 	for _, o := range r.Overhead {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %.3f |\n", o.Name, o.Does, ms(o.Native), ms(o.Sandbox), o.Ratio)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %.3f | %.3f | %.3f |\n", o.Name, o.Does, ms(o.Native), ms(o.Sandbox), o.Ratio, o.Filter, o.Landlock)
 	}
 }

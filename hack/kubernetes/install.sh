@@ -54,11 +54,16 @@ version() {
   echo "${v:-1}"
 }
 
-# fragment PLUGIN: the runtime, and the annotation that asks for a verdict.
+# fragment PLUGIN: the runtime, and the annotation that asks for a verdict. The kubelet has
+# one driver of control groups for all runtimes, so it is the one that the others have.
 fragment() {
   echo "[plugins.\"$1\".containerd.runtimes.capsule]"
   echo '  runtime_type = "io.containerd.capsule.v2"'
   echo '  pod_annotations = ["run.capsule.verdict"]'
+  if without "$config" | grep -q '^[[:space:]]*SystemdCgroup[[:space:]]*=[[:space:]]*true'; then
+    echo "[plugins.\"$1\".containerd.runtimes.capsule.options]"
+    echo '  SystemdCgroup = true'
+  fi
 }
 
 # configure writes the fragment. From version 3 on what is imported is merged into a plugin's

@@ -182,3 +182,27 @@ func TestContainerdReads(t *testing.T) {
 		t.Error("the other runtime is gone")
 	}
 }
+
+// TestSystemdDriver: the driver of control groups is that of the node's other runtimes, also
+// when it changes later.
+func TestSystemdDriver(t *testing.T) {
+	const runc = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n  SystemdCgroup = "
+	const ours = "runtimes.capsule.options]\n  SystemdCgroup = true\n"
+	for _, version := range []string{"2", "3"} {
+		n := newNode(t, "version = "+version+"\n"+runc+"true\n")
+		where := "etc/containerd/config.toml"
+		if version == "3" {
+			where = "etc/containerd/conf.d/capsule.toml"
+		}
+		n.must("install")
+		if text := n.files()[where]; !strings.Contains(text, ours) {
+			t.Errorf("version %s, systemd: %s", version, text)
+		}
+		text := n.files()["etc/containerd/config.toml"]
+		write(t, n.config(), strings.Replace(text, runc+"true", runc+"false", 1))
+		n.must("install")
+		if text := n.files()[where]; strings.Contains(text, ours) {
+			t.Errorf("version %s, cgroupfs: %s", version, text)
+		}
+	}
+}

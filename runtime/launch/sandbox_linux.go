@@ -318,6 +318,7 @@ func (s *Sandbox) stepFault(r report) error {
 	}
 	if step.Field == "process.cwd" {
 		f.Op = "chdir" // what it amounts to; Details has the call
+		f.Hint = "The working directory is a path inside: show a directory of the host there with a bind, or name one that is there and that the user may enter."
 	}
 	if step.Op == plan.OpExecve {
 		return execFault(f, step, errno, r.found == 1)
@@ -368,6 +369,8 @@ func execFault(f *fault.Fault, step plan.Step, errno syscall.Errno, found bool) 
 		return say("not executable: no execute permission, a directory, or on a noexec mount", "Check the file's mode; /dev and /proc are mounted noexec.")
 	case errno == unix.ENOEXEC:
 		return say("not executable: neither a program for this machine nor a script with a #! line", "Start it through its interpreter, for example [\"sh\", \"FILE\"].")
+	case errno == unix.EPERM:
+		return say("execve: "+errno.Error(), "A filter of one's own must allow execve and what a program calls at its start; otherwise a security policy of the host forbids it.")
 	case errno == unix.E2BIG:
 		f.Code = fault.OutOfRange
 		return say("arguments and environment together are larger than the kernel accepts", "Pass large data on stdin or in a file.")

@@ -29,15 +29,19 @@ func Compile(s *specs.Spec, f Facts) (*Plan, error) {
 			return nil, err
 		}
 	}
-	if n := len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command) + len(c.plan.Init); n > MaxSteps {
-		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
-	}
-	return c.plan, c.plan.whole()
+	return c.plan, c.plan.whole(c.plan.parts()...)
 }
 
-// whole refuses a NUL in what the kernel takes as a text: it would take a part for the whole.
-func (p *Plan) whole() error {
-	for _, steps := range [][]Step{p.Before, p.Setup, p.Payload, p.Command, p.Init} {
+// parts are the steps of each process.
+func (p *Plan) parts() [][]Step { return [][]Step{p.Before, p.Setup, p.Payload, p.Command, p.Init} }
+
+// whole refuses a plan with too many steps, and a NUL in what the kernel takes as a text
+// in some of them: it would take a part for the whole.
+func (p *Plan) whole(parts ...[]Step) error {
+	if n := len(p.Before) + len(p.Setup) + len(p.Payload) + len(p.Command) + len(p.Init); n > MaxSteps {
+		return fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
+	}
+	for _, steps := range parts {
 		for i := range steps {
 			for k, a := range steps[i].Args {
 				if (a.Kind != ArgString || strings.IndexByte(a.S, 0) < 0) && !slices.ContainsFunc(a.Vec, func(s string) bool { return strings.IndexByte(s, 0) >= 0 }) {

@@ -4,8 +4,6 @@ import (
 	"path"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/capsule-run/capsule/spec/fault"
 )
 
 // ContainerFacts are what the plan of a container has besides Facts.
@@ -115,10 +113,7 @@ func (c *compiler) run(parts ...func() error) (*Plan, error) {
 			return nil, err
 		}
 	}
-	if n := len(c.plan.Before) + len(c.plan.Setup) + len(c.plan.Payload) + len(c.plan.Command); n > MaxSteps {
-		return nil, fault.New(fault.InvalidBundle, "compile plan", "more steps than a plan may have").WithField("mounts")
-	}
-	return c.plan, c.plan.whole()
+	return c.plan, c.plan.whole(c.plan.parts()...)
 }
 
 // enter is what comes first: the control group, the namespaces that are entered by

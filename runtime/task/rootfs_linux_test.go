@@ -81,16 +81,12 @@ func TestRefused(t *testing.T) {
 	options := func(fields ...int) wire.Message {
 		var m wire.Message
 		for _, f := range fields {
-			if f == 9 {
-				m = m.PutBool(f, true)
-			} else {
-				m = m.PutString(f, "x")
-			}
+			m = m.PutString(f, "x")
 		}
 		return wire.Message(nil).PutString(1, "containerd.runc.v1.Options").Put(2, m)
 	}
 	for field, encoded := range map[string]wire.Message{
-		"options.SystemdCgroup": options(9), "options.BinaryName": options(6), "options.Root": options(7), "options.ShimCgroup": options(3),
+		"options.BinaryName": options(6), "options.Root": options(7), "options.ShimCgroup": options(3),
 		"options.CriuImagePath": options(10), "options.TaskApiAddress": options(12), "options": wire.Message(nil).PutString(1, "other.Options"),
 		"options.ConfigPath": wire.Message(nil).PutString(1, "runtimeoptions.v1.Options").Put(2, wire.Message(nil).PutString(2, "/etc/x.toml")),
 	} {
@@ -99,6 +95,9 @@ func TestRefused(t *testing.T) {
 		if !errors.As(err, &f) || f.Code != fault.Unsupported || f.Field != field || f.Hint == "" {
 			t.Errorf("%s: %v", field, err)
 		}
+	}
+	if o, err := optionsOf(wire.Message(nil).PutString(1, "containerd.runc.v1.Options").Put(2, wire.Message(nil).PutBool(9, true))); err != nil || !o.systemd {
+		t.Errorf("SystemdCgroup: %+v, %v", o, err)
 	}
 	for url, first := range map[string]int{"containerd.runc.v1.Options": 4, "containerd.linux.runc.CreateOptions": 10} {
 		o, err := optionsOf(wire.Message(nil).PutString(1, url).Put(2, wire.Message(nil).PutUint(first, 7).PutUint(first+1, 8)))

@@ -53,6 +53,9 @@ type task struct {
 	rt         *container.Runtime
 	first      *process
 	owner      func(*specs.Process) (uid, gid uint32) // of the streams
+	unwatch    func()                                 // ends the watch for the OOM killer
+	killed     sync.Mutex                             // guards kills, and the order in which they are told
+	kills      uint64                                 // of the OOM killer, as told
 	verdict    *verdict                               // on its first process. Nil: nobody asks
 	ownPids    bool                                   // it has a pid namespace to itself, which ends with its first process
 	execs      map[string]*process                    // guarded by Service.mu
@@ -164,7 +167,7 @@ func (s *Service) create(m wire.Message) (wire.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := &container.Runtime{Store: container.Store{Root: Root(bundle)}, Filters: s.Filters, SeccompHelper: s.SeccompHelper, Debug: s.Debug, Warn: s.Log}
+	rt := &container.Runtime{Store: container.Store{Root: Root(bundle)}, Filters: s.Filters, SeccompHelper: s.SeccompHelper, Systemd: o.systemd, Debug: s.Debug, Warn: s.Log}
 	t := &task{id: id, bundle: bundle, rt: rt, execs: map[string]*process{}}
 	s.mu.Lock()
 	if s.tasks[id] != nil {
@@ -252,6 +255,7 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 	}
 	streams.given()
 	pid, err := t.rt.Pid(t.id)
+	t.unwatch = s.watchOOM(t)
 	if err == nil {
 		if t.verdict != nil {
 			t.verdict.walls.built(pid)
@@ -260,6 +264,7 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 		err = p.watch(pid, func() { s.end(p) })
 	}
 	if err != nil {
+		t.unwatch()
 		err = errors.Join(err, t.rt.Delete(t.id, true))
 		streams.close()
 		return nil, err
@@ -297,6 +302,7 @@ func (s *Service) end(p *process) {
 	p.order.Lock()
 	defer p.order.Unlock()
 	if p.exec == "" {
+		p.task.unwatch()
 		if p.task.verdict != nil {
 			p.task.verdict.finish(p)
 		}

@@ -15,6 +15,9 @@ type Options struct {
 	StateDir string
 	// Policy is what a configuration says; nil: the built-in rules alone.
 	Policy *shimapi.Policy
+	// IDMap is used for this probe and more of them, and is the caller's to close.
+	// Nil: this one makes its own.
+	IDMap *IDMapProbe
 }
 
 // Facts are what Probe found.

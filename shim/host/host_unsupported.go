@@ -14,6 +14,12 @@ func unsupported(op string) error {
 	return fault.New(fault.Unsupported, op, "namespaces need Linux; this is "+runtime.GOOS)
 }
 
+// IDMapProbe finds nothing out on this system.
+type IDMapProbe struct{}
+
+// Close does nothing.
+func (*IDMapProbe) Close() {}
+
 // Probe is E2008 on this system.
 func Probe(*spec.Request, Options) (*Facts, error) { return nil, unsupported("probe host") }
 

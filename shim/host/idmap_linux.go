@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idmapProbe tells whether a file system supports idmapped mounts by making
+// IDMapProbe tells whether a file system supports idmapped mounts by making
 // one, detached, and dropping it. Which do depends on the file system, the
 // kernel and what is stacked or mounted where; no table has it all. The zero
-// value is ready. It needs root.
-type idmapProbe struct {
+// value is ready. It needs root, and Close at the end.
+type IDMapProbe struct {
 	userns *os.File // made at the first try
 	err    error
 }
 
 // try says why the tree below fd cannot be idmapped, or nothing.
-func (i *idmapProbe) try(fd int) error {
+func (i *IDMapProbe) try(fd int) error {
 	if i.userns == nil && i.err == nil {
 		maps := []plan.IDMap{{Inside: 0, Outside: firstSlotID, Size: 1}}
 		i.userns, i.err = launch.UserNamespace(maps, maps)
@@ -37,8 +37,10 @@ func (i *idmapProbe) try(fd int) error {
 	return os.NewSyscallError("mount_setattr", unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr))
 }
 
-func (i *idmapProbe) close() {
+// Close forgets the user namespace; another use makes another.
+func (i *IDMapProbe) Close() {
 	if i.userns != nil {
 		_ = i.userns.Close() // nothing was written
 	}
+	*i = IDMapProbe{}
 }

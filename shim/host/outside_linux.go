@@ -50,7 +50,7 @@ func ProbeBundle(s *specs.Spec, dir string, opt Options) (*Outside, error) {
 		}
 		p.policy.state = state
 	}
-	defer p.idmap.close()
+	defer p.idMapping()()
 	if s.Root != nil && !bundle.Own(s) {
 		p.bundleRoot(s, dir, o)
 	}

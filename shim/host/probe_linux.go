@@ -49,7 +49,7 @@ type prober struct {
 	req    *spec.Request
 	opt    Options
 	policy policy
-	idmap  idmapProbe
+	idmap  *IDMapProbe
 	facts  *Facts
 	faults fault.List
 }
@@ -70,7 +70,7 @@ func (p *prober) paths() error {
 		}
 		p.policy.state = state
 	}
-	defer p.idmap.close()
+	defer p.idMapping()()
 	if iso.Rootfs != nil {
 		p.rootfs(*iso.Rootfs)
 	}
@@ -85,6 +85,15 @@ func (p *prober) paths() error {
 		p.bind("/isolation/bind_mounts/"+strconv.Itoa(i), b.Source, b.Destination, b.Readonly)
 	}
 	return p.faults.Err()
+}
+
+// idMapping gets the probe for idmapped mounts ready; the returned function ends its use.
+func (p *prober) idMapping() (done func()) {
+	if p.idmap = p.opt.IDMap; p.idmap != nil {
+		return func() {}
+	}
+	p.idmap = new(IDMapProbe)
+	return p.idmap.Close
 }
 
 func (p *prober) refuse(f *fault.Fault) { p.faults = append(p.faults, f) }

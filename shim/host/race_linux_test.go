@@ -30,7 +30,7 @@ func TestSwappedSymlink(t *testing.T) {
 	})
 	defer swapper.Wait()
 	defer close(stop)
-	p := prober{req: request(), facts: new(Facts)}
+	p := prober{req: request(), facts: new(Facts), idmap: new(IDMapProbe)}
 	good, refused := 0, 0
 	for i := 0; i < 20000 || ((good == 0 || refused == 0) && i < 1000000); i++ {
 		s, f := p.resolve("/x", dir+"/a", useReadable)
@@ -63,7 +63,7 @@ func TestRemovedSource(t *testing.T) {
 	must(t, os.Remove(dir+"/x"))
 	must(t, os.Mkdir(dir+"/y", 0o755))
 	must(t, os.Mkdir(dir+"/x", 0o755))
-	p := prober{req: request(), facts: new(Facts)}
+	p := prober{req: request(), facts: new(Facts), idmap: new(IDMapProbe)}
 	_, f := p.examine(&source{fd: fd}, useReadable, func(c fault.Code, m string) *fault.Fault { return fault.New(c, "", m) })
 	if f == nil || f.Code != fault.InvalidPath {
 		t.Errorf("got %v", f)
@@ -96,7 +96,7 @@ func TestReplacedSource(t *testing.T) {
 	})
 	defer replacer.Wait()
 	defer close(stop)
-	p := prober{req: request(), facts: new(Facts)}
+	p := prober{req: request(), facts: new(Facts), idmap: new(IDMapProbe)}
 	for range 2000 {
 		s, f := p.resolve("/x", dir+"/x", useReadable)
 		if f != nil {
