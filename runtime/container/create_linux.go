@@ -55,6 +55,12 @@ const teardown = time.Minute
 
 // Create builds a container whose process waits for Start. On failure nothing is left.
 func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
+	if err := privileged(); err != nil { // before anything that a user may not read
+		return err
+	}
+	if bundle, err = filepath.Abs(bundle); err != nil {
+		return fault.Wrap(fault.InvalidBundle, "find bundle", err)
+	}
 	s, err := Load(bundle)
 	if err != nil {
 		return err
@@ -62,13 +68,11 @@ func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
 	return r.CreateAs(id, bundle, s, o)
 }
 
-// CreateAs is Create with a configuration in the place of the bundle's own. It is changed.
+// CreateAs is Create with a configuration in the place of the bundle's own, whose path is
+// absolute. The configuration is changed.
 func (r *Runtime) CreateAs(id, bundle string, s *specs.Spec, o Stdio) (err error) {
 	if err := privileged(); err != nil {
 		return err
-	}
-	if bundle, err = filepath.Abs(bundle); err != nil {
-		return fault.Wrap(fault.InvalidBundle, "find bundle", err)
 	}
 	if s.Linux == nil {
 		return fault.New(fault.InvalidBundle, "read bundle", "is for another platform").WithField("linux")
