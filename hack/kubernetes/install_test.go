@@ -46,7 +46,7 @@ func write(t *testing.T, path, text string) {
 // install runs the script. Its restarts of containerd are lines of the file restarts.
 func (n *node) install(verb string) (string, error) {
 	cmd := exec.Command("./install.sh", verb)
-	cmd.Env = append(os.Environ(), "HOST="+n.host, "FROM="+n.from, "RESTART=tee -a "+filepath.Join(n.from, "restarts"))
+	cmd.Env = append(os.Environ(), "BIN=/usr/local/bin", "CONFIG=/etc/containerd/config.toml", "KUBELET=/var/lib/kubelet", "HOST="+n.host, "FROM="+n.from, "RESTART=tee -a "+filepath.Join(n.from, "restarts"))
 	cmd.Stdin = strings.NewReader("restarted\n")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
