@@ -342,7 +342,7 @@ func forbiddenHint(s plan.Step) string {
 	switch {
 	case s.Op == plan.OpMount && s.Path == "/proc":
 		return "Parts of the host's /proc are mounted over, so no fresh one may be mounted: give the container " +
-			"--security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman). capsulectl doctor tells more."
+			"--security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman), or a node that is itself a container one more procfs (mount -t proc proc /run/proc). capsulectl doctor tells more."
 	case s.Op == plan.OpMount, s.Op == plan.OpFsopen, s.Op == plan.OpFsmount, s.Op == plan.OpOpenTree, s.Op == plan.OpMoveMount, s.Op == plan.OpPivotRoot:
 		return "A security policy around capsule forbids mounts in a user namespace; capsulectl doctor names it and the commands that mend it."
 	}
