@@ -55,6 +55,11 @@ inside systemctl is-enabled capsuled.socket | grep -qx enabled || fail "the sock
 
 echo "use"
 inside capsulectl version
+inside capsule-kube version
+inside containerd-shim-capsule-v2 -v
+for p in capsule-oci install.sh daemonset.yaml seccomp/strict.json; do
+  [ -e "$root/usr/bin/$p" ] || [ -e "$root/usr/share/capsule/kubernetes/$p" ] || fail "no $p"
+done
 inside capsulectl config check /etc/capsule/config.toml
 [ "$(inside capsulectl run -- echo from a sandbox)" = "from a sandbox" ] || fail "capsulectl run"
 said=$(echo '{"command":["id","-u"],"isolation":{"seccomp":"default"}}' | inside capsulectl run --json) || true

@@ -4,8 +4,8 @@
 #   VERSION=v COMMIT=hash DIST=dir hack/release.sh build|check
 #
 # DIST gets, for linux/amd64 and linux/arm64, an archive, a Debian package and a
-# bill of materials; for darwin, where capsulectl stands alone, archives and bills;
-# and a SHA256SUMS of all of them. Everything is reproducible: the same commit, Go
+# bill of materials; for darwin, which has capsulectl and capsule-kube, archives and
+# bills; and a SHA256SUMS of all of them. Everything is reproducible: the same commit, Go
 # and libseccomp give the same bytes. capsule-seccomp holds libseccomp and needs a
 # C compiler for its architecture: where that is absent the names say so
 # ("-noseccomp") and a filter is refused with E2003 rather than left out silently.
@@ -42,7 +42,7 @@ programs() {
   local os=$1 arch=$2 dir=$3 setup ldflags="-s -w -buildid= -X main.version=$VERSION -X main.commit=$COMMIT"
   local build=(go build -trimpath -buildvcs=false)
   if [ "$os" != linux ]; then # see docs/platforms.md
-    CGO_ENABLED=0 GOOS=$os GOARCH=$arch "${build[@]}" -tags $tags -ldflags "$ldflags" -o "$dir/" ./cmd/capsulectl
+    CGO_ENABLED=0 GOOS=$os GOARCH=$arch "${build[@]}" -tags $tags -ldflags "$ldflags" -o "$dir/" ./cmd/capsulectl ./cmd/capsule-kube
     return
   fi
   CGO_ENABLED=0 GOOS=linux GOARCH=$arch "${build[@]}" -tags $tags -ldflags "$ldflags" -o "$dir/" "${pure[@]}"
@@ -72,7 +72,7 @@ bill() {
 
 # share OS DIR: what goes beside the programs, made by capsulectl of this host.
 share() {
-  local os=$1 dir=$2
+  local os=$1 dir=$2 p
   mkdir -p "$dir/completion" "$dir/man"
   "$native" completion bash >"$dir/completion/capsulectl.bash"
   "$native" completion zsh >"$dir/completion/_capsulectl"
@@ -85,6 +85,9 @@ share() {
     cp -r cmd/capsuled/systemd "$dir/systemd"
     cp cmd/capsule-shim/apparmor/capsule-shim "$dir/apparmor-capsule-shim"
     cp hack/deb/sysusers.conf hack/deb/tmpfiles.conf "$dir/systemd/"
+    mkdir -p "$dir/kubernetes/seccomp"
+    cp hack/kubernetes/{install.sh,Containerfile,*.yaml} "$dir/kubernetes/"
+    for p in default strict network; do "$native" seccomp show "$p" >"$dir/kubernetes/seccomp/$p.json"; done
   fi
 }
 
@@ -108,7 +111,7 @@ package() {
   local arch=$1 dir=$2 name=$3 from=$2/$3 root=$2/$3.root p
   mkdir -p "$root"/{DEBIAN,etc/capsule/conf.d,usr/bin,usr/lib/systemd/system,usr/lib/systemd/user,usr/lib/sysusers.d,usr/lib/tmpfiles.d} \
     "$root"/usr/share/{man/man1,man/man8,bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,doc/capsule,capsule/apparmor}
-  for p in "$from"/caps*; do install -m 755 "$p" "$root/usr/bin/"; done
+  for p in "$from"/*capsule*; do install -m 755 "$p" "$root/usr/bin/"; done
   for p in capsuled.service capsuled.socket; do
     sed 's#/usr/local/bin/#/usr/bin/#; s#/etc/systemd/system/#/usr/lib/systemd/system/#' "$from/share/systemd/$p" >"$root/usr/lib/systemd/system/$p"
     sed 's#%h/.local/bin/#/usr/bin/#; s#~/.local/bin#/usr/bin#' "$from/share/systemd/user/$p" >"$root/usr/lib/systemd/user/$p"
@@ -116,6 +119,7 @@ package() {
   cp "$from/share/systemd/sysusers.conf" "$root/usr/lib/sysusers.d/capsule.conf"
   cp "$from/share/systemd/tmpfiles.conf" "$root/usr/lib/tmpfiles.d/capsule.conf"
   cp "$from/share/apparmor-capsule-shim" "$root/usr/share/capsule/apparmor/capsule-shim"
+  cp -r "$from/share/kubernetes" "$root/usr/share/capsule/"
   cp "$from/share/config.toml" "$root/etc/capsule/config.toml"
   cp "$from/share/completion/capsulectl.bash" "$root/usr/share/bash-completion/completions/capsulectl"
   cp "$from/share/completion/_capsulectl" "$root/usr/share/zsh/vendor-completions/"
@@ -146,7 +150,7 @@ pack() {
     if [ "$os" = linux ] && ! environment "$arch" >/dev/null; then name=$name-noseccomp; fi
     mkdir -p "$dir/$name/share"
     programs "$os" "$arch" "$dir/$name"
-    bill "$arch" "$dir/$name"/caps* >"$dir/$name.cdx.json"
+    bill "$arch" "$dir/$name"/*capsule* >"$dir/$name.cdx.json"
     share "$os" "$dir/$name/share"
     mv "$dir/$name/share"/{LICENSE,README.md} "$dir/$name/"
     archive "$dir" "$name"
@@ -158,9 +162,17 @@ pack() {
   (cd "$dir" && sha256sum -- *.tar.gz *.deb *.json >SHA256SUMS)
 }
 
+# part FILE: where an archive has what comes of a file of the tree.
+part() {
+  case $1 in
+    cmd/*) basename "${1%/main.go}" ;;
+    hack/kubernetes/*) echo "share/kubernetes/${1##*/}" ;;
+  esac
+}
+
 # examine DIR: every archive has what it should, and programs are static.
 examine() {
-  local dir=$1 a b work
+  local dir=$1 a b p work
   work=$(mktemp -d "$dir/unpacked.XXXXXX")
   for a in "$dir"/*.tar.gz; do
     tar -C "$work" -xzf "$a"
@@ -170,6 +182,9 @@ examine() {
         *) file "$b" | grep -q 'Mach-O 64-bit' || { echo "$b is no program of darwin" >&2; return 1; } ;;
       esac
     done
+    case $a in
+      *-linux-*) for p in cmd/*/main.go hack/kubernetes/install.sh; do [ -e "$work/$(basename "$a" .tar.gz)/$(part "$p")" ] || { echo "$a has no $(part "$p")" >&2; return 1; }; done ;;
+    esac
     case $a in
       *-linux-"$(go env GOHOSTARCH)"*) "$work/$(basename "$a" .tar.gz)/capsulectl" --version | grep -qF "$VERSION" ;;
     esac

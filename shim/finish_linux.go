@@ -109,7 +109,7 @@ func (e *execution) addOutput(r *spec.Response, v verdict) verdict {
 		stdout, err1 = e.stdio.stdout.Bytes()
 		stderr, err2 = e.stdio.stderr.Bytes()
 		tail := e.req.Resources.OutputPolicy == spec.OutputTail
-		r.SetOutput(wholeRunes(stdout, &r.Output.Stdout, tail), wholeRunes(stderr, &r.Output.Stderr, tail))
+		r.SetOutput(spec.WholeRunes(stdout, &r.Output.Stdout, tail), spec.WholeRunes(stderr, &r.Output.Stderr, tail))
 	}
 	for _, err := range []error{err1, err2, asError(e.stdio.stdout.Err()), asError(e.stdio.stderr.Err())} {
 		switch {

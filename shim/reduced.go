@@ -322,7 +322,7 @@ func (r *Reduced) addOutput(a *spec.Response, v verdict) verdict {
 	stdout, err1 := r.streams[0].Bytes()
 	stderr, err2 := r.streams[1].Bytes()
 	tail := r.req.Resources.OutputPolicy == spec.OutputTail
-	a.SetOutput(wholeRunes(stdout, &a.Output.Stdout, tail), wholeRunes(stderr, &a.Output.Stderr, tail))
+	a.SetOutput(spec.WholeRunes(stdout, &a.Output.Stdout, tail), spec.WholeRunes(stderr, &a.Output.Stderr, tail))
 	if err := errors.Join(err1, err2); err != nil && v.status == spec.StatusSuccess {
 		v.status, v.err = spec.StatusError, spec.ErrorFrom(fault.From(err, fault.OutputCapture))
 	}

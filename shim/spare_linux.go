@@ -46,7 +46,7 @@ type spare struct {
 	sources []identity
 	hard    map[string]uint64 // hard limits that its processes have inherited
 	mounts  int               // a mountinfo, which tells when the host's mounts change
-	below   string            // the mounts below sources
+	around  string            // the mounts at, above and below sources
 }
 
 // identity is what a path of the host was when the sandbox was built.
@@ -158,7 +158,7 @@ func (s *spare) watch(c *specs.Spec) error {
 		s.sources = append(s.sources, id)
 	}
 	var err error
-	if s.below, err = mountsBelow(s.sources); err != nil {
+	if s.around, err = mountsAround(s.sources); err != nil {
 		return err
 	}
 	s.hard = map[string]uint64{}
@@ -173,22 +173,33 @@ func (s *spare) watch(c *specs.Spec) error {
 	return nil
 }
 
-// mountsBelow are the lines of the mountinfo of this namespace whose mount points lie
-// strictly below one of the paths. One on a path itself, or above it, makes it another file.
-func mountsBelow(paths []identity) (string, error) {
+// mountsAround are the lines of the mountinfo of this namespace whose mount points lie at,
+// above or below one of the paths. Those above matter for their flags, which a mount of the
+// host may get after a sandbox has its own: the file stays the same.
+func mountsAround(paths []identity) (string, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", fault.Wrap(fault.SystemCall, "read mounts", err)
 	}
-	var below strings.Builder
+	var around strings.Builder
 	for line := range strings.Lines(string(text)) {
 		// proc_pid_mountinfo(5): the mount point is the fifth field.
 		fields := strings.SplitN(line, " ", 6)
-		if len(fields) == 6 && slices.ContainsFunc(paths, func(p identity) bool { return strings.HasPrefix(fields[4], p.path+"/") }) {
-			below.WriteString(line)
+		if len(fields) < 6 {
+			continue
+		}
+		at := host.Unescape(fields[4])
+		if slices.ContainsFunc(paths, func(p identity) bool { return below(at, p.path) || below(p.path, at) }) {
+			around.WriteString(line)
 		}
 	}
-	return below.String(), nil
+	return around.String(), nil
+}
+
+// below tells whether a canonical path is another one, or lies below it.
+func below(path, dir string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
+	return ok && (rest == "" || rest[0] == '/')
 }
 
 // allows tells whether the processes of the sandbox may have these limits. One that
@@ -223,8 +234,8 @@ func (s *spare) pipes(t *translation) (ends [3]int, err error) {
 }
 
 // fresh tells whether the host is what it was when the sandbox was built: the paths
-// that it shows are the same files, and no mount below them has changed. All else
-// that lies there it sees live.
+// that it shows are the same files, and no mount at, above or below them has changed.
+// All else that lies there it sees live.
 func (s *spare) fresh() bool {
 	if !s.sandbox.Waits() {
 		return false
@@ -232,7 +243,7 @@ func (s *spare) fresh() bool {
 	fds := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
 	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
 		// Hosts mount this and that all day, most of it elsewhere.
-		if below, err := mountsBelow(s.sources); err != nil || below != s.below {
+		if around, err := mountsAround(s.sources); err != nil || around != s.around {
 			return false
 		}
 	}

@@ -130,7 +130,7 @@ func TestOutputIsCutBetweenCharacters(t *testing.T) {
 		{"tail, not text", "\xbc\xff", true, true, "\xbc\xff"},
 	} {
 		count := spec.StreamCount{BytesTotal: 100, BytesKept: int64(len(v.kept)), Truncated: v.truncated}
-		have := string(wholeRunes([]byte(v.kept), &count, v.tail))
+		have := string(spec.WholeRunes([]byte(v.kept), &count, v.tail))
 		if have != v.want || count.BytesKept != int64(len(v.want)) {
 			t.Errorf("%s: %q, %d bytes, want %q", v.name, have, count.BytesKept, v.want)
 		}

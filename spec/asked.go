@@ -8,7 +8,11 @@ const RlimitPrefix = "rlimit_"
 // Ask notes that the caller asked for a limit, by its name in
 // Isolation.Require: it must be enforced also when its value is the default.
 // The list is copied, since requests that are decoded over one base share it.
+// An rlimit that there is not is left to its own problem: one is enough.
 func (r *Request) Ask(limit string) {
+	if name, ok := cutRlimit(limit); ok && !slices.Contains(rlimitNames, name) {
+		return
+	}
 	if !slices.Contains(r.Isolation.Require, limit) {
 		r.Isolation.Require = append(slices.Clone(r.Isolation.Require), limit)
 	}

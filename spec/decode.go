@@ -153,8 +153,19 @@ func (d *decoder) next() (jsontext.Token, bool) {
 }
 
 func (d *decoder) syntax(offset int64, message string) {
-	d.fatal = fault.New(fault.JSONSyntax, "", "byte "+strconv.FormatInt(offset, 10)+": "+message)
+	d.fatal = fault.New(fault.JSONSyntax, "", "byte "+strconv.FormatInt(offset, 10)+": "+message).WithHint(d.syntaxHint())
 	d.fatal.Details = map[string]any{"offset": offset}
+}
+
+// syntaxHint is what usually makes a document none. Empty: the code's own hint.
+func (d *decoder) syntaxHint() string {
+	switch text := bytes.TrimLeft(d.data, " \t\r\n{"); {
+	case len(bytes.TrimSpace(d.data)) == 0:
+		return "Nothing was given; a document begins with {, and the smallest request is {\"command\":[\"true\"]}."
+	case len(text) < len(d.data) && len(text) > 0 && text[0] != '"' && text[0] != '}':
+		return "Keys stand in double quotes; a shell takes those away that no single quotes protect: '{\"command\":[\"true\"]}'."
+	}
+	return ""
 }
 
 // skip passes over one value.
@@ -253,10 +264,10 @@ func (d *decoder) mistyped(wanted string) bool {
 	}
 	f := invalid("must be %s, not %s", wanted, kindName(kind))
 	at := d.pointer() // before the value is read
-	if kind == '"' {
+	if kind == '"' || wanted == "a string" && (kind == '0' || kind == 't' || kind == 'f') {
 		token, ok := d.next()
 		if ok {
-			f.Hint = UnitHint(at[strings.LastIndexByte(at, '/')+1:], token.String())
+			f.Hint = quotesHint(at, wanted, kind == '"', token.String())
 			d.put(f)
 			d.broken = append(d.broken, at)
 		}

@@ -172,7 +172,11 @@ func (d *decoder) integer(p *int64) bool {
 
 // unusable reports the number that has just been read.
 func (d *decoder) unusable(code fault.Code, message string) {
-	d.put(fault.New(code, "", message))
+	f := fault.New(code, "", message)
+	if code == fault.OutOfRange {
+		f.Hint = "`capsulectl schema request` prints the range of each field."
+	}
+	d.put(f)
 	d.broken = append(d.broken, d.pointer())
 }
 

@@ -61,3 +61,6 @@ func (r *Request) detached() Request {
 // SuggestName is the hint for a name that is not among candidates: the one that
 // it most likely means, or all of them.
 func SuggestName(name string, candidates []string) string { return suggestName(name, candidates) }
+
+// SuggestNear is SuggestName for a message that lists the candidates. Empty: none is near.
+func SuggestNear(name string, candidates []string) string { return suggestNear(name, candidates) }

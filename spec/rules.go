@@ -50,11 +50,11 @@ func bindTarget(p string) *fault.Fault {
 		return f
 	}
 	if p == "/" {
-		return badPath(p, "may not be mounted over")
+		return badPath(p, "may not be mounted over").WithHint("To bring a root of your own use rootfs; otherwise choose a directory below /.")
 	}
 	for _, own := range []string{"/proc", "/sys", "/dev"} {
 		if below(p, own) {
-			return badPath(p, "lies in %s, which belongs to the sandbox", own)
+			return badPath(p, "is in a directory that the sandbox makes for itself").WithHint("Choose a destination outside of /proc, /sys and /dev; the sandbox has its own.")
 		}
 	}
 	return nil
@@ -67,7 +67,7 @@ func workingDirectory(p string) *fault.Fault {
 		return f
 	}
 	if below(p, "/proc") {
-		return badPath(p, "lies in /proc")
+		return badPath(p, "lies in /proc").WithHint("Choose another directory: from /proc a command could be led out of its root.")
 	}
 	return nil
 }
@@ -94,6 +94,9 @@ func onlyBytes(s, others string) bool {
 	}
 	return true
 }
+
+// IsVariableName says whether s may be a key of environment.
+func IsVariableName(s string) bool { return variableName(s) == nil }
 
 // variableName is the rule for keys of environment.
 func variableName(s string) *fault.Fault {

@@ -55,10 +55,19 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// suggestName is the hint for a name that is not among candidates.
-func suggestName(name string, candidates []string) string {
+// suggestNear is the hint for a name that is not among candidates, which the message
+// lists. Empty: none is near.
+func suggestNear(name string, candidates []string) string {
 	if near := nearest(name, candidates); near != "" {
 		return "Did you mean `" + near + "`?"
+	}
+	return ""
+}
+
+// suggestName is suggestNear for a message that does not list them.
+func suggestName(name string, candidates []string) string {
+	if near := suggestNear(name, candidates); near != "" {
+		return near
 	}
 	if len(candidates) == 0 {
 		return ""

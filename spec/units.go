@@ -115,6 +115,20 @@ func ParseDuration(s string) (int64, error) {
 	return d.Milliseconds(), nil
 }
 
+// quotesHint says what to write for a value at pointer that has quotes and should not, or
+// the other way round. Empty: nothing is known.
+func quotesHint(pointer, wanted string, quoted bool, text string) string {
+	switch {
+	case !quoted:
+		return "Write " + shown(text) + ", in quotes."
+	case wanted == "true or false" && (text == "true" || text == "false"):
+		return "Write " + text + ", without quotes."
+	case pointer == "/command":
+		return "Write [\"sh\", \"-c\", " + shown(text) + "] for a line of a shell; otherwise one string for the program and one for each argument."
+	}
+	return UnitHint(pointer[strings.LastIndexByte(pointer, '/')+1:], text)
+}
+
 // UnitHint says which number to write for a text with a unit, such as 64M for a field
 // whose name ends in _bytes or 5s for one in _ms. Empty: it is none.
 func UnitHint(field, text string) string {

@@ -139,11 +139,11 @@ func (p *problems) text(f *field, s string) {
 	case f.maxBytes > 0 && len(s) > f.maxBytes:
 		p.add(fault.OutOfRange, "has %d bytes, more than %d", len(s), f.maxBytes)
 	case !utf8.ValidString(s):
-		p.add(fault.InvalidValue, "is not valid UTF-8")
+		p.put(invalid("is not valid UTF-8").WithHint("A request is JSON, which has no other bytes: give them on stdin or in a file."))
 	case strings.IndexByte(s, 0) >= 0:
-		p.add(fault.InvalidValue, "contains a NUL byte")
+		p.put(invalid("contains a NUL byte").WithHint("The kernel ends a string there: give such bytes on stdin or in a file."))
 	case f.enum != nil && !slices.Contains(f.enum, s):
-		p.put(invalid("%s is not one of %s", shown(s), strings.Join(f.enum, ", ")).WithHint(suggestName(s, f.enum)))
+		p.put(invalid("%s is not one of %s", shown(s), strings.Join(f.enum, ", ")).WithHint(suggestNear(s, f.enum)))
 	case f.rule != nil:
 		p.put(f.rule(s))
 	}

@@ -149,23 +149,48 @@ func (m *minder) begin(ctx context.Context) bool {
 		m.refuse(cancelledInQueue(m.rec))
 		return true
 	}
-	conn, process, err := m.s.startDetached(m.whole(), m.request, m.lock, m.ready)
-	m.request, m.command = nil, nil
-	if err != nil {
+	if err := m.start(m.lock); err != nil {
 		r := spec.Refused(m.rec.ExecutionID, err, m.rec.Created)
 		r.Termination.Reason = spec.ReasonSetupFailed
 		m.refuse(r)
 		return true
 	}
+	m.s.emit(api.EventStarted, m.rec.ExecutionID, nil)
+	return true
+}
+
+// start starts the shim, with the lock of the directory, which stays the caller's.
+func (m *minder) start(lock *os.File) error {
+	conn, process, err := m.s.startDetached(m.whole(), m.request, lock, m.ready)
+	m.request, m.command = nil, nil
+	if err != nil {
+		return err
+	}
 	m.connect(conn)
-	m.ended = make(chan struct{})
+	ended := make(chan struct{})
+	m.ended = ended
 	go func() { // reaps it without holding a thread for as long as it lives
 		<-conn.closed
 		process.wait()
-		close(m.ended)
+		close(ended)
 	}()
-	m.s.emit(api.EventStarted, m.rec.ExecutionID, nil)
-	return true
+	return nil
+}
+
+// restart starts a shim of its own for an execution that was given one that was ready,
+// which died before it began: killed by the host for want of memory, perhaps, in an
+// instant in which it could still be told. False: it was not so, or there is none.
+func (m *minder) restart() bool {
+	if m.ready == nil || isClosed(m.done) {
+		return false
+	}
+	m.ready = nil
+	lock, err := lockDead(m.dir, false)
+	if err != nil {
+		return false
+	}
+	defer lock.Close() // the shim has its own copy
+	return waiting(m.dir) && m.start(lock) == nil
 }
 
 // whole is the record with the command, which policy is asked about.
@@ -280,6 +305,8 @@ func (m *minder) settle() bool {
 	}
 	r, err := m.s.collect(id, false)
 	switch {
+	case errors.Is(err, errWaits) && m.restart():
+		return false
 	case errors.Is(err, errWaits):
 		// Its turn has come, and its shim died before it began.
 		m.refuse(spec.Lost(id, fault.New(fault.ShimLost, "start the execution", "its shim died before it began"), m.rec.Created))

@@ -177,7 +177,8 @@ func (s *Supervisor) newShim(message, rights []byte) (*net.UnixConn, *process, e
 	process, err := s.startProcess([]string{"capsule-shim"}, theirs, theirs, theirs, theirs, theirs)
 	if err != nil {
 		conn.Close()
-		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim)
+		return nil, nil, fault.Wrap(fault.Unreachable, "start capsule-shim", err).WithPath(s.shim).
+			WithHint("Install capsule-shim beside capsulectl, or set CAPSULE_SHIM to its path.")
 	}
 	return conn, process, nil
 }

@@ -215,3 +215,25 @@ func TestResultIsReadOnce(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// TestEventsOfNobody: what an event about no execution says is for those who see all.
+func TestEventsOfNobody(t *testing.T) {
+	testState(t)
+	s := testDaemon(t, admission.Limits{})
+	s.emit(api.EventMisconfigured, "", map[string]string{"error": "blocked_commands: /opt/secret"})
+	for uid, told := range map[uint32]bool{0: true, 4242: false} {
+		seen := 0
+		err := s.As(uid).Events(t.Context(), 0, false, func(e api.Event) error {
+			if e.Type == api.EventMisconfigured {
+				seen++
+				if (len(e.Attributes) > 0) != told {
+					t.Errorf("uid %d: %v", uid, e.Attributes)
+				}
+			}
+			return nil
+		})
+		if err != nil || seen != 1 {
+			t.Errorf("uid %d: %d events, %v", uid, seen, err)
+		}
+	}
+}

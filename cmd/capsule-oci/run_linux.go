@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/capsule-run/capsule/runtime/container"
 	"github.com/capsule-run/capsule/runtime/container/scope"
+	"github.com/capsule-run/capsule/runtime/container/scope/ask"
 	"github.com/capsule-run/capsule/runtime/container/scope/systemd"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -49,6 +51,10 @@ func verbs() map[string]verb {
 		"update":   {"[--resources FILE | --memory N --memory-swap N --memory-reservation N --cpu-shares N --cpu-quota N --cpu-period N --cpuset-cpus LIST --cpuset-mems LIST --pids-limit N] ID", (*program).update},
 		"spec":     {"[--bundle DIR]", (*program).spec},
 		"features": {"", (*program).features},
+		// For containerd-shim-capsule-v2, and in no list.
+		ask.Verb: {"", func(*program, []string) error {
+			return ask.Serve(context.Background(), os.Stdin, os.Stdout, systemd.Manager{})
+		}},
 	}
 }
 

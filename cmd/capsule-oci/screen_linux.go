@@ -34,6 +34,11 @@ func show(master *os.File) *screen {
 			s.before = t
 		}
 	}
+	// Our terminal makes CR LF of LF, so the container's must not.
+	if t, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS); err == nil {
+		t.Oflag &^= unix.ONLCR
+		_ = unix.IoctlSetTermios(int(master.Fd()), unix.TCSETS, t) // then there is a CR too many
+	}
 	s.size()
 	signal.Notify(s.resize, unix.SIGWINCH)
 	go func() {

@@ -232,7 +232,17 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestTerminal: the master goes to the socket, with ONLCR cleared, and the command has
+// TestShownTerminal: what capsule-oci itself shows on its own streams has no CR of the
+// container's terminal before each LF: a terminal of ours adds one.
+func TestShownTerminal(t *testing.T) {
+	b := newBox(t, "echo", "done")
+	b.config.Process.Terminal = true
+	if out := b.must("run", "shown"); out != "done\n" {
+		t.Errorf("it shows %q", out)
+	}
+}
+
+// TestTerminal: the master goes to the socket, as the kernel makes it, and the command has
 // the other end as its controlling terminal.
 func TestTerminal(t *testing.T) {
 	b := newBox(t, "sh", "-c", "tty >/out/tty; stty size >/out/size; echo done >/dev/tty; cat >/dev/null")
@@ -278,12 +288,12 @@ func TestTerminal(t *testing.T) {
 	master := os.NewFile(uintptr(fds[0]), "master")
 	defer master.Close()
 	termios, err := unix.IoctlGetTermios(fds[0], unix.TCGETS)
-	if err != nil || termios.Oflag&unix.ONLCR != 0 {
-		t.Errorf("ONLCR is set, or %v", err)
+	if err != nil || termios.Oflag&unix.ONLCR == 0 {
+		t.Errorf("ONLCR is cleared, or %v", err)
 	}
 	b.must("start", "tty")
 	read := make([]byte, 64)
-	if n, err := master.Read(read); err != nil || string(read[:n]) != "done\n" {
+	if n, err := master.Read(read); err != nil || string(read[:n]) != "done\r\n" {
 		t.Errorf("the terminal shows %q %v", read[:n], err)
 	}
 	if got := b.out("tty") + b.out("size"); got != "/dev/pts/0\n33 77\n" {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +19,12 @@ import (
 func (c *console) verbs(args []string) int {
 	code := 0
 	app := c.app(&code)
+	help := &keeper{to: c.stdout}
+	app.Writer = help
 	err := app.Run(append([]string{"capsulectl"}, flagsFirst(app.Commands, args)...))
+	if err == nil && help.err != nil {
+		return c.unwritten(help.err)
+	}
 	if err == nil {
 		return code
 	}
@@ -26,6 +33,20 @@ func (c *console) verbs(args []string) int {
 		return rep.refuse(err)
 	}
 	return c.fail(err)
+}
+
+// keeper keeps the first error of a writer for help texts: cli drops it.
+type keeper struct {
+	to  io.Writer
+	err error
+}
+
+func (k *keeper) Write(b []byte) (int, error) {
+	n, err := k.to.Write(b)
+	if k.err == nil {
+		k.err = err
+	}
+	return n, err
 }
 
 // help prints the help text of a verb and returns the exit status.
@@ -45,7 +66,7 @@ func (c *console) app(code *int) *cli.App {
 		OnUsageError:          usageError,
 		ExitErrHandler:        func(*cli.Context, error) {}, // main alone exits
 		Commands: []*cli.Command{
-			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.doctorCommand(code), c.benchCommand(code), c.seccompCommand(code), c.completionCommand(code),
+			c.runCommand(code), c.versionCommand(code), c.schemaCommand(code), c.bundleCommand(code), c.configCommand(code), c.doctorCommand(code), c.benchCommand(code), c.seccompCommand(code), c.kubeCommand(code), c.completionCommand(code),
 		},
 	}
 	for _, v := range verbTable() {
@@ -57,7 +78,7 @@ func (c *console) app(code *int) *cli.App {
 			return nil
 		}
 		if ctx.NArg() > 0 {
-			return unknownVerb(ctx.Args().First(), app.Commands)
+			return unknownVerb("capsulectl", ctx.Args().First(), app.Commands)
 		}
 		*code = c.print(appHelp)
 		return nil
@@ -138,7 +159,7 @@ func (c *console) helpCommand(code *int, app *cli.App) *cli.Command {
 				*code = c.print(appHelp)
 				return nil
 			}
-			return unknownVerb(name, app.Commands)
+			return unknownVerb("capsulectl", name, app.Commands)
 		},
 	}
 }
@@ -199,10 +220,10 @@ func usage(verb, message string) error {
 
 // usageError gives what the flag parsing of cli says a code and a hint.
 func usageError(ctx *cli.Context, err error, _ bool) error {
-	text := err.Error()
-	hint := "See capsulectl --help."
+	text := badValue(err.Error())
+	hint := "See " + ctx.Command.HelpName + " --help."
 	if name, found := strings.CutPrefix(text, "flag provided but not defined: -"); found {
-		text = "unknown flag --" + strings.TrimLeft(name, "-")
+		text = "unknown flag " + dashed(name)
 		var names []string
 		for _, f := range ctx.Command.Flags {
 			names = append(names, f.Names()...)
@@ -217,24 +238,53 @@ func usageError(ctx *cli.Context, err error, _ bool) error {
 	return fault.New(fault.InvalidValue, "", text).WithHint(hint)
 }
 
-// elsewhere says what does the work of verbs that users of container engines look for.
-var elsewhere = map[string]string{
-	"exec": "Nobody enters a sandbox that runs: its verdict is about one command. To run a command: capsulectl run -- CMD ARG...",
-	"cp":   "Files are shown to a command, not copied: run --readonly PATH, --writable PATH or --bind SRC:DEST[:rw].",
+// badValue takes what cli says of a value that it cannot read apart.
+func badValue(text string) string {
+	var value, name string
+	if _, err := fmt.Sscanf(text, "invalid value %q for flag -%s", &value, &name); err != nil {
+		return text
+	}
+	return "flag " + dashed(strings.TrimSuffix(name, ":")) + ": " + strconv.Quote(value) + " is not a number"
 }
 
-func unknownVerb(name string, commands []*cli.Command) error {
+// dashed is a flag as it is written: one letter behind one dash.
+func dashed(name string) string {
+	if name = strings.TrimLeft(name, "-"); len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// elsewhere says what does the work of verbs that users of container engines look for.
+var elsewhere = map[string]string{
+	"exec":    "Nobody enters a sandbox that runs: its verdict is about one command. To run a command: capsulectl run -- CMD ARG...",
+	"start":   "A command runs once: capsulectl run -d -- CMD ARG... starts it and prints its id.",
+	"create":  "A command runs once: capsulectl run -d -- CMD ARG... starts it and prints its id.",
+	"restart": "A command runs once; run it again.",
+	"top":     "capsulectl stats shows what running executions use.",
+	"images":  "There are no images: the host's own programs run, or those of --rootfs DIR.",
+	"pull":    "There are no images: the host's own programs run, or those of --rootfs DIR.",
+	"build":   "There are no images: the host's own programs run, or those of --rootfs DIR.",
+	"cp":      "Files are shown to a command, not copied: run --readonly PATH, --writable PATH or --bind SRC:DEST[:rw].",
+}
+
+// unknownVerb is the fault of a verb that is none of commands, which are those of program:
+// capsulectl, or a verb that has others below it.
+func unknownVerb(program, name string, commands []*cli.Command) error {
 	var names []string
 	for _, cmd := range commands {
 		names = append(names, cmd.Names()...)
 	}
-	hint := "See capsulectl --help."
+	hint := "See " + program + " --help."
+	if program != "capsulectl" {
+		hint = "There are " + program + " " + strings.Join(names, ", ") + "."
+	}
 	if best := nearest(name, names); best != "" {
 		hint = "Did you mean " + best + "?"
 	} else if strings.Contains(name, "/") {
 		hint = "To run a command: capsulectl run -- CMD ARG..."
 	}
-	if other, ok := elsewhere[name]; ok {
+	if other, ok := elsewhere[name]; ok && program == "capsulectl" {
 		hint = other
 	}
 	return fault.New(fault.InvalidValue, "", "unknown verb "+strconv.Quote(name)).WithHint(hint)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -22,9 +23,9 @@ func TestBenchRefuses(t *testing.T) {
 		"bench --rouns 3":                    fault.InvalidValue,
 		"bench --embedded -- /nonexistent/x": fault.CommandNotFound,
 	} {
-		b, want := newBench(""), exitRefused
+		b, want := newBench(""), spec.ExitRefused
 		if code == fault.CommandNotFound {
-			want = exitNotFound
+			want = spec.ExitNotFound
 		}
 		if exit := b.main(strings.Fields(args)); exit != want || !strings.Contains(b.errOut.String(), string(code)) || b.out.String() != "" {
 			t.Errorf("%s: exit %d, %q, want %s", args, exit, b.errOut.String(), code)

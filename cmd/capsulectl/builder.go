@@ -93,7 +93,7 @@ func flagOf(pointer string, settings []setting) *option {
 
 func applyTimeout(b *builder, v string) (err error) {
 	if b.req.TimeoutMS, err = spec.ParseDuration(v); err != nil {
-		return fault.From(err, fault.InvalidValue).WithHint("-t is --timeout: milliseconds, or a number with ms, s, m or h.")
+		return fault.From(err, fault.InvalidValue).WithHint("-t is --timeout, and no terminal: milliseconds, or a number with ms, s, m or h.")
 	}
 	return nil
 }
@@ -109,6 +109,9 @@ func applyEnv(b *builder, v string) error {
 		return invalid(v, "has no name; the form is KEY=VALUE or KEY")
 	}
 	if !given {
+		if !spec.IsVariableName(key) {
+			return invalid(v, "is neither KEY=VALUE nor the name of a variable")
+		}
 		// A name that is not set here stays unset there, as with docker.
 		if value, given = b.lookupEnv(key); !given {
 			return nil

@@ -158,18 +158,27 @@ func TestRefusedFlags(t *testing.T) {
 		{"--tiemout 5 ls", fault.InvalidValue, "Did you mean --timeout?"},
 		{"-timeout 5 ls", fault.InvalidValue, "Did you mean --timeout?"},
 		{"--rm ls", fault.InvalidValue, "Leave it out"},
+		{"--ro-bind / / ls", fault.InvalidValue, "--readonly"},
+		{"--unshare-all ls", fault.InvalidValue, "Leave it out"},
+		{"--chdir /tmp ls", fault.InvalidValue, "--workdir"},
+		{"--uid 5 ls", fault.InvalidValue, "--user"},
+		{"-u 0 ls", fault.InvalidValue, "--user"},
+		{"--property=x ls", fault.InvalidValue, "--memory"},
+		{"-it -- ls", fault.InvalidValue, "no terminal"},
 		{"-x ls", fault.InvalidValue, "unknown flag -x"},
-		{"-t", fault.MissingField, "needs an argument"},
+		{"-t", fault.MissingField, "needs an argument. -t, --timeout DURATION: wall clock"},
 		{"-t soon ls", fault.InvalidValue, "--timeout"},
 		{"-t 0 ls", fault.OutOfRange, "--timeout"},
 		{"-m 64Q ls", fault.InvalidValue, "--memory"},
 		{"-m 99999999999G ls", "", "--memory"},
-		{"--cpus NaN ls", fault.InvalidValue, "--cpus"},
+		{"--cpus NaN ls", fault.InvalidValue, "--cpus N: ceiling in cores"},
 		{"--cpus 1e999 ls", fault.InvalidValue, "--cpus"},
 		{"--max-pids 1.5 ls", fault.InvalidValue, "--max-pids"},
 		{"--output-policy drop ls", fault.InvalidValue, "--output-policy"},
 		{"-e =x ls", fault.InvalidValue, "no name"},
 		{"-e 1A=x ls", fault.InvalidValue, "--env"},
+		{"-e A:x ls", fault.InvalidValue, "neither KEY=VALUE nor the name"},
+		{"--env-file / ls", fault.IO, "flag --env-file: /: is a directory"},
 		{"--label =x ls", fault.InvalidValue, "no name"},
 		{"--readonly= ls", fault.InvalidPath, "empty"},
 		{"--writable= ls", fault.InvalidPath, "empty"},
@@ -191,6 +200,8 @@ func TestRefusedFlags(t *testing.T) {
 		{"--rlimit nofile ls", fault.InvalidValue, "NAME=SOFT"},
 		{"--rlimit nofile=a ls", fault.InvalidValue, "NAME=SOFT"},
 		{"--rlimit bogus=1 ls", fault.UnknownField, "--rlimit"},
+		{"--allow-degraded memry ls", fault.InvalidValue, "Did you mean `memory`?"},
+		{"--label k=\xff ls", fault.InvalidValue, "on stdin or in a file"},
 		{"--network=bridge ls", fault.InvalidValue, "neither true nor false"},
 		{"-p nosuch ls", fault.UnknownProfile, "nosuch"},
 		{"--execution-id 7 ls", fault.InvalidValue, "UUID"},
@@ -207,11 +218,15 @@ func TestRefusedFlags(t *testing.T) {
 		b := newBench("")
 		code := b.run(strings.Fields(c.args))
 		text := b.errOut.String()
-		if code != exitRefused || b.out.String() != "" || b.engine.request != nil {
+		if code != spec.ExitRefused || b.out.String() != "" || b.engine.request != nil {
 			t.Errorf("%s: exit %d, stdout %q, started %v", c.args, code, b.out.String(), b.engine.request != nil)
 		}
 		if !strings.HasPrefix(text, "capsule: "+string(c.code)) || !strings.Contains(text, c.says) {
 			t.Errorf("%s: %q, want %s and %q", c.args, text, c.code, c.says)
+		}
+		if strings.Count(text, "\n") != 1 || strings.Contains(text, "schema request") ||
+			strings.Contains(text, "one of") && strings.Contains(text, "Known here") {
+			t.Errorf("%s: more than one problem, a remedy for documents, or one that repeats the message: %q", c.args, text)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func (c *console) bundleCommand(code *int) *cli.Command {
 	}
 	bundle.Action = func(ctx *cli.Context) error {
 		if ctx.NArg() > 0 {
-			return unknownVerb(ctx.Args().First(), bundle.Subcommands)
+			return unknownVerb("capsulectl bundle", ctx.Args().First(), bundle.Subcommands)
 		}
 		*code = c.print(bundleHelp)
 		return nil
@@ -324,6 +324,9 @@ func (c *console) explainBundle(ctx *cli.Context, k *bundleCall) (int, error) {
 func (c *console) runBundle(args []string) (code int) {
 	inv, err := parse(args)
 	inv.bundle = "."
+	if err != nil && len(inv.command) == 0 && fault.From(err, fault.IO).Code == fault.MissingField {
+		err = usage("bundle run", "give the directory of the bundle")
+	}
 	inv.jsonOutput = inv.jsonOutput || err != nil && wantsJSON(args)
 	rep := &reporter{console: c, inv: inv, created: time.Now()}
 	defer func() {

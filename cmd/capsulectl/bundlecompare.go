@@ -185,7 +185,7 @@ func runHere(ctx context.Context, b bundler, base *spec.Request, dir string) (*t
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fault.Wrap(fault.StateUnreadable, "read output", err)
 	}
-	return &trialRun{fmt.Sprint(exitCode(r, 0)), string(stdout), string(stderr)}, nil
+	return &trialRun{fmt.Sprint(spec.ExitStatus(r, 0)), string(stdout), string(stderr)}, nil
 }
 
 // runThere runs a bundle under another runtime, with a state directory of its own,

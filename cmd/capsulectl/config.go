@@ -54,7 +54,7 @@ func (c *console) configCommand(code *int) *cli.Command {
 		HideHelpCommand: true, CustomHelpTemplate: literal(configHelp), OnUsageError: usageError, Subcommands: commands}
 	verb.Action = func(ctx *cli.Context) error {
 		if ctx.NArg() > 0 {
-			return unknownVerb(ctx.Args().First(), commands)
+			return unknownVerb("capsulectl config", ctx.Args().First(), commands)
 		}
 		*code = c.print(configHelp)
 		return nil

@@ -29,6 +29,8 @@ type console struct {
 	// catch delivers the signals of this process to the relay and closes its ready.
 	catch func(*relay)
 	exit  func(int)
+	// become executes another program in the place of this one. It returns on failure.
+	become func(path string, argv, env []string) error
 }
 
 // environment is the value of a variable, empty when it is not set.

@@ -56,7 +56,7 @@ func stopVerb() verb {
 // takeTime wants a unit: bare numbers are milliseconds with run -t, and seconds
 // with docker stop -t.
 func takeTime(k *call, v string) error {
-	if n, err := strconv.Atoi(v); err == nil && n != 0 {
+	if n, err := strconv.Atoi(v); err == nil && n > 0 {
 		f := fault.New(fault.InvalidValue, "", v+" has no unit")
 		f.Hint = "Write " + v + "s or " + v + "ms."
 		return f

@@ -145,7 +145,8 @@ func (c *console) patients(other string) ([]patient, error) {
 	u, err := user.Lookup(other)
 	if err != nil {
 		if u, err = user.LookupId(other); err != nil {
-			return nil, fault.Wrap(fault.InvalidValue, "flag --user", err)
+			return nil, fault.New(fault.InvalidValue, "flag --user", "no user is called "+strconv.Quote(other)).
+				WithHint("Give the name or the number of a user of this host.")
 		}
 	}
 	id, err1 := strconv.ParseUint(u.Uid, 10, 32)
@@ -190,6 +191,7 @@ func (c *console) examine(shim string, p patient, paths []string) (*doctor.Exami
 	f := fault.Wrap(fault.Unreachable, "examine for "+p.name, err).WithPath(shim)
 	if errs.Len() > 0 {
 		f.Err = errors.New(string(bytes.TrimSpace(errs.Bytes())))
+		f.Hint = "capsule-shim says this itself; temporary directories are made where TMPDIR says, else in /tmp."
 	}
 	return nil, f
 }

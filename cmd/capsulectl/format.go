@@ -22,7 +22,7 @@ type format struct {
 
 // The usages of the flags that a format is made of.
 const (
-	outputUsage = "human (or table), json, or template=TEXT, a Go template over the JSON"
+	outputUsage = "human (or table; the default), json, or template=TEXT, a Go template over the JSON"
 	quietUsage  = "print nothing: the exit status tells"
 )
 

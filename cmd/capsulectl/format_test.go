@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -29,7 +30,7 @@ func leaves(commands []*cli.Command, path string) map[string]*cli.Command {
 var withoutOutput = map[string]string{
 	"attach": "", "logs": "", // they have the flag of all verbs, for what is refused
 	"schema": "it is JSON", "seccomp show": "it is JSON", "config default": "it is a file",
-	"completion": "it is a script", "help": "it is text",
+	"completion": "it is a script", "help": "it is text", "kube": "it is JSON",
 	"bundle create": "it prints nothing", "bundle export": "it prints nothing",
 }
 
@@ -58,7 +59,7 @@ func TestEveryVerbIsLikeTheOthers(t *testing.T) {
 			flags = append(flags, f.Names()...)
 		}
 		why, exempt := withoutOutput[name]
-		switch output := slices.Contains(flags, "output") || cmd.SkipFlagParsing && len(cmd.Flags) == 0; {
+		switch output := slices.Contains(flags, "output") || cmd.SkipFlagParsing && len(cmd.Flags) == 0 && name != "kube"; {
 		case output == (exempt && why != ""):
 			t.Errorf("%s: -o is there: %v, and should not be: %v", name, output, exempt)
 		case output && !strings.Contains(text, "template=TEXT"):
@@ -79,7 +80,7 @@ func refused(t *testing.T, name string) {
 	for _, form := range []string{"-o=yaml", "-o=template={{.a"} {
 		b := newBench("")
 		code := b.main(append(strings.Fields(name), form))
-		if said := b.errOut.String(); code != exitRefused || b.out.String() != "" || !strings.Contains(said, "flag --output") || !strings.Contains(said, "emplate") {
+		if said := b.errOut.String(); code != spec.ExitRefused || b.out.String() != "" || !strings.Contains(said, "flag --output") || !strings.Contains(said, "emplate") {
 			t.Errorf("%s %s: exit %d, %q, %q", name, form, code, b.out.String(), said)
 		}
 	}

@@ -28,10 +28,19 @@ Verbs:
   config       print, show or check the configuration
   doctor       find out what this host can do, and mend it
   seccomp      read and make system call filters: list, explain, generate ...
+  kube         run a request as a job of a Kubernetes cluster
   bench        measure what a sandbox costs on this host
   completion   print a completion script for bash, zsh or fish
   version      print the version
   help         print this text, or the help of a verb
+
+Environment:
+  CAPSULE_STATE    state directory (default /run/capsule as root, else $XDG_RUNTIME_DIR/capsule)
+  CAPSULE_ADDRESS  socket of the daemon (default capsuled.sock in the state directory)
+  CAPSULE_CONFIG   configuration file (default: see capsulectl config --help)
+  CAPSULE_PROFILE  profile of run, where --profile names none (default: none)
+  CAPSULE_SHIM     the program capsule-shim (default: beside capsulectl)
+  NO_COLOR         with any value: no colours; there are none either where TERM is dumb
 
 Examples:
   capsulectl run -- python3 -c 'print(6*7)'
@@ -75,7 +84,8 @@ Exit status:
   124  timeout                    126  the command cannot be executed
   125  capsule refused or failed  127  the command was not found
   137  out of memory, or killed   128+n  killed by signal n
-  Ctrl-C and SIGTERM go to the command; a second one within 5 s kills it.
+  Ctrl-C, SIGTERM, SIGHUP and SIGQUIT go to the command, other signals by capsulectl
+  kill -s; a second Ctrl-C or SIGTERM within 5 s kills it.
 `
 
 // runHelp is the help text of run, with the flags by group in the table's order.

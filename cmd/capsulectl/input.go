@@ -47,6 +47,15 @@ func readRequest(r io.Reader, limit int) ([]byte, error) {
 	return nil, &f
 }
 
+// bare is the cause of an error of package os, whose text has the path, too.
+func bare(err error) error {
+	var at *os.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
 // readFile reads a file that a flag names. `-` is not special: stdin belongs to
 // the payload.
 func readFile(path string) ([]byte, error) { return readUpTo(path, maxFileBytes) }
@@ -55,16 +64,12 @@ func readFile(path string) ([]byte, error) { return readUpTo(path, maxFileBytes)
 func readUpTo(path string, limit int) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return nil, fault.Wrap(fault.InvalidPath, "open", err).WithPath(path)
+		return nil, fault.Wrap(fault.InvalidPath, "open", bare(err)).WithPath(path)
 	}
 	defer file.Close() // opened for reading: nothing can be lost
 	data, err := readBounded(file, limit)
 	if err != nil {
-		return nil, fault.From(err, fault.IO).WithPath(path)
+		return nil, fault.From(bare(err), fault.IO).WithPath(path)
 	}
 	// A byte order mark is no part of a variable's name or of JSON.
 	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil

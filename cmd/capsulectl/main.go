@@ -2,17 +2,19 @@ package main
 
 import (
 	"os"
+	"syscall"
 
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor/spare"
 )
 
 func main() {
 	if launcher(os.Args[1:]) {
-		os.Exit(exitRefused)
+		os.Exit(spec.ExitRefused)
 	}
 	c := &console{
 		stdin: os.Stdin, stdout: descriptor(1), stderr: descriptor(2),
-		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit,
+		lookupEnv: os.LookupEnv, open: openEmbedded, catch: (*relay).catch, exit: os.Exit, become: syscall.Exec,
 		core: openCore, dial: dialDaemon, size: window, sleep: pause, patience: returnPatience,
 	}
 	code := c.main(os.Args[1:])

@@ -71,15 +71,13 @@ func (o *option) IsVisible() bool { return o.group != "" }
 // GetCategory is the heading of the help text.
 func (o *option) GetCategory() string { return o.group }
 
-// flagFault is a fault about a flag; pointer may be empty.
-func (o *option) fault(code fault.Code, message string) *fault.Fault {
-	return fault.New(code, "flag --"+o.name, message).WithField(o.pointer)
-}
-
 // wrap turns the error of a setter into a fault that names the flag. A fault
-// keeps its code and its hint.
+// keeps its code and its hint; without one a wrong form is mended by the flag's own help.
 func (o *option) wrap(err error) *fault.Fault {
 	f := *fault.From(err, fault.InvalidValue)
+	if f.Hint == "" && (f.Code == fault.InvalidValue || f.Code == fault.MissingField) {
+		f.Hint = strings.TrimSpace(o.spelling()) + ": " + o.usage + "."
+	}
 	if f.Op == "" || strings.HasPrefix(f.Op, "parse ") {
 		f.Op = "flag --" + o.name
 	} else if !strings.HasPrefix(f.Op, "flag ") {

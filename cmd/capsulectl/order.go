@@ -37,6 +37,9 @@ func (c *console) order(inv *invocation) (*order, error) {
 		return nil, err
 	}
 	req, err := decode(data, inv)
+	if inv.file != "" && inv.file != "-" {
+		err = inFile(err, inv.file)
+	}
 	if err == nil && inv.stdin && req.Stdin != nil {
 		err = fault.New(fault.InvalidValue, "", "--stdin cannot be combined with a request that has stdin").WithField("/stdin").
 			WithHint("Leave one of them out.")
@@ -47,6 +50,15 @@ func (c *console) order(inv *invocation) (*order, error) {
 		o.document, o.profile = data, inv.profile
 	}
 	return o, err
+}
+
+// inFile names the file to a fault of its syntax, which has no field.
+func inFile(err error, path string) error {
+	var list fault.List
+	if errors.As(err, &list) && len(list) == 1 && list[0].Code == fault.JSONSyntax {
+		return fault.List{list[0].WithPath(path)}
+	}
+	return err
 }
 
 // requestDocument is the request as JSON: of a file, or of stdin without one.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -60,7 +61,7 @@ func TestRequestOfAFileRefused(t *testing.T) {
 		b := newBench("")
 		code := b.main(append([]string{"run", "-o", "json"}, c.args...))
 		r := document(t, b.out.String())
-		if code != exitRefused || r.Error == nil || r.Error.Code != string(c.code) || !strings.Contains(b.out.String(), c.says) {
+		if code != spec.ExitRefused || r.Error == nil || r.Error.Code != string(c.code) || !strings.Contains(b.out.String(), c.says) {
 			t.Errorf("%q: exit %d: %s", c.args, code, b.out.String())
 		}
 		if b.engine.request != nil {
@@ -120,14 +121,14 @@ func TestLanguagesRefused(t *testing.T) {
 		code        fault.Code
 		says        string
 	}{
-		{"--rootfs " + rootWith(t) + " --lang python", "", exitNotFound, fault.CommandNotFound, "python3 or python is not in the sandbox's root"},
-		{"--rootfs " + outside + " --lang node", "", exitNotFound, fault.CommandNotFound, "node"},
-		{"-e PATH=/nosuch --lang bash", "", exitNotFound, fault.CommandNotFound, "/nosuch"},
-		{"--lang perl", "", exitRefused, fault.InvalidValue, "python, node, bash"},
-		{"--lang bash /nosuch/script", "", exitRefused, fault.InvalidPath, "/nosuch/script"},
-		{"--lang bash -i", "", exitRefused, fault.InvalidValue, "script on stdin"},
-		{"--lang bash", strings.Repeat("#", maxScript+1), exitRefused, fault.OutOfRange, "131071"},
-		{"--lang bash", "a\x00b", exitRefused, fault.InvalidValue, "NUL"},
+		{"--rootfs " + rootWith(t) + " --lang python", "", spec.ExitNotFound, fault.CommandNotFound, "python3 or python is not in the sandbox's root"},
+		{"--rootfs " + outside + " --lang node", "", spec.ExitNotFound, fault.CommandNotFound, "node"},
+		{"-e PATH=/nosuch --lang bash", "", spec.ExitNotFound, fault.CommandNotFound, "/nosuch"},
+		{"--lang perl", "", spec.ExitRefused, fault.InvalidValue, "python, node, bash"},
+		{"--lang bash /nosuch/script", "", spec.ExitRefused, fault.InvalidPath, "/nosuch/script"},
+		{"--lang bash -i", "", spec.ExitRefused, fault.InvalidValue, "script on stdin"},
+		{"--lang bash", strings.Repeat("#", maxScript+1), spec.ExitRefused, fault.OutOfRange, "131071"},
+		{"--lang bash", "a\x00b", spec.ExitRefused, fault.InvalidValue, "NUL"},
 	} {
 		b := newBench(c.stdin)
 		code := b.main(append([]string{"run", "-o", "json"}, strings.Fields(c.args)...))

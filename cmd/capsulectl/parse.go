@@ -149,7 +149,7 @@ func (p *parser) cluster(arg string) {
 // setNext gives the option the next argument, whatever it looks like.
 func (p *parser) setNext(o *option) {
 	if len(p.args) == 0 {
-		p.faults = append(p.faults, o.fault(fault.MissingField, "needs an argument: "+strings.TrimSpace(o.spelling())))
+		p.faults = append(p.faults, o.wrap(fault.New(fault.MissingField, "", "needs an argument")))
 		return
 	}
 	value := p.args[0]

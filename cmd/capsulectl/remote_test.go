@@ -132,7 +132,7 @@ func TestAttachesWhereItWas(t *testing.T) {
 		t.Errorf("stdout %q, stdin %q", b.out.String(), b.supervisor.stdin.String())
 	}
 	// Three bytes of stderr were missed, which must not look like all of it.
-	if says := b.errOut.String(); code != exitRefused || !strings.Contains(says, "input that was on its way may be missing") || !strings.Contains(says, "0 bytes of stdout and 3 of stderr") {
+	if says := b.errOut.String(); code != spec.ExitRefused || !strings.Contains(says, "input that was on its way may be missing") || !strings.Contains(says, "0 bytes of stdout and 3 of stderr") {
 		t.Errorf("exit %d, %q", code, says)
 	}
 	if calls := b.supervisor.log(); !strings.HasPrefix(calls, "start; inspect; start; attach; wait") && !strings.HasPrefix(calls, "start; inspect; attach; wait") {
@@ -157,7 +157,7 @@ func TestDaemonDoesNotComeBack(t *testing.T) {
 		}
 		return nil
 	}
-	if code := b.main([]string{"run", "--address", "/there", "-o", "json", "ls"}); code != exitRefused {
+	if code := b.main([]string{"run", "--address", "/there", "-o", "json", "ls"}); code != spec.ExitRefused {
 		t.Errorf("exit %d", code)
 	}
 	if r := document(t, b.out.String()); r.Status != spec.StatusError || r.Error.Code != string(fault.Unreachable) || r.Termination.Reason != spec.ReasonShimLost {
@@ -235,7 +235,7 @@ func TestWhichSupervisor(t *testing.T) {
 	if b, code := run("", "ls"); code != 0 || len(b.dials) != 1 || b.dials[0] != socket || b.engine.request == nil {
 		t.Errorf("a socket of a dead daemon: exit %d, dialled %v", code, b.dials)
 	}
-	if b, code := run("/nobody", "ls"); code != exitRefused || !strings.Contains(b.errOut.String(), "E6004") || b.engine.request != nil {
+	if b, code := run("/nobody", "ls"); code != spec.ExitRefused || !strings.Contains(b.errOut.String(), "E6004") || b.engine.request != nil {
 		t.Errorf("CAPSULE_ADDRESS without a daemon: exit %d, %s", code, b.errOut.String())
 	}
 	if b, code := run("/nobody", "--embedded", "ls"); code != 0 || len(b.dials) != 0 {
@@ -256,7 +256,7 @@ func TestAttach(t *testing.T) {
 	r.out, r.errs = "out", "err"
 	r.Response = signalled(spec.StatusTimeout, spec.ReasonTimeoutWall, 15)
 	r.end()
-	if code := b.main([]string{"attach", "aaaa", "--address=/there"}); code != exitTimeout || b.out.String() != "out" || b.supervisor.stdin.String() != "in" {
+	if code := b.main([]string{"attach", "aaaa", "--address=/there"}); code != spec.ExitTimeout || b.out.String() != "out" || b.supervisor.stdin.String() != "in" {
 		t.Errorf("exit %d, %q, stdin %q", code, b.out.String(), b.supervisor.stdin.String())
 	}
 	if says := b.errOut.String(); !strings.HasPrefix(says, "err") || !strings.Contains(says, "timed out after 30 s") {

@@ -34,7 +34,7 @@ type reporter struct {
 
 // respond reports the response of an execution.
 func (r *reporter) respond(response *spec.Response) int {
-	code := exitCode(response, r.caller)
+	code := spec.ExitStatus(response, r.caller)
 	if r.inv.jsonOutput {
 		code = r.document(response.Encode(r.inv.pretty), code)
 		if note := truncationNote(response); note != "" && !r.inv.jsonInput && !r.inv.quiet {
@@ -55,7 +55,7 @@ func (r *reporter) respond(response *spec.Response) int {
 func (r *reporter) refuse(err error) int {
 	code := exitCodeOf(err)
 	if f := fault.From(err, fault.IO); f.Code == fault.Cancelled && r.caller != 0 {
-		code = exitSignalBase + int(r.caller)
+		code = spec.ExitSignalBase + int(r.caller)
 	}
 	if r.inv.jsonOutput && r.inv.template == nil {
 		return r.document(r.refused(err), code)
@@ -90,7 +90,7 @@ func (r *reporter) abandon(s syscall.Signal) int {
 		err := fault.New(fault.Cancelled, "", "capsulectl was ended by "+signalName(s))
 		r.document(r.refused(err), 0)
 	}
-	return exitSignalBase + int(s)
+	return spec.ExitSignalBase + int(s)
 }
 
 // crashed reports a panic, which is a defect of capsule.
@@ -99,9 +99,9 @@ func (r *reporter) crashed(p any) int {
 	if r.inv.jsonOutput && r.inv.template == nil {
 		err := fault.New(fault.SystemCall, "internal error", fmt.Sprint(p)).
 			WithHint("This is a defect of capsule; please report it with the trace on stderr.")
-		return r.document(r.refused(err), exitRefused)
+		return r.document(r.refused(err), spec.ExitRefused)
 	}
-	return exitRefused
+	return spec.ExitRefused
 }
 
 // refused is the document for an execution that never was. Every response has an
@@ -123,7 +123,7 @@ func (r *reporter) document(data []byte, code int) int {
 	switch {
 	case errors.As(err, &wrong):
 		r.lines(faultLines(wrong))
-		return exitRefused
+		return spec.ExitRefused
 	case err == nil && r.inv.envelope:
 		return 0
 	case err == nil:
@@ -131,14 +131,14 @@ func (r *reporter) document(data []byte, code int) int {
 	case !isBrokenPipe(err):
 		r.lines(faultLines(fault.Wrap(fault.IO, "write the response to stdout", err)))
 	}
-	return exitRefused
+	return spec.ExitRefused
 }
 
 // brokenStream is the end of an execution whose live output could not be
 // delivered: silently as by SIGPIPE when the reader has gone, else an E6001.
 func (r *reporter) brokenStream() int {
 	if isBrokenPipe(r.broken) {
-		return exitSignalBase + int(syscall.SIGPIPE)
+		return spec.ExitSignalBase + int(syscall.SIGPIPE)
 	}
 	var errno syscall.Errno
 	if errors.As(r.broken, &errno) {
@@ -146,7 +146,7 @@ func (r *reporter) brokenStream() int {
 	} else {
 		r.lines(faultLines(r.broken))
 	}
-	return exitRefused
+	return spec.ExitRefused
 }
 
 func (r *reporter) line(s string) { r.lines([]string{s}) }
@@ -172,14 +172,19 @@ func (c *console) print(text string) int {
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	_, err := io.WriteString(c.stdout, text)
-	if err == nil {
-		return 0
+	if _, err := io.WriteString(c.stdout, text); err != nil {
+		return c.unwritten(err)
 	}
+	return 0
+}
+
+// unwritten tells that a result could not be written to stdout, silently when its reader
+// has gone. It returns the exit status.
+func (c *console) unwritten(err error) int {
 	if !isBrokenPipe(err) {
 		_ = c.diagnose(faultLines(fault.Wrap(fault.IO, "write to stdout", err)))
 	}
-	return exitRefused
+	return spec.ExitRefused
 }
 
 // fail reports an error of a verb other than run.

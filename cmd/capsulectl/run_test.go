@@ -60,7 +60,7 @@ func TestEveryRefusalIsOneDocument(t *testing.T) {
 			b := newBench(c.stdin)
 			code := b.main(append([]string{"run"}, strings.Fields(c.args)...))
 			r := document(t, b.out.String())
-			if code != exitRefused || r.Status != spec.StatusError || r.Termination.Reason != spec.ReasonRefused {
+			if code != spec.ExitRefused || r.Status != spec.StatusError || r.Termination.Reason != spec.ReasonRefused {
 				t.Errorf("exit %d, status %s, reason %s", code, r.Status, r.Termination.Reason)
 			}
 			if r.Error == nil || r.Error.Code != string(c.code) {
@@ -78,7 +78,7 @@ func TestEveryRefusalIsOneDocument(t *testing.T) {
 
 func TestUnknownVerbWithJSON(t *testing.T) {
 	b := newBench("")
-	if code := b.main([]string{"rnu", "--json"}); code != exitRefused {
+	if code := b.main([]string{"rnu", "--json"}); code != spec.ExitRefused {
 		t.Errorf("exit %d", code)
 	}
 	if r := document(t, b.out.String()); r.Error.Hint != "Did you mean run?" {
@@ -101,7 +101,7 @@ func TestRequestOfStdin(t *testing.T) {
 func TestPanicIsReported(t *testing.T) {
 	b := newBench(`{"command":["ls"]}`)
 	b.engine.panics = true
-	if code := b.run([]string{"--json"}); code != exitRefused {
+	if code := b.run([]string{"--json"}); code != spec.ExitRefused {
 		t.Errorf("exit %d", code)
 	}
 	if r := document(t, b.out.String()); !strings.Contains(r.Error.Message, "a defect") {
@@ -117,10 +117,10 @@ func TestStartFault(t *testing.T) {
 		err  *fault.Fault
 		code int
 	}{
-		{fault.New(fault.Cgroup, "mkdir", "read-only"), exitRefused},
-		{&fault.Fault{Code: fault.CommandNotFound, Op: "execve", Errno: syscall.ENOENT}, exitNotFound},
-		{&fault.Fault{Code: fault.CommandNotFound, Op: "execve", Errno: syscall.EACCES}, exitNotExecutable},
-		{&fault.Fault{Code: fault.CommandNotFound, Op: "execve", Details: map[string]any{"errno": "ENOEXEC"}}, exitNotExecutable},
+		{fault.New(fault.Cgroup, "mkdir", "read-only"), spec.ExitRefused},
+		{&fault.Fault{Code: fault.CommandNotFound, Op: "execve", Errno: syscall.ENOENT}, spec.ExitNotFound},
+		{&fault.Fault{Code: fault.CommandNotFound, Op: "execve", Errno: syscall.EACCES}, spec.ExitNotExecutable},
+		{&fault.Fault{Code: fault.CommandNotFound, Op: "execve", Details: map[string]any{"errno": "ENOEXEC"}}, spec.ExitNotExecutable},
 	} {
 		b := newBench("")
 		b.engine.startErr = c.err
@@ -194,8 +194,8 @@ func TestBrokenStdout(t *testing.T) {
 		code  int
 		lines string
 	}{
-		{syscall.EPIPE, exitSignalBase + int(syscall.SIGPIPE), ""},
-		{syscall.ENOSPC, exitRefused, "capsule: E6001: pass the output on: no space left on device"},
+		{syscall.EPIPE, spec.ExitSignalBase + int(syscall.SIGPIPE), ""},
+		{syscall.ENOSPC, spec.ExitRefused, "capsule: E6001: pass the output on: no space left on device"},
 	} {
 		b := newBench("")
 		b.stdout = brokenWriter{c.err}
@@ -205,8 +205,15 @@ func TestBrokenStdout(t *testing.T) {
 		}
 		b = newBench(`{"command":["ls"]}`)
 		b.stdout = brokenWriter{c.err}
-		if code := b.run([]string{"--json"}); code != exitRefused || (c.lines == "") != (b.errOut.String() == "") {
+		if code := b.run([]string{"--json"}); code != spec.ExitRefused || (c.lines == "") != (b.errOut.String() == "") {
 			t.Errorf("%v: --json: exit %d, %q", c.err, code, b.errOut.String())
+		}
+		for _, args := range []string{"run --help", "schema --help", "bundle diff --help", "help ps", "ps --help", "version"} {
+			b = newBench("")
+			b.stdout = brokenWriter{c.err}
+			if code := b.main(strings.Fields(args)); code != spec.ExitRefused || (c.lines == "") != (b.errOut.String() == "") {
+				t.Errorf("%v: %s: exit %d, %q", c.err, args, code, b.errOut.String())
+			}
 		}
 	}
 }
@@ -227,7 +234,7 @@ func TestUndeliveredOutput(t *testing.T) {
 	for _, c := range []struct {
 		total int64
 		code  int
-	}{{3, 7}, {4, exitRefused}} {
+	}{{3, 7}, {4, spec.ExitRefused}} {
 		b := newBench("")
 		b.engine.run = func(_ context.Context, st supervisor.Streams, _ <-chan syscall.Signal) *spec.Response {
 			io.WriteString(st.Stdout, "abc")
@@ -236,7 +243,7 @@ func TestUndeliveredOutput(t *testing.T) {
 			return r
 		}
 		code := b.run([]string{"ls"})
-		if told := strings.Contains(b.errOut.String(), "E6001: pass the output on: 1 bytes of stdout"); code != c.code || told != (c.code == exitRefused) {
+		if told := strings.Contains(b.errOut.String(), "E6001: pass the output on: 1 bytes of stdout"); code != c.code || told != (c.code == spec.ExitRefused) {
 			t.Errorf("%d bytes: exit %d: %s", c.total, code, b.errOut.String())
 		}
 	}

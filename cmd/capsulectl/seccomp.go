@@ -83,7 +83,7 @@ func (c *console) seccompCommand(code *int) *cli.Command {
 		HideHelpCommand: true, CustomHelpTemplate: literal(seccompHelp), OnUsageError: usageError, Subcommands: commands}
 	verb.Action = func(ctx *cli.Context) error {
 		if ctx.NArg() > 0 {
-			return unknownVerb(ctx.Args().First(), commands)
+			return unknownVerb("capsulectl seccomp", ctx.Args().First(), commands)
 		}
 		*code = c.print(seccompHelp)
 		return nil

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/capsule-run/capsule/spec"
 )
 
 func TestSeccompVerb(t *testing.T) {
@@ -21,20 +23,20 @@ func TestSeccompVerb(t *testing.T) {
 		{"seccomp diff default network", 0, []string{"socket\n  + allow when argument 0 is 0x10 and argument 2 is 0x0\n"}},
 		{"seccomp diff default strict", 0, []string{"fork\n  - allow\n  + EPERM\n", "every other call\n  - ENOSYS\n  + EPERM\n"}},
 		{"seccomp diff -o json strict strict", 0, []string{"[]\n"}},
-		{"seccomp explain default mountt", exitRefused, []string{"E1001", "mountt"}},
-		{"seccomp explain defualt", exitRefused, []string{"E1001", "defualt"}},
-		{"seccomp show", exitRefused, []string{"E1001", "seccomp list"}},
-		{"seccomp diff default", exitRefused, []string{"E1001"}},
+		{"seccomp explain default mountt", spec.ExitRefused, []string{"E1001", "mountt"}},
+		{"seccomp explain defualt", spec.ExitRefused, []string{"E1001", "defualt"}},
+		{"seccomp show", spec.ExitRefused, []string{"E1001", "seccomp list"}},
+		{"seccomp diff default", spec.ExitRefused, []string{"E1001"}},
 		{"seccomp generate testdata/audit.json", 0, []string{`"defaultAction": "SCMP_ACT_ERRNO"`, `"op": "SCMP_CMP_MASKED_EQ"`, "openat 2&0x400040=0x0: seen 33 times by sort in 748533f8", "warning: ioctl had more"}},
 		{"seccomp generate -o json testdata/audit.json testdata/audit.json", 0, []string{`"reason": "seen 66 times by sort in 748533f8`}},
-		{"seccomp generate", exitRefused, []string{"E1001", "files, - or ids"}},
-		{"seccomp generate testdata/none.json", exitRefused, []string{"E1006", "none.json"}},
-		{"seccomp generate testdata/run.txt/", exitRefused, []string{"E1006"}},
-		{"seccomp test", exitRefused, []string{"E1001", "behind --"}},
-		{"seccomp test nope -- true", exitRefused, []string{"E1001", "nope"}},
-		{"seccomp test strict", exitRefused, []string{"E1002"}},
+		{"seccomp generate", spec.ExitRefused, []string{"E1001", "files, - or ids"}},
+		{"seccomp generate testdata/none.json", spec.ExitRefused, []string{"E1006", "none.json"}},
+		{"seccomp generate testdata/run.txt/", spec.ExitRefused, []string{"E1006"}},
+		{"seccomp test", spec.ExitRefused, []string{"E1001", "behind --"}},
+		{"seccomp test nope -- true", spec.ExitRefused, []string{"E1001", "nope"}},
+		{"seccomp test strict", spec.ExitRefused, []string{"E1002"}},
 		{"seccomp test --help", 0, []string{"generate RECORD..."}},
-		{"seccomp shw", exitRefused, []string{"show"}},
+		{"seccomp shw", spec.ExitRefused, []string{"show"}},
 	} {
 		b := newBench("")
 		if code := b.main(strings.Fields(c.args)); code != c.code {

@@ -72,7 +72,7 @@ func (c *console) answer(verb func(*console) int) ([]byte, error) {
 	inner := *c
 	inner.stdout = &out
 	code := verb(&inner)
-	if r, err := spec.DecodeResponse(out.Bytes()); code == exitRefused && err == nil && r.Error != nil {
+	if r, err := spec.DecodeResponse(out.Bytes()); code == spec.ExitRefused && err == nil && r.Error != nil {
 		return nil, fault.New(fault.Code(r.Error.Code), "", r.Error.Message).WithHint(r.Error.Hint)
 	}
 	return out.Bytes(), nil

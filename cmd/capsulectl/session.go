@@ -120,7 +120,7 @@ func (s *session) report(outcomes []outcome, text func(o outcome) string) (int, 
 	code := 0
 	for _, o := range outcomes {
 		if o.err != nil {
-			code = exitRefused
+			code = spec.ExitRefused
 		}
 	}
 	if !s.jsonOutput {

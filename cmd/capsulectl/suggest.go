@@ -1,9 +1,13 @@
 package main
 
 // unknownFlagHint proposes what the caller may have meant by a flag that does
-// not exist. Flags of docker run that have a counterpart here lead to it.
+// not exist. Flags of docker run, bubblewrap and systemd-run that have a counterpart
+// here lead to it.
 func unknownFlagHint(name string) string {
 	if hint := dockerFlagHint(name); hint != "" {
+		return hint
+	}
+	if hint := othersFlagHint(name); hint != "" {
 		return hint
 	}
 	if len(name) > 1 {
@@ -57,8 +61,43 @@ func dockerFlagHint(name string) string {
 		return "Use --label name=VALUE, or --execution-id."
 	case "entrypoint":
 		return "Give the program as the command."
+	case "as-pid-1":
+		return "Did you mean --no-init?"
 	case "init":
 		return "Leave it out: a reaping init is the default; --no-init turns it off."
+	case "u":
+		return "Did you mean --user?"
+	case "publish", "P", "expose":
+		return "Nothing can be published; with --network the command listens at the host's own addresses."
+	case "image":
+		return "There are no images: the host's own programs run, or those of --rootfs DIR."
+	}
+	return ""
+}
+
+// othersFlagHint is for flags of bubblewrap and systemd-run.
+func othersFlagHint(name string) string {
+	switch name {
+	case "chdir", "working-directory":
+		return "Did you mean --workdir?"
+	case "setenv", "E":
+		return "Did you mean --env KEY=VALUE?"
+	case "clearenv":
+		return "Leave it out: nothing of the caller's environment is passed on but what --env names."
+	case "ro-bind", "dev-bind", "bind-try", "ro-bind-try":
+		return "Use --readonly PATH for the same place, or --bind SRC:DEST[:ro|rw]."
+	case "dev", "proc":
+		return "Leave it out: there are a new /proc and a small /dev."
+	case "unshare-all", "unshare-user", "unshare-pid", "unshare-ipc", "unshare-net", "unshare-uts", "unshare-cgroup":
+		return "Leave it out: every namespace is a new one; --network gives the host's network."
+	case "share-net":
+		return "Did you mean --network?"
+	case "new-session", "die-with-parent", "wait", "pipe", "collect":
+		return "Leave it out: so it is here; -d starts what outlives capsulectl."
+	case "uid", "gid":
+		return "Did you mean --user UID[:GID]?"
+	case "property":
+		return "Limits are --memory, --cpus, --cpu, --max-pids, --io and --timeout."
 	}
 	return ""
 }

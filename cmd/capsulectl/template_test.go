@@ -45,7 +45,7 @@ func TestQuiet(t *testing.T) {
 	}{
 		{false, signalled(spec.StatusKilled, spec.ReasonOOM, 9), "killed: ", 137},
 		{true, signalled(spec.StatusKilled, spec.ReasonOOM, 9), "", 137},
-		{true, spec.Refused(newUUID(), fault.New(fault.Unsupported, "start", "no"), time.Now()), "E2008", exitRefused},
+		{true, spec.Refused(newUUID(), fault.New(fault.Unsupported, "start", "no"), time.Now()), "E2008", spec.ExitRefused},
 	} {
 		b := newBench("")
 		rep := &reporter{console: &b.console, inv: &invocation{quiet: c.quiet}, request: spec.Default()}
@@ -54,7 +54,7 @@ func TestQuiet(t *testing.T) {
 		}
 	}
 	b := newBench("")
-	if code := b.main([]string{"run", "-q", "-v", "--", "true"}); code != exitRefused || !strings.Contains(b.errOut.String(), "--verbose") {
+	if code := b.main([]string{"run", "-q", "-v", "--", "true"}); code != spec.ExitRefused || !strings.Contains(b.errOut.String(), "--verbose") {
 		t.Errorf("both: exit %d, %q", code, b.errOut.String())
 	}
 }

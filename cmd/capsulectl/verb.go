@@ -133,6 +133,12 @@ func (v *verb) parse(args []string) (*call, error) {
 
 // flagHint proposes what may have been meant by a flag that does not exist.
 func (v *verb) flagHint(name string) string {
+	if _, err := strconv.Atoi(name); err == nil && v.name == "kill" {
+		return "Did you mean --signal " + name + "?"
+	}
+	if name == "format" {
+		return "Did you mean --output json, or --output template=TEXT?"
+	}
 	table := v.table()
 	var names []string
 	for i := range table {

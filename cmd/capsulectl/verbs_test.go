@@ -162,9 +162,13 @@ func TestErrorsOfVerbs(t *testing.T) {
 		{"kill -s 65 aaaa1", fault.InvalidValue, "no signal"},
 		{"stop -t 10 aaaa1", fault.InvalidValue, "Write 10s or 10ms."},
 		{"stop -t x aaaa1", fault.InvalidValue, "is not a duration"},
+		{"stop -t -1 aaaa1", fault.InvalidValue, "is not a duration"},
+		{"kill -9 aaaa1", fault.InvalidValue, "Did you mean --signal 9?"},
+		{"ps --format=json", fault.InvalidValue, "Did you mean --output json"},
 		{"prune --before x", fault.InvalidValue, "is not a duration"},
 		{"prune --filter status=error", fault.InvalidValue, "no filter"},
 		{"events --since x", fault.InvalidValue, "no sequence number"},
+		{"events --since x", fault.InvalidValue, "--since SEQ: begin after"},
 		{"ps --output template={{", fault.InvalidValue, "unclosed action"},
 		{"ps --output yaml", fault.InvalidValue, "neither human nor table, json"},
 		{"ps --embedded", fault.InvalidValue, "cannot be combined"},
@@ -176,7 +180,7 @@ func TestErrorsOfVerbs(t *testing.T) {
 			if form == "json" && !strings.Contains(c.args, "yaml") {
 				args = append(args, "-o", "json")
 			}
-			if code := b.main(args); code != exitRefused {
+			if code := b.main(args); code != spec.ExitRefused {
 				t.Errorf("%s: exit %d", args, code)
 			}
 			if form == "human" || strings.Contains(c.args, "yaml") {
@@ -197,14 +201,14 @@ func TestErrorsOfVerbs(t *testing.T) {
 func TestSeveralIDs(t *testing.T) {
 	b := newBench("")
 	populated(b)
-	if code := b.main([]string{"rm", "dddd", idB, "--address=/there"}); code != exitRefused || b.out.String() != idB+"\n" || !strings.Contains(b.errOut.String(), "E6007") {
+	if code := b.main([]string{"rm", "dddd", idB, "--address=/there"}); code != spec.ExitRefused || b.out.String() != idB+"\n" || !strings.Contains(b.errOut.String(), "E6007") {
 		t.Errorf("exit %d, %q, %q", code, b.out.String(), b.errOut.String())
 	}
 	b = newBench("")
 	populated(b)
 	code := b.main([]string{"inspect", "-o", "json", "dddd", idB, "--address=/there"})
 	all, ok := anyJSON(t, b.out.String()).([]any)
-	if code != exitRefused || !ok || len(all) != 2 {
+	if code != spec.ExitRefused || !ok || len(all) != 2 {
 		t.Fatalf("exit %d: %s", code, b.out.String())
 	}
 	if e := all[0].(map[string]any)["error"].(map[string]any); e["code"] != "E6007" {

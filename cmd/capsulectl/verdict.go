@@ -132,7 +132,9 @@ func faultLines(err error) []string {
 	lines := make([]string, len(faults))
 	for i, f := range faults {
 		text := string(f.Code) + ": "
-		if f.Field != "" && !strings.HasPrefix(f.Op, "flag ") {
+		// A key of the configuration is told as its file spells it, which is Op.
+		key := strings.ReplaceAll(strings.TrimPrefix(f.Field, "/"), "/", ".")
+		if f.Field != "" && !strings.HasPrefix(f.Op, "flag ") && f.Op != key {
 			text += f.Field + ": "
 		}
 		lines[i] = joinHint(text+f.Message(), f.Remedy())

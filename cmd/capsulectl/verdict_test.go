@@ -68,7 +68,7 @@ func TestVerdicts(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if code := exitCode(c.response, c.caller); code != c.code {
+			if code := spec.ExitStatus(c.response, c.caller); code != c.code {
 				t.Errorf("exit %d, want %d", code, c.code)
 			}
 			lines := strings.Join(verdictLines(c.response, req, nil, c.caller), "\n")

@@ -39,7 +39,7 @@ func wait(ctx context.Context, s *session) (int, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		codes[id] = exitCode(r, 0)
+		codes[id] = spec.ExitStatus(r, 0)
 		if !s.jsonOutput {
 			s.print(id + " " + strconv.Itoa(codes[id]) + " " + printable(ending(r)))
 		}
@@ -49,7 +49,7 @@ func wait(ctx context.Context, s *session) (int, error) {
 	for _, o := range outcomes {
 		n := codes[o.id]
 		if o.err != nil {
-			n = exitRefused
+			n = spec.ExitRefused
 			if !s.jsonOutput {
 				_ = s.diagnose(faultLines(o.err))
 			}

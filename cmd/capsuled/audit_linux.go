@@ -52,7 +52,10 @@ func openAudit(path string, c *config.Config) (*audit, error) {
 	}
 	a := &audit{path: path}
 	a.bound(c)
-	return a, a.reopen()
+	if err := a.reopen(); err != nil {
+		return nil, err // there is nothing that could be closed
+	}
+	return a, nil
 }
 
 // reopen goes on in the file that is at the path now, for rotation. When that

@@ -78,6 +78,18 @@ func TestAuditOfAdmissions(t *testing.T) {
 	}
 }
 
+// TestAuditThatCannotBeOpened: the daemon says why, once, and has nothing to close.
+func TestAuditThatCannotBeOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nothing", "audit")
+	a, err := openAudit(path, config.Default())
+	if a != nil || err == nil {
+		t.Fatalf("%v, %v", a, err)
+	}
+	if text := err.Error(); text != "E6001 open audit log: "+path+": no such file or directory" {
+		t.Error(text)
+	}
+}
+
 func TestAuditGoesOnInANewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit")
 	if err := os.WriteFile(path, []byte("{\"type\":\"end\",\"sequence\":41,\"execution_id\":\"a\"}\n{\"type\":\"end\",\"seq"), 0o644); err != nil {

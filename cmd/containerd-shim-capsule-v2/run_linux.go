@@ -5,11 +5,14 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path/filepath"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/container"
+	"github.com/capsule-run/capsule/runtime/container/scope"
+	"github.com/capsule-run/capsule/runtime/container/scope/ask"
 	"github.com/capsule-run/capsule/runtime/task"
 	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -70,6 +73,11 @@ func run(args []string) error {
 
 // delete takes away what is left of a container whose server was killed.
 func (c *call) delete() error {
+	self, err := os.Executable()
+	if err != nil {
+		return fault.Wrap(fault.IO, "find the program", err)
+	}
+	useScopes(self)
 	answer, err := task.Abandoned(c.id, c.bundle, func(err error) { _, _ = os.Stderr.WriteString(err.Error() + "\n") })
 	if err != nil {
 		return err
@@ -77,6 +85,12 @@ func (c *call) delete() error {
 	forget(c.bundle)
 	_, err = os.Stdout.Write(answer)
 	return err
+}
+
+// useScopes has control groups made as scopes of systemd by the capsule-oci that stands
+// beside a program, for containers that are to have such.
+func useScopes(program string) {
+	scope.Use(ask.Manager{Program: filepath.Join(filepath.Dir(program), "capsule-oci")})
 }
 
 // info writes what the runtime can do.

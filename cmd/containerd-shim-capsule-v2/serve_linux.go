@@ -202,8 +202,9 @@ func (c *call) serve() error {
 	if events == "" {
 		events = c.address + ".ttrpc"
 	}
+	useScopes(c.helper)
 	service := task.NewService(task.Config{Namespace: c.namespace, Events: strings.TrimPrefix(events, scheme), SeccompHelper: c.helper,
-		Filters: filepath.Join(runDir, ".filters"), Debug: c.debug, Log: log, Exit: func() {
+		Filters: filepath.Join(runDir, ".filters"), Debug: c.debug, Log: log, Judge: judge, Exit: func() {
 			_ = os.Remove(socket.Name) // first, so that nobody connects any more
 			_ = listener.Close()
 		}})

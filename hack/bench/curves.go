@@ -35,7 +35,7 @@ func (f *field) runs(ctx context.Context, c *client.Client, change func(*spec.Re
 }
 
 // liveCurve: what the next execution and the questions cost while others live.
-func (f *field) liveCurve(ctx context.Context, c *curve) error {
+func (f *field) liveCurve(ctx context.Context, c *curve) (err error) {
 	c.Name, c.Of = "Live sandboxes", "live"
 	c.About = "Sandboxes whose commands wait. Milliseconds for one more execution from request to response, for one page of the list, for the\ncounters of all, and for each start since the point before; capsuled's memory (PSS) and the share of one CPU that it uses\nwhile nothing happens."
 	d, err := f.startDaemon(ctx, "live", "")
@@ -48,6 +48,11 @@ func (f *field) liveCurve(ctx context.Context, c *curve) error {
 	}
 	defer conn.Close() // nothing is under way
 	var ids []string
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, endWaiting(ctx, conn, ids))
+		}
+	}()
 	for _, n := range []int{1, 10, 100, 300, 1000} {
 		// A shim, its init and what the kernel holds for a sandbox take about 3 MiB.
 		if need := int64(n-len(ids)) * 6 << 10; available() < need {
@@ -56,11 +61,11 @@ func (f *field) liveCurve(ctx context.Context, c *curve) error {
 		}
 		start := time.Now()
 		more, err := f.startWaiting(ctx, conn, n-len(ids), n)
+		ids = append(ids, more...)
 		if err != nil {
 			return err
 		}
 		each := float64(time.Since(start).Microseconds()) / 1000 / float64(len(more))
-		ids = append(ids, more...)
 		c.Points = append(c.Points, n)
 		if err := f.livePoint(ctx, c, d, conn); err != nil {
 			return err
@@ -68,20 +73,15 @@ func (f *field) liveCurve(ctx context.Context, c *curve) error {
 		c.add("start, each", false, each)
 	}
 	start := time.Now()
-	for _, id := range ids {
-		if _, err := conn.Kill(ctx, id, 0, true); err != nil {
-			return err
-		}
+	if err := endWaiting(ctx, conn, ids); err != nil {
+		return err
 	}
-	for _, id := range ids {
-		if _, err := conn.Wait(ctx, id); err != nil {
-			return err
-		}
-	}
+	ended := len(ids)
+	ids = nil
 	if c.Stopped != "" {
 		c.Stopped += " "
 	}
-	c.Stopped += fmt.Sprintf("Killing all %d, one after the other, and waiting for the last: %.1f s.", len(ids), time.Since(start).Seconds())
+	c.Stopped += fmt.Sprintf("Killing all %d, one after the other, and waiting for the last: %.1f s.", ended, time.Since(start).Seconds())
 	return nil
 }
 

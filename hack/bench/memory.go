@@ -17,6 +17,7 @@ import (
 
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/supervisor/api"
+	"github.com/capsule-run/capsule/supervisor/bench"
 	"github.com/capsule-run/capsule/supervisor/client"
 )
 
@@ -44,8 +45,8 @@ type peerMemory struct {
 	KiB  float64 `json:"kib"`
 }
 
-func (f *field) memory(ctx context.Context, live int) (*memory, error) {
-	m := &memory{Live: live}
+func (f *field) memory(ctx context.Context, live int) (m *memory, err error) {
+	m = &memory{Live: live}
 	c, err := client.Dial(ctx, f.daemon.address)
 	if err != nil {
 		return nil, err
@@ -57,6 +58,11 @@ func (f *field) memory(ctx context.Context, live int) (*memory, error) {
 	before := available()
 	start := time.Now()
 	ids, err := f.startWaiting(ctx, c, live, live)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, endWaiting(ctx, c, ids))
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}
@@ -79,54 +85,97 @@ func (f *field) memory(ctx context.Context, live int) (*memory, error) {
 		return nil, err
 	}
 	m.HostKiB = float64(before-available()) / float64(live)
-	for _, id := range ids {
-		if _, err := c.Kill(ctx, id, 0, true); err != nil {
-			return nil, err
-		}
+	if err := endWaiting(ctx, c, ids); err != nil {
+		return nil, err
 	}
-	for _, id := range ids {
-		if _, err := c.Wait(ctx, id); err != nil {
-			return nil, err
-		}
-	}
+	ids = nil
 	m.Peers, err = f.peerMemory(ctx)
 	return m, err
 }
 
+// endWaiting ends executions, also when ctx is done: they are nobody else's.
+func endWaiting(ctx context.Context, c *client.Client, ids []string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	for _, id := range ids {
+		if _, err := c.Kill(ctx, id, 0, true); err != nil {
+			return err
+		}
+	}
+	for _, id := range ids {
+		if _, err := c.Wait(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // startWaiting starts n executions that wait for ever and returns when so many
-// run in all.
+// run in all. With an error it gives those that it started.
 func (f *field) startWaiting(ctx context.Context, c *client.Client, n, all int) ([]string, error) {
 	request := f.request(func(r *spec.Request) {
 		r.TimeoutMS = time.Hour.Milliseconds()
 		r.Resources.MemoryBytes = 16 << 20
 	}, f.program("work"), "wait")
-	ids := make([]string, n)
-	for i := range ids {
+	var ids []string
+	for range n {
 		started, err := c.Start(ctx, &api.StartRequest{Request: request})
 		if err != nil {
-			return nil, err
+			return ids, err
 		}
-		ids[i] = started.ID
+		ids = append(ids, started.ID)
 	}
 	for {
-		running := 0
-		page := &api.Page{}
-		var err error
-		for more := true; more; more = page.Next != "" {
-			if page, err = c.List(ctx, &api.Filter{Statuses: []string{api.StatusRunning}, PageSize: 1000, Page: page.Next}); err != nil {
-				return nil, err
-			}
-			running += len(page.Executions)
+		// In this order none is missed that begins to run meanwhile.
+		coming, err := count(ctx, c, api.StatusQueued, api.StatusStarting)
+		if err != nil {
+			return ids, err
 		}
-		if running == all {
+		running, err := count(ctx, c, api.StatusRunning)
+		switch {
+		case err != nil:
+			return ids, err
+		case running == all:
 			return ids, nil
+		case running+coming < all:
+			return ids, fmt.Errorf("of %d executions %d have ended by themselves: %w", all, all-running-coming, anyError(ctx, c, ids))
 		}
 		select {
 		case <-time.After(20 * time.Millisecond): // until the last one runs
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ids, ctx.Err()
 		}
 	}
+}
+
+// count is how many executions have one of the statuses.
+func count(ctx context.Context, c *client.Client, statuses ...string) (n int, err error) {
+	page := &api.Page{}
+	for more := true; more; more = page.Next != "" {
+		if page, err = c.List(ctx, &api.Filter{Statuses: statuses, PageSize: 1000, Page: page.Next}); err != nil {
+			return 0, err
+		}
+		n += len(page.Executions)
+	}
+	return n, nil
+}
+
+// anyError is that of one of the executions that have ended.
+func anyError(ctx context.Context, c *client.Client, ids []string) error {
+	page, err := c.List(ctx, &api.Filter{Statuses: []string{string(spec.StatusError)}, PageSize: 1000})
+	if err != nil {
+		return err
+	}
+	for _, e := range page.Executions {
+		if slices.Contains(ids, e.ID) {
+			r, err := c.Wait(ctx, e.ID)
+			if err != nil {
+				return err
+			}
+			return bench.Succeeded(r)
+		}
+	}
+	return errors.New("none of them is listed")
 }
 
 // peerMemory is what the processes of other sandboxes hold, without the command.

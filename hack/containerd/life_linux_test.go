@@ -278,6 +278,20 @@ func TestEvents(t *testing.T) {
 			deletes++
 		}
 	}
+	// One of whose processes another goes on after.
+	d.detached("e2", []string{"--memory-limit", "33554432"}, "sh", "-c", "tail /dev/zero; sleep 1000")
+	for topic := range seen {
+		if topic == "/tasks/oom" {
+			break
+		}
+		if topic == "/tasks/exit" {
+			t.Fatal("it has ended before anybody was told")
+		}
+	}
+	if got := d.status("e2"); got != "RUNNING" {
+		t.Errorf("after a kill for want of memory the container is %s", got)
+	}
+	d.kill("e2")
 	s.cancel()
 	for range seen { // to its end
 	}

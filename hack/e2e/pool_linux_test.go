@@ -156,13 +156,39 @@ func TestPreparedSandboxThatDied(t *testing.T) {
 		}
 	}
 	r := h.wait(me, h.start(me, &api.StartRequest{}, "echo", "alive").ID)
-	// The kernel may not have closed its connection yet: then the execution is
-	// lost, and told so.
-	if r.Termination.Reason == spec.ReasonShimLost {
-		r = h.wait(me, h.start(me, &api.StartRequest{}, "echo", "alive").ID)
-	}
 	// It may be one that the pool has made ready since: a dead one would not answer.
 	if stdoutOf(t, r) != "alive\n" {
+		t.Errorf("got %s", r.Encode(true))
+	}
+}
+
+// TestPreparedSandboxThatDiesUnread: the shim that was given an execution is killed before it
+// has read so. Nothing of the execution has begun, and another shim begins it.
+func TestPreparedSandboxThatDiesUnread(t *testing.T) {
+	h := openHouse(t)
+	pool := h.pooled(1)
+	me := pool.As(uint32(os.Geteuid()))
+	h.awaitPool(pool, 1)
+	shims := h.waitingShims()
+	for _, pid := range shims {
+		stop(t, pid)
+	}
+	id := h.start(me, &api.StartRequest{}, "echo", "alive").ID
+	told := errors.New("it was told")
+	if err := me.Events(h.ctx, 0, true, func(e api.Event) error {
+		if e.Type == api.EventStarted && e.ExecutionID == id {
+			return told
+		}
+		return nil
+	}); err != told {
+		t.Fatal(err)
+	}
+	for _, pid := range shims {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := h.wait(me, id); stdoutOf(t, r) != "alive\n" || wasReady(r) {
 		t.Errorf("got %s", r.Encode(true))
 	}
 }
@@ -280,17 +306,7 @@ func TestPreparedSandboxesAreNoExecutions(t *testing.T) {
 // TestPreparedSandboxOfAnotherHost: a mount below what a sandbox shows makes it unfit,
 // one elsewhere does not. It happens in a mount namespace of its own.
 func TestPreparedSandboxOfAnotherHost(t *testing.T) {
-	const marker = "CAPSULE_E2E_MOUNTS"
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount")
-	}
-	if os.Getenv(marker) == "" {
-		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), marker+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // and makes all mounts private
-		if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte("no tests to run")) {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !withOwnMounts(t) {
 		return
 	}
 	h := openHouse(t)
@@ -316,6 +332,107 @@ func TestPreparedSandboxOfAnotherHost(t *testing.T) {
 		}
 		if wasReady(r) != fits || r.Status != spec.StatusSuccess {
 			t.Errorf("%s, want ready %v: %s", place, fits, r.Encode(true))
+		}
+	}
+}
+
+// withOwnMounts runs the test again in a mount namespace of its own; true: this is there.
+func withOwnMounts(t *testing.T) bool {
+	t.Helper()
+	const marker = "CAPSULE_E2E_MOUNTS"
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount")
+	}
+	if os.Getenv(marker) != "" {
+		return true
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), marker+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // and makes all mounts private
+	if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte("no tests to run")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// TestLearnedSandboxOfAnotherHost: a mount that what a sandbox shows lies on becomes
+// noexec, which leaves every file what it was; and something is mounted below a path
+// with a space, which mountinfo writes otherwise.
+func TestLearnedSandboxOfAnotherHost(t *testing.T) {
+	if !withOwnMounts(t) {
+		return
+	}
+	h := openHouse(t)
+	pool := h.pooled(2)
+	me := pool.As(uint32(os.Geteuid()))
+	h.awaitPool(pool, 1)
+	above, other := h.directory(), h.directory()
+	h.write(other, "new", "")
+	shown := filepath.Join(above, "two words")
+	if err := os.MkdirAll(filepath.Join(shown, "below"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(shown, "script"), []byte("#!/bin/sh\necho ran\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mount := func(source, at, kind string, flags uintptr) {
+		t.Helper()
+		if err := unix.Mount(source, at, kind, flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// So that flags can change without another file.
+	mount(above, above, "", unix.MS_BIND)
+	mount(shown, shown, "", unix.MS_BIND)
+	run := func() (out string, ready bool) {
+		t.Helper()
+		req := spec.Default()
+		req.Command = []string{"sh", "-c", "cd '" + shown + "'; ./script 2>/dev/null; ls below"}
+		req.Isolation.ReadonlyPaths = []string{shown}
+		r := h.wait(me, h.submit(me, req))
+		if r.Status != spec.StatusSuccess {
+			t.Errorf("got %s", r.Encode(true))
+		}
+		return stdoutOf(t, r), wasReady(r)
+	}
+	for i := range 3 {
+		if out, ready := run(); ready != (i == 2) || out != "ran\n" {
+			t.Fatalf("%d: ready %v, %q", i, ready, out)
+		}
+		h.awaitPool(pool, min(i, 1)+1)
+	}
+	for name, tc := range map[string]struct {
+		change, undo func()
+		want         string
+	}{
+		"noexec": {func() { mount("", shown, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NOEXEC) },
+			func() { mount("", shown, "", unix.MS_BIND|unix.MS_REMOUNT) }, ""},
+		"mount below": {func() {
+			// No tmpfs: without idmapped mounts, before Linux 6.3, nothing is prepared.
+			mount(other, filepath.Join(shown, "below"), "", unix.MS_BIND)
+		}, func() {
+			if err := unix.Unmount(filepath.Join(shown, "below"), 0); err != nil {
+				t.Error(err)
+			}
+		}, "ran\nnew\n"},
+	} {
+		tc.change()
+		// Twice: the second has been prepared since.
+		for i := range 2 {
+			if out, ready := run(); ready != (i == 1) || out != tc.want {
+				t.Errorf("%s: ready %v, %q, want %q", name, ready, out, tc.want)
+			}
+			h.awaitPool(pool, 2)
+		}
+		tc.undo()
+		if out, ready := run(); ready || out != "ran\n" {
+			t.Errorf("after %s: ready %v, %q", name, ready, out)
+		}
+		h.awaitPool(pool, 2)
+	}
+	for _, at := range []string{shown, above} {
+		if err := unix.Unmount(at, 0); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/capsule-run/capsule/spec"
 )
 
 // TestScripts runs a script of stdin and one of a file with each preset of --lang.
@@ -94,5 +98,33 @@ func TestReplacedSource(t *testing.T) {
 	close(stop)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestReadonlyMountStaysReadonly: what the host has mounted read-only, as a container has a
+// volume, is not written through a path that a request calls writable.
+func TestReadonlyMountStaysReadonly(t *testing.T) {
+	if !withOwnMounts(t) {
+		return
+	}
+	h := openHouse(t)
+	me := h.pooled(0).As(uint32(os.Geteuid()))
+	dir := h.directory()
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY} {
+		if err := unix.Mount(dir, dir, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req := spec.Default()
+	req.Command = []string{"touch", filepath.Join(dir, "written")}
+	req.Isolation.WritablePaths = []string{dir}
+	if r := h.wait(me, h.submit(me, req)); r.ExitCode == nil || *r.ExitCode != 1 || r.Stderr == nil || !strings.Contains(*r.Stderr, "Read-only file system") {
+		t.Errorf("got %s", r.Encode(true))
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "written")); !os.IsNotExist(err) {
+		t.Errorf("it was written: %v", err)
 	}
 }

@@ -1,14 +1,10 @@
 package cgroup
 
 import (
-	"errors"
 	"os"
-	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/capsule-run/capsule/spec/fault"
+	"github.com/capsule-run/capsule/runtime/cgroup/oom"
 )
 
 // killCount bounds the wait for the count of a kill of which the kernel has
@@ -30,22 +26,11 @@ func (g *Group) WatchOOM() (*OOMWatch, error) {
 	if m == nil || m.version != 1 {
 		return nil, nil
 	}
-	path := m.path + "/memory.oom_control"
-	control, err := open(path, unix.O_RDONLY)
+	events, err := oom.Events(m.path, false)
 	if err != nil {
-		return nil, fault.Wrap(fault.Cgroup, "open", err).WithPath(path)
+		return nil, err
 	}
-	defer unix.Close(control) // the registration outlives it
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, fault.Wrap(fault.Cgroup, "eventfd", err)
-	}
-	w := &OOMWatch{group: g, events: os.NewFile(uintptr(fd), "oom events")}
-	path = m.path + "/cgroup.event_control"
-	if err := write(path, strconv.Itoa(fd)+" "+strconv.Itoa(control)); err != nil {
-		return nil, errors.Join(fault.Wrap(fault.Cgroup, "write to", err).WithPath(path), w.events.Close())
-	}
-	return w, nil
+	return &OOMWatch{group: g, events: events}, nil
 }
 
 // Wait is true as soon as a process of the group has been killed for want of
@@ -71,7 +56,7 @@ func (w *OOMWatch) counted(patience time.Duration) bool {
 	var b buffer
 	end := time.Now().Add(patience)
 	for {
-		content, err := b.read(m.path + "/memory.oom_control")
+		content, err := b.read(m.path + "/" + oom.CountV1)
 		if n := keyed(content, "oom_kill"); err == nil && n != nil && *n > 0 {
 			return true
 		}

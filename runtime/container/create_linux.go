@@ -55,7 +55,7 @@ const teardown = time.Minute
 
 // Create builds a container whose process waits for Start. On failure nothing is left.
 func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
-	if err := privileged(); err != nil {
+	if err := privileged(); err != nil { // before anything that a user may not read
 		return err
 	}
 	if bundle, err = filepath.Abs(bundle); err != nil {
@@ -63,6 +63,15 @@ func (r *Runtime) Create(id, bundle string, o Stdio) (err error) {
 	}
 	s, err := Load(bundle)
 	if err != nil {
+		return err
+	}
+	return r.CreateAs(id, bundle, s, o)
+}
+
+// CreateAs is Create with a configuration in the place of the bundle's own, whose path is
+// absolute. The configuration is changed.
+func (r *Runtime) CreateAs(id, bundle string, s *specs.Spec, o Stdio) (err error) {
+	if err := privileged(); err != nil {
 		return err
 	}
 	if s.Linux == nil {

@@ -153,17 +153,14 @@ func (l *launcher) terminal(sb *launch.Sandbox) error {
 	return sb.Continue()
 }
 
-// prepare clears ONLCR, as every runtime does: what writes to a container's terminal is
-// not a person's, and what reads from it may well be. And it sets the size.
+// prepare sets the size. All else is as the kernel makes a terminal: who shows it to a person
+// decides on ONLCR, as runc, its shim and conmon have it. A kubelet's client is raw and needs it.
 func (l *launcher) prepare(fd int) error {
-	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err == nil {
-		t.Oflag &^= unix.ONLCR
-		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	size := l.c.Config.Process.ConsoleSize
+	if size == nil {
+		return nil
 	}
-	if size := l.c.Config.Process.ConsoleSize; err == nil && size != nil {
-		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)})
-	}
+	err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)})
 	if err != nil {
 		return fault.Wrap(fault.SystemCall, "set up terminal", err).WithField("process.terminal")
 	}

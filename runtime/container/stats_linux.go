@@ -1,6 +1,8 @@
 package container
 
 import (
+	"os"
+
 	"github.com/capsule-run/capsule/runtime/container/resources"
 )
 
@@ -35,6 +37,24 @@ func (r *Runtime) Usage(id string) (*resources.Usage, error) {
 		return nil, err
 	}
 	return c.Group.Usage()
+}
+
+// OOMEvents is that of a container's group. Nil: it has none, or no memory controller.
+func (r *Runtime) OOMEvents(id string) (events *os.File, soon bool, err error) {
+	c, err := r.Peek(id)
+	if err != nil || c.Group == nil {
+		return nil, false, err
+	}
+	return c.Group.OOMEvents()
+}
+
+// OOMKills is that of a container's group.
+func (r *Runtime) OOMKills(id string) (uint64, error) {
+	c, err := r.Peek(id)
+	if err != nil || c.Group == nil {
+		return 0, err
+	}
+	return c.Group.OOMKills()
 }
 
 // Stats reads the usage of a container. Nil: it has ended.

@@ -318,6 +318,7 @@ func (s *Sandbox) stepFault(r report) error {
 	}
 	if step.Field == "process.cwd" {
 		f.Op = "chdir" // what it amounts to; Details has the call
+		f.Hint = "The working directory is a path inside: show a directory of the host there with a bind, or name one that is there and that the user may enter."
 	}
 	if step.Op == plan.OpExecve {
 		return execFault(f, step, errno, r.found == 1)
@@ -341,7 +342,7 @@ func forbiddenHint(s plan.Step) string {
 	switch {
 	case s.Op == plan.OpMount && s.Path == "/proc":
 		return "Parts of the host's /proc are mounted over, so no fresh one may be mounted: give the container " +
-			"--security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman). capsulectl doctor tells more."
+			"--security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman), or a node that is itself a container one more procfs (mount -t proc proc /run/proc). capsulectl doctor tells more."
 	case s.Op == plan.OpMount, s.Op == plan.OpFsopen, s.Op == plan.OpFsmount, s.Op == plan.OpOpenTree, s.Op == plan.OpMoveMount, s.Op == plan.OpPivotRoot:
 		return "A security policy around capsule forbids mounts in a user namespace; capsulectl doctor names it and the commands that mend it."
 	}
@@ -368,6 +369,8 @@ func execFault(f *fault.Fault, step plan.Step, errno syscall.Errno, found bool) 
 		return say("not executable: no execute permission, a directory, or on a noexec mount", "Check the file's mode; /dev and /proc are mounted noexec.")
 	case errno == unix.ENOEXEC:
 		return say("not executable: neither a program for this machine nor a script with a #! line", "Start it through its interpreter, for example [\"sh\", \"FILE\"].")
+	case errno == unix.EPERM:
+		return say("execve: "+errno.Error(), "A filter of one's own must allow execve and what a program calls at its start; otherwise a security policy of the host forbids it.")
 	case errno == unix.E2BIG:
 		f.Code = fault.OutOfRange
 		return say("arguments and environment together are larger than the kernel accepts", "Pass large data on stdin or in a file.")

@@ -57,6 +57,9 @@ func sameSpec(a, b *specs.Spec) bool {
 	if a.Process == nil || b.Process == nil || a.Linux == nil || b.Linux == nil {
 		return false
 	}
+	if (len(a.Process.Rlimits) == 0) != (len(b.Process.Rlimits) == 0) {
+		return false // they are a wall, which the plan would claim without having it
+	}
 	x, y, linux, process := *a, *b, *a.Linux, *a.Process
 	process.Args, process.Env, process.Rlimits = b.Process.Args, b.Process.Env, b.Process.Rlimits
 	linux.Resources = b.Linux.Resources

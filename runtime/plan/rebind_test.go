@@ -45,6 +45,7 @@ func TestRebind(t *testing.T) {
 			"stdin":       {change: func(_ *specs.Spec, f *Facts) { f.NoStdin = !f.NoStdin }},
 			"id":          {change: func(s *specs.Spec, _ *Facts) { s.Annotations[AnnotationExecutionID] = "another" }},
 			"resources":   {change: func(s *specs.Spec, _ *Facts) { s.Linux.Resources = &specs.LinuxResources{} }},
+			"no rlimits":  {change: func(s *specs.Spec, _ *Facts) { s.Process.Rlimits = nil }, apart: true},
 			"user":        {change: func(s *specs.Spec, _ *Facts) { s.Process.User.UID++ }, apart: true},
 			"directory":   {change: func(s *specs.Spec, _ *Facts) { s.Process.Cwd = "/" }, apart: true},
 			"hostname":    {change: func(s *specs.Spec, _ *Facts) { s.Hostname += "x" }, apart: true},

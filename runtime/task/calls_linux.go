@@ -129,6 +129,9 @@ func (s *Service) kill(m wire.Message) (wire.Message, error) {
 	case p.done() && !all:
 		err = unix.ESRCH
 	default:
+		if p.task.verdict != nil {
+			p.task.verdict.told(sig)
+		}
 		err = p.task.rt.Kill(p.task.id, sig, all)
 	}
 	if err != nil && (err == unix.ESRCH || p.done()) {

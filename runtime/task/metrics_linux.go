@@ -1,6 +1,8 @@
 package task
 
 import (
+	"time"
+
 	"github.com/capsule-run/capsule/runtime/container/resources"
 	"github.com/capsule-run/capsule/runtime/wire"
 )
@@ -67,10 +69,42 @@ func metricsV2(u *resources.Usage) wire.Message {
 }
 
 // tellOOM tells that the kernel killed a process of the container for want of memory, if it
-// did.
-func (s *Service) tellOOM(t *task) {
-	u, err := t.rt.Usage(t.id)
-	if err == nil && u != nil && u.OOMKills > 0 {
-		s.events.publish("/tasks/oom", "TaskOOM", wire.Message(nil).PutString(1, t.id))
+// has since it was told last. False: it has not.
+func (s *Service) tellOOM(t *task) bool {
+	t.killed.Lock()
+	defer t.killed.Unlock()
+	kills, err := t.rt.OOMKills(t.id)
+	if err != nil || kills <= t.kills {
+		return false
 	}
+	t.kills = kills
+	s.events.publish("/tasks/oom", "TaskOOM", wire.Message(nil).PutString(1, t.id))
+	return true
+}
+
+// countTime bounds the wait for the count of a kill of which v1 tells before it chooses.
+const countTime = time.Second
+
+// watchOOM tells of kills as they happen, until the returned function is called. A
+// container that cannot be watched is looked at when it ends.
+func (s *Service) watchOOM(t *task) (stop func()) {
+	events, soon, err := t.rt.OOMEvents(t.id)
+	if err != nil {
+		s.Log(err)
+	}
+	if events == nil {
+		return func() {}
+	}
+	go func() {
+		buf := make([]byte, 512)
+		for {
+			if _, err := events.Read(buf); err != nil {
+				return
+			}
+			for late := time.Now().Add(countTime); !s.tellOOM(t) && soon && time.Now().Before(late); {
+				time.Sleep(time.Millisecond) // the count sends no event
+			}
+		}
+	}()
+	return func() { _ = events.Close() } // nothing is written to it
 }

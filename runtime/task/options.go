@@ -10,6 +10,7 @@ import (
 // options are those of a Create that matter here.
 type options struct {
 	uid, gid uint32 // owner of the streams; 0: the process' user
+	systemd  bool   // control groups are scopes of systemd
 }
 
 // optionsOf reads the options of a runtime, of either kind that containerd sends, and
@@ -21,10 +22,8 @@ func optionsOf(encoded wire.Message) (o options, err error) {
 	}
 	switch url[strings.LastIndexByte(url, '/')+1:] {
 	case "containerd.runc.v1.Options": // api/types/runc/options/oci.proto
-		o.uid, o.gid = uint32(value.Uint(4)), uint32(value.Uint(5))
+		o.uid, o.gid, o.systemd = uint32(value.Uint(4)), uint32(value.Uint(5)), value.Bool(9)
 		switch {
-		case value.Bool(9):
-			return o, refuse("options.SystemdCgroup", "the systemd driver is not supported", "Set SystemdCgroup = false, and cgroupDriver: cgroupfs for a kubelet.")
 		case value.String(3) != "":
 			return o, refuse("options.ShimCgroup", "the shim stays in the group of containerd", "Leave it out.")
 		case value.String(6) != "":

@@ -22,12 +22,17 @@ type process struct {
 	// of the one before the other.
 	order sync.Mutex
 	ended chan struct{} // closed once status and at are set
+	// look is called with its number before that is given up, and may be called before. Nil:
+	// nobody looks. Set it before watch.
+	look func(pid int)
 
 	mu      sync.Mutex
 	pid     int // 0: not yet
 	started bool
 	reaped  bool // its number may be another's
 	status  uint32
+	wait    unix.WaitStatus // status is made of it
+	known   bool            // wait is set
 	at      time.Time
 }
 
@@ -105,6 +110,9 @@ func (p *process) reap(flags int) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.look != nil {
+		p.look(p.pid)
+	}
 	var status unix.WaitStatus
 	pid, err := unix.Wait4(p.pid, &status, unix.WALL|unix.WNOHANG, nil)
 	switch {
@@ -117,8 +125,17 @@ func (p *process) reap(flags int) bool {
 	default:
 		p.status = uint32(status.ExitStatus())
 	}
+	p.wait, p.known = status, err == nil
 	p.reaped, p.at = true, time.Now()
 	return true
+}
+
+// waitStatus is how the process ended in the words of wait(2). Not known: somebody else
+// took it. Call it once it has ended.
+func (p *process) waitStatus() (status unix.WaitStatus, known bool, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wait, p.known, p.at
 }
 
 // result is how the process ended. Call it after ended.

@@ -48,25 +48,35 @@ func mountOne(target string, m wire.Message, field string) error {
 	}
 	var flags uintptr
 	var data []string
+	var ids idMaps
 	for o := range m.Each(4) {
 		option := string(o)
 		flag, known := mountFlags[option]
 		name, _, _ := strings.Cut(option, "=")
+		ours, err := ids.take(option)
 		switch {
+		case err != nil:
+			return fail(err)
+		case ours:
 		case known:
 			flags |= flag
-		case name == "loop" || name == "uidmap" || name == "gidmap" || strings.HasPrefix(name, "X-"):
+		case name == "loop" || strings.HasPrefix(name, "X-"):
 			return refuse(field+".options", strconv.Quote(option)+" is not supported", "Use a snapshotter without it, such as overlayfs or native.")
 		default:
 			data = append(data, option)
 		}
 	}
-	text := strings.Join(data, ",")
-	var err error
-	if len(text) < os.Getpagesize()-1 { // which is all that mount(2) takes
-		err = unix.Mount(source, target, kind, flags, text)
-	} else {
-		err = mountFrom(source, target, kind, flags, data)
+	err := ids.check()
+	switch mapped := len(ids.uid) > 0; {
+	case err != nil:
+	case mapped && kind == "overlay":
+		err = ids.overlay(target, source, flags, data)
+	case mapped && flags&unix.MS_BIND != 0:
+		err = ids.mount(source, target, flags&unix.MS_REC != 0, 0)
+	case mapped:
+		return refuse(field+".options", "ids are mapped for overlays and binds only", "Use the snapshotter overlayfs or native, or a pod with hostUsers: true.")
+	default:
+		err = mountData(source, target, kind, flags, data)
 	}
 	if err == nil && flags&unix.MS_BIND != 0 && flags&^(unix.MS_BIND|unix.MS_REC) != 0 {
 		err = unix.Mount("", target, "", flags|unix.MS_REMOUNT, "")
@@ -77,31 +87,54 @@ func mountOne(target string, m wire.Message, field string) error {
 	return nil
 }
 
-// mountFrom mounts an overlay of many layers from within the directory that they share,
-// so that their names are short.
-func mountFrom(source, target, kind string, flags uintptr, data []string) error {
-	var layers []string
-	at := -1
+// mountData is mount(2) with any number of options.
+func mountData(source, target, kind string, flags uintptr, data []string) error {
+	if text := strings.Join(data, ","); len(text) < os.Getpagesize()-1 { // which is all that mount(2) takes
+		return unix.Mount(source, target, kind, flags, text)
+	}
+	return mountFrom(source, target, kind, flags, data)
+}
+
+const lowerOption = "lowerdir="
+
+// lowerLayers finds the layers of an overlay, and which option names them. -1: none does.
+func lowerLayers(data []string) (layers []string, at int) {
 	for i, option := range data {
-		if list, ok := strings.CutPrefix(option, "lowerdir="); ok {
-			layers, at = strings.Split(list, ":"), i
+		if list, ok := strings.CutPrefix(option, lowerOption); ok {
+			return strings.Split(list, ":"), i
 		}
 	}
-	if at < 0 {
-		return unix.E2BIG
-	}
-	dir := filepath.Dir(layers[0])
+	return nil, -1
+}
+
+// common finds the directory that all layers are below, and their names in it.
+func common(layers []string) (dir string, names []string, ok bool) {
+	dir = filepath.Dir(layers[0])
 	for _, l := range layers {
 		for !strings.HasPrefix(l, strings.TrimSuffix(dir, "/")+"/") {
 			if dir = filepath.Dir(dir); dir == "/" || dir == "." {
-				return unix.E2BIG
+				return "", nil, false
 			}
 		}
 	}
-	for i, l := range layers {
-		layers[i] = l[len(dir)+1:]
+	for _, l := range layers {
+		names = append(names, l[len(dir)+1:])
 	}
-	data[at] = "lowerdir=" + strings.Join(layers, ":")
+	return dir, names, true
+}
+
+// mountFrom mounts an overlay of many layers from within the directory that they share,
+// so that their names are short.
+func mountFrom(source, target, kind string, flags uintptr, data []string) error {
+	layers, at := lowerLayers(data)
+	if at < 0 {
+		return unix.E2BIG
+	}
+	dir, names, ok := common(layers)
+	if !ok {
+		return unix.E2BIG
+	}
+	data[at] = lowerOption + strings.Join(names, ":")
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends, and with it its directory

@@ -30,6 +30,9 @@ type Config struct {
 	Debug bool
 	// Log is told what went wrong without being an error of a call. Not nil.
 	Log func(error)
+	// Judge makes the verdict on a command that terms.Annotation asks for: the document for the
+	// log, one line, and the message of at most MessageMax bytes. Nil: no verdicts.
+	Judge func(*Outcome) (document, message []byte)
 	// Exit is called when containerd wants the service to end and no container is left.
 	Exit func()
 }
@@ -50,6 +53,10 @@ type task struct {
 	rt         *container.Runtime
 	first      *process
 	owner      func(*specs.Process) (uid, gid uint32) // of the streams
+	unwatch    func()                                 // ends the watch for the OOM killer
+	killed     sync.Mutex                             // guards kills, and the order in which they are told
+	kills      uint64                                 // of the OOM killer, as told
+	verdict    *verdict                               // on its first process. Nil: nobody asks
 	ownPids    bool                                   // it has a pid namespace to itself, which ends with its first process
 	execs      map[string]*process                    // guarded by Service.mu
 }
@@ -160,7 +167,7 @@ func (s *Service) create(m wire.Message) (wire.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := &container.Runtime{Store: container.Store{Root: Root(bundle)}, Filters: s.Filters, SeccompHelper: s.SeccompHelper, Debug: s.Debug, Warn: s.Log}
+	rt := &container.Runtime{Store: container.Store{Root: Root(bundle)}, Filters: s.Filters, SeccompHelper: s.SeccompHelper, Systemd: o.systemd, Debug: s.Debug, Warn: s.Log}
 	t := &task{id: id, bundle: bundle, rt: rt, execs: map[string]*process{}}
 	s.mu.Lock()
 	if s.tasks[id] != nil {
@@ -199,6 +206,14 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 	if config.Process == nil || config.Linux == nil {
 		return nil, wrong(wire.InvalidArgument, "the configuration has no process, or is for another platform")
 	}
+	if t.verdict, err = s.judged(t, config); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && t.verdict != nil {
+			t.verdict.refuse(err)
+		}
+	}()
 	t.ownPids = ownPids(config)
 	t.owner = func(p *specs.Process) (uint32, uint32) {
 		if o.uid != 0 || o.gid != 0 {
@@ -226,18 +241,30 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 	if err := streams.openAll(uid, gid); err != nil {
 		return nil, err
 	}
+	if t.verdict != nil {
+		if err := t.verdict.divert(streams); err != nil {
+			streams.close()
+			return nil, err
+		}
+	}
 	p = newProcess(t, "", streams)
 	p.order.Lock()
-	if err := onThread(func() error { return t.rt.Create(t.id, t.bundle, streams.stdio()) }); err != nil {
+	if err := onThread(func() error { return t.rt.CreateAs(t.id, t.bundle, config, streams.stdio()) }); err != nil {
 		streams.close()
 		return nil, err
 	}
 	streams.given()
 	pid, err := t.rt.Pid(t.id)
+	t.unwatch = s.watchOOM(t)
 	if err == nil {
+		if t.verdict != nil {
+			t.verdict.walls.built(pid)
+			p.look = t.verdict.walls.held
+		}
 		err = p.watch(pid, func() { s.end(p) })
 	}
 	if err != nil {
+		t.unwatch()
 		err = errors.Join(err, t.rt.Delete(t.id, true))
 		streams.close()
 		return nil, err
@@ -275,6 +302,10 @@ func (s *Service) end(p *process) {
 	p.order.Lock()
 	defer p.order.Unlock()
 	if p.exec == "" {
+		p.task.unwatch()
+		if p.task.verdict != nil {
+			p.task.verdict.finish(p)
+		}
 		s.tellOOM(p.task)
 	}
 	status, at := p.result()
@@ -304,10 +335,17 @@ func (s *Service) start(m wire.Message) (wire.Message, error) {
 	if p.exec != "" {
 		return s.startExec(p)
 	}
+	at := time.Now()
 	if err := onThread(func() error { return p.task.rt.Start(p.task.id) }); err != nil {
+		if v := p.task.verdict; v != nil {
+			v.refuse(err)
+		}
 		return nil, err
 	}
 	p.setStarted()
+	if v := p.task.verdict; v != nil {
+		v.begin(at)
+	}
 	pid := uint64(p.number())
 	s.events.publish("/tasks/start", "TaskStart", wire.Message(nil).PutString(1, p.task.id).PutUint(2, pid))
 	return wire.Message(nil).PutUint(1, pid), nil

@@ -45,7 +45,7 @@ func newStreams(paths [3]string, terminal bool) *streams {
 // open.
 func (s *streams) openAll(uid, gid uint32) error {
 	for i, name := range s.paths {
-		if name == "" {
+		if name == "" || i == 2 && s.terminal { // a kubelet's containerd names a stderr of a terminal and never reads it
 			continue
 		}
 		if err := s.open(i, name, int(uid), int(gid)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -100,4 +101,50 @@ func TestProgramsAsLogs(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != "line\nline\n" {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+// TestTerminalHasOneOutput: a kubelet's containerd names a stderr beside a terminal, which
+// it does not read. All goes to stdout, and nobody waits for a reader of stderr.
+func TestTerminalHasOneOutput(t *testing.T) {
+	out := fifo(t, "stdout")
+	reader, err := os.OpenFile(out, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	s := newStreams([3]string{1: out, 2: filepath.Join(t.TempDir(), "none", "stderr")}, true)
+	if err := s.openAll(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	master, slave, err := pty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.attach(master); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slave.WriteString("said"); err != nil {
+		t.Error(err)
+	}
+	slave.Close()
+	s.finish(draining)
+	if text, err := io.ReadAll(reader); err != nil || string(text) != "said" {
+		t.Errorf("read %q, %v", text, err)
+	}
+}
+
+// pty is a new terminal and its other side.
+func pty() (master, slave *os.File, err error) {
+	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return nil, nil, err
+	}
+	err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	n, bad := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err = errors.Join(err, bad); err == nil {
+		slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err != nil {
+		master.Close()
+	}
+	return master, slave, err
 }

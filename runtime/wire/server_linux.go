@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,11 +63,11 @@ func (s *Server) Serve(listener *os.File) error {
 		}
 		switch bad {
 		case nil:
-		case unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
-			time.Sleep(100 * time.Millisecond) // until somebody has closed something
-			continue
-		default:
+		case unix.ECONNABORTED, unix.EINTR:
 			continue // of a connection that is gone already
+		default:
+			time.Sleep(100 * time.Millisecond) // until somebody has closed something, in general
+			continue
 		}
 		s.mu.Lock()
 		s.visited = true
@@ -258,8 +259,14 @@ func statusOf(err error) Message {
 	case errors.Is(err, context.DeadlineExceeded):
 		code = DeadlineExceeded
 	}
-	return Message(nil).PutUint(1, uint64(code)).PutString(2, err.Error())
+	text := err.Error()
+	// A text that is not UTF-8, or too long for a frame, would take the code with it.
+	text = strings.ToValidUTF8(text[:min(len(text), longestText)], "\uFFFD")
+	return Message(nil).PutUint(1, uint64(code)).PutString(2, text)
 }
+
+// longestText is what is told of an error, in bytes.
+const longestText = 64 << 10
 
 // send writes a frame in one piece.
 func (c *session) send(number uint32, kind, flags byte, parts ...[]byte) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -363,4 +364,49 @@ func (c *taking) Read(p []byte) (int, error) {
 		}
 	}
 	return max(n, 0), err
+}
+
+// from is a connection that brings these bytes and takes all.
+type from struct{ io.Reader }
+
+func (from) Write(p []byte) (int, error) { return len(p), nil }
+
+func (from) Close() error { return nil }
+
+// FuzzConverse has a server read a whole connection: no bytes end the process, or keep
+// the connection or a call of it from ending.
+func FuzzConverse(f *testing.F) {
+	both := Message(nil).PutString(1, "a.Service").PutString(2, "Both")
+	data := appendFrame(nil, 1, typeData, 0, Message(nil).PutUint(1, 1))
+	begin := appendFrame(nil, 1, typeRequest, 0, both)
+	f.Add(append(begin, data...))
+	f.Add(append(append(append(begin, data...), appendFrame(nil, 1, typeData, flagRemoteClosed|flagNoData)...), data...))
+	f.Add(append(begin, bytes.Repeat(data, 2*streamQueue)...))
+	f.Add(appendFrame(appendFrame(nil, 1, typeRequest, flagRemoteClosed, both), 3, typeRequest, 0, both.PutUint(4, 1)))
+	f.Add(appendFrame(nil, 1, typeRequest, 0, Message(nil).PutString(1, "s").Put(3, Message{0x0b})))
+	f.Add(appendFrame(data, 2, typeResponse, 0xff))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var calls sync.WaitGroup
+		server := &Server{
+			Call: func(context.Context, string, string, Message) (Message, error) { return nil, nil },
+			Stream: func(string, string) func(context.Context, *Stream) error {
+				calls.Add(1)
+				return func(_ context.Context, s *Stream) error {
+					defer calls.Done()
+					for {
+						m, err := s.Recv()
+						if err != nil {
+							return err
+						}
+						if err := s.Send(m, nil); err != nil {
+							return err
+						}
+					}
+				}
+			},
+		}
+		server.Converse(from{bytes.NewReader(b)})
+		calls.Wait()
+		server.Shutdown(t.Context())
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,8 @@ func TestClientOfTtrpc(t *testing.T) {
 			switch method {
 			case "Fail":
 				return nil, &Status{NotFound, "no such thing"}
+			case "Torn":
+				return nil, &Status{AlreadyExists, "/a/\xff" + strings.Repeat("x", largest)}
 			case "Odd":
 				return nil, errors.New("odd")
 			}
@@ -73,6 +76,10 @@ func TestClientOfTtrpc(t *testing.T) {
 	}
 	if _, err := call("Odd", nil); status.Code(err) != codes.Unknown {
 		t.Errorf("%v", err)
+	}
+	// A name of a file may be any bytes, and long, which a client would refuse to read.
+	if _, err := call("Torn", nil); status.Code(err) != codes.AlreadyExists || !strings.HasPrefix(status.Convert(err).Message(), "/a/\uFFFDxxx") {
+		t.Errorf("%.200v", err)
 	}
 	client.Close()
 	listener.Close()

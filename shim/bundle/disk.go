@@ -83,7 +83,12 @@ func Load(dir string) (*specs.Spec, error) {
 		data, err = os.ReadFile(name)
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.InvalidBundle, "load bundle", err).WithPath(name)
+		var bare *fs.PathError // its text has the path once more
+		if errors.As(err, &bare) {
+			err = bare.Err
+		}
+		return nil, fault.Wrap(fault.InvalidBundle, "load bundle", err).WithPath(name).
+			WithHint("A bundle is a directory with a " + ConfigName + "; capsulectl bundle create makes one of a request.")
 	}
 	s, err := Decode(data)
 	if err != nil {

@@ -84,9 +84,7 @@ func bindMount(source, dest string, readonly bool, uids, gids []specs.LinuxIDMap
 	options = append(options, "rbind")
 	if readonly {
 		options = append(options, "rro")
-	} else {
-		options = append(options, "rw")
-	}
+	} // not "rw", which would take from the mount that the host has it read-only
 	options = append(options, "rnosuid", "rnodev")
 	if uids != nil {
 		options = append(options, "ridmap")

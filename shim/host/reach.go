@@ -44,14 +44,18 @@ func parseMounts(table string) []mount {
 		if end < 6 || len(fields) < end+3 {
 			continue
 		}
-		options := unescape(fields[len(fields)-1])
-		list = append(list, mount{unescape(fields[4]), fields[end+1], options, !strings.HasPrefix(fields[2], "0:")})
+		options := Unescape(fields[len(fields)-1])
+		list = append(list, mount{Unescape(fields[4]), fields[end+1], options, !strings.HasPrefix(fields[2], "0:")})
 	}
 	return list
 }
 
-// unescape undoes the octal escapes of space, tab, newline and backslash.
-func unescape(s string) string {
+// Unescape undoes the octal escapes of space, tab, newline and backslash in the paths of
+// mountinfo.
+func Unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 

@@ -23,8 +23,8 @@ type Fault struct {
 	Errno syscall.Errno
 	// Err is the cause. May be nil.
 	Err error
-	// Hint tells the caller what to do about it. Empty: the code's own hint of
-	// the table is shown.
+	// Hint tells the caller what to do about it. Empty: what helps against the
+	// errno, or the code's own hint of the table, is shown.
 	Hint string
 	// Details carries machine-readable facts (limits, peaks); values must
 	// survive encoding/json.
@@ -95,10 +95,14 @@ func (f *Fault) Is(target error) bool {
 	return ok && t.Code == f.Code
 }
 
-// Remedy is the fault's own hint, or else the one that the table has for its code.
+// Remedy is the fault's own hint, else what helps against its errno, or else the hint that
+// the table has for its code.
 func (f *Fault) Remedy() string {
 	if f.Hint != "" {
 		return f.Hint
+	}
+	if remedy := errnoRemedy(f.Code, f.Errno); remedy != "" {
+		return remedy
 	}
 	return f.Code.Info().Hint
 }

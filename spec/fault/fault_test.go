@@ -117,6 +117,33 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
+// TestRemedyOfErrno: the code's hint would send the reader elsewhere.
+func TestRemedyOfErrno(t *testing.T) {
+	for _, c := range []struct {
+		code  fault.Code
+		errno syscall.Errno
+		want  string
+	}{
+		{fault.OutputCapture, syscall.EMFILE, "ulimit -n"},
+		{fault.Cgroup, syscall.EMFILE, "ulimit -n"},
+		{fault.IO, syscall.ENOSPC, "Free space"},
+		{fault.Namespace, syscall.ENOSPC, "capsulectl doctor"}, // user.max_user_namespaces
+		{fault.Namespace, syscall.EAGAIN, "ulimit -u"},
+		{fault.Filesystem, syscall.EAGAIN, "what the kernel answered"},
+		{fault.InvalidPath, syscall.ENOENT, "spelling"},
+		{fault.InvalidPath, syscall.EACCES, "access"},
+		{fault.InvalidPath, syscall.ELOOP, "what the kernel answered"},
+		{fault.InvalidPath, 0, "absolute path"},
+	} {
+		if r := fault.Wrap(c.code, "", c.errno).Remedy(); !strings.Contains(r, c.want) {
+			t.Errorf("%s %v: %q", c.code, c.errno, r)
+		}
+		if r := fault.Wrap(c.code, "", c.errno).WithHint("wait").Remedy(); r != "wait" {
+			t.Errorf("%s %v: %q", c.code, c.errno, r)
+		}
+	}
+}
+
 func TestList(t *testing.T) {
 	var empty fault.List
 	if err := empty.Err(); err != nil {

@@ -72,6 +72,10 @@ func cut(command []string) ([]string, bool) {
 // Open opens or makes the file for appending, and ends a line that was cut off.
 func Open(path string) (*os.File, error) {
 	fail := func(err error) error {
+		var at *os.PathError // its text has the path once more
+		if errors.As(err, &at) {
+			err = at.Err
+		}
 		return fault.Wrap(fault.IO, "open audit log", err).WithPath(path).
 			WithHint("Give security.audit_log a regular file, in a directory that this user can write.")
 	}

@@ -220,6 +220,9 @@ func join(prefix, name string) string {
 
 // refuse notes a problem with a dotted key.
 func (l *loader) refuse(dotted, message, hint string) {
+	if hint == "" {
+		hint = "`capsulectl config default` prints every key, its form and its default."
+	}
 	f := fault.New(fault.ConfigFile, dotted, message).WithHint(hint).WithField("/" + strings.ReplaceAll(dotted, ".", "/"))
 	f.Path = l.fileOf(dotted)
 	l.faults = append(l.faults, f)

@@ -162,7 +162,7 @@ func (c *Config) chain(name string) ([]layer, error) {
 func (c *Config) unknownProfile(name string) error {
 	names := c.ProfileNames()
 	f := fault.New(fault.UnknownProfile, "", "unknown profile "+quote(name)+"; there are "+strings.Join(names, ", "))
-	return f.WithHint(spec.SuggestName(name, names))
+	return f.WithHint(spec.SuggestNear(name, names))
 }
 
 // ProfileNames are those of the shipped profiles and the file's own.

@@ -30,7 +30,11 @@ func (l *loader) set(k *key, dotted string, value any) {
 			return
 		}
 		if !k.inRange(v) {
-			l.refuse(dotted, strconv.FormatInt(v, 10)+" is not "+k.bounds(), "")
+			in := ""
+			if k.accepts == "" && k.max != 0 {
+				in = "in " // what follows is a range
+			}
+			l.refuse(dotted, strconv.FormatInt(v, 10)+" is not "+in+k.bounds(), "")
 			return
 		}
 		*p = v
@@ -96,7 +100,7 @@ func (l *loader) text(k *key, dotted, v string) (string, bool) {
 		v = expanded
 	}
 	if k.enum != nil && !slices.Contains(k.enum, v) {
-		l.refuse(dotted, strconv.Quote(v)+" is not one of "+strings.Join(k.enum, ", "), spec.SuggestName(v, k.enum))
+		l.refuse(dotted, strconv.Quote(v)+" is not one of "+strings.Join(k.enum, ", "), spec.SuggestNear(v, k.enum))
 		return "", false
 	}
 	if k.rule != nil {

@@ -42,7 +42,7 @@ func (c *connection) run(ctx context.Context, r *supervisorv1.RunRequest) (*supe
 	if err != nil {
 		return nil, err
 	}
-	document, elided := encode(response)
+	document, elided := encode(ctx, response)
 	return &supervisorv1.RunResponse{Response: document, OutputElided: elided}, nil
 }
 
@@ -54,16 +54,17 @@ func (c *connection) wait(ctx context.Context, r *supervisorv1.WaitRequest) (*su
 	if err != nil {
 		return nil, err
 	}
-	document, elided := encode(response)
+	document, elided := encode(ctx, response)
 	return &supervisorv1.WaitResponse{Response: document, OutputElided: elided}, nil
 }
 
-// encode makes the document of a response, without output when that is large.
-func encode(r *spec.Response) (document []byte, elided bool) {
+// encode makes the document of a response, without output when that is large, or the
+// caller does not take what it gets.
+func encode(ctx context.Context, r *spec.Response) (document []byte, elided bool) {
 	if r == nil {
 		return nil, false
 	}
-	if size(r.Stdout)+size(r.Stderr) <= wire.MaxResponse {
+	if n := size(r.Stdout) + size(r.Stderr); n <= wire.MaxResponse && roomFor(ctx, n) {
 		if document = r.Encode(false); len(document) <= wire.MaxResponse {
 			return document, r.OutputElided
 		}
@@ -130,11 +131,11 @@ func (c *connection) inspect(ctx context.Context, r *supervisorv1.InspectRequest
 		return nil, err
 	}
 	m := &supervisorv1.InspectResponse{Execution: summary(&d.Summary), Pid: int32(d.Pid)}
-	m.Response, m.OutputElided = encode(d.Response)
+	m.Response, m.OutputElided = encode(ctx, d.Response)
 	if d.Request != nil {
 		m.Request = d.Request.Encode()
 	}
-	if proto.Size(m) > wire.MaxMessage-1024 {
+	if proto.Size(m) > wire.MaxMessage-1024 || !roomFor(ctx, len(m.Request)) {
 		m.Request, m.RequestElided = nil, true
 	}
 	return m, nil

@@ -80,7 +80,7 @@ func (s *Server) enter(c *connection) bool {
 		return false
 	}
 	s.open[c] = struct{}{}
-	c.account = a
+	c.account, c.gate.account = a, a
 	a.connections++
 	s.work.Add(1)
 	return true

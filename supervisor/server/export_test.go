@@ -22,3 +22,16 @@ func (s *Server) Orphans() int {
 
 // Unanswered tells whether Settle has something to wait for.
 func (s *Server) Unanswered() bool { return s.unanswered() }
+
+// Calls is how many calls are in their handlers.
+func (s *Server) Calls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for c := range s.open {
+		c.mu.Lock()
+		n += c.calls
+		c.mu.Unlock()
+	}
+	return n
+}

@@ -67,6 +67,7 @@ type gate struct {
 	net.Conn
 	limit    int           // calls that may be open before reading pauses
 	patience time.Duration // for the first frame, and for the rest of each
+	account  *account      // set by Server.enter
 	ended    chan struct{} // closed when the connection is over
 	once     sync.Once
 
@@ -74,15 +75,15 @@ type gate struct {
 	timed   bool // a read deadline is set
 
 	mu   sync.Mutex
-	open map[uint32]struct{} // calls that have not been answered
-	room chan struct{}       // has an element when an answer was sent
-	why  error               // why the connection is over; nil: the caller left
+	open map[uint32]uint32 // calls that have not been answered, with the length of their requests; nil: it is over
+	room chan struct{}     // has an element when an answer was sent
+	why  error             // why the connection is over; nil: the caller left
 }
 
 func newGate(conn net.Conn, limit int, patience time.Duration) *gate {
 	return &gate{
 		Conn: conn, limit: limit, patience: patience, timed: true,
-		ended: make(chan struct{}), open: map[uint32]struct{}{}, room: make(chan struct{}, 1),
+		ended: make(chan struct{}), open: map[uint32]uint32{}, room: make(chan struct{}, 1),
 	}
 }
 
@@ -137,10 +138,25 @@ func (g *gate) arrives(length, stream uint32, kind, _ byte) error {
 		return errors.New("a stream id is even")
 	}
 	if kind == typeRequest {
-		g.mu.Lock()
-		g.open[stream] = struct{}{}
-		g.mu.Unlock()
+		return g.count(stream, length)
 	}
+	return nil
+}
+
+// count takes note of a request.
+func (g *gate) count(stream, length uint32) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		return net.ErrClosed
+	}
+	if _, again := g.open[stream]; again {
+		return nil // which ttrpc refuses
+	}
+	if err := g.account.arrives(int64(length)); err != nil {
+		return err
+	}
+	g.open[stream] = length
 	return nil
 }
 
@@ -177,7 +193,10 @@ func (g *gate) leaves(_, stream uint32, kind, flags byte) error {
 		return nil
 	}
 	g.mu.Lock()
-	delete(g.open, stream)
+	if length, ok := g.open[stream]; ok {
+		delete(g.open, stream)
+		g.account.answered(1, int64(length))
+	}
 	g.mu.Unlock()
 	select {
 	case g.room <- struct{}{}:
@@ -203,6 +222,10 @@ func (g *gate) end(why error) {
 		}
 		g.mu.Lock()
 		g.why = why
+		for _, length := range g.open {
+			g.account.answered(1, int64(length))
+		}
+		g.open = nil
 		g.mu.Unlock()
 		_ = g.Conn.Close() // nothing is buffered, nobody to tell
 		close(g.ended)

@@ -44,6 +44,12 @@ type Options struct {
 	// that no command has read. 0: 128 and 32 MiB.
 	MaxStreamsPerUID int
 	MaxUnreadPerUID  int64
+	// MaxCallsPerUID bounds the calls of all connections of such a uid that have no
+	// answer yet, MaxRequestsPerUID the bytes of their requests, MaxAnswersPerUID those of
+	// large answers that the caller does not take: beyond that they come without output.
+	// 0: 2048, 128 MiB and 64 MiB.
+	MaxCallsPerUID                      int
+	MaxRequestsPerUID, MaxAnswersPerUID int64
 	// FrameTimeout bounds the time until a connection's first frame is complete,
 	// and that of every frame from its first to its last byte. 0: 30 s.
 	FrameTimeout time.Duration
@@ -79,14 +85,20 @@ func New(o Options) *Server {
 			*n = standard
 		}
 	}
+	setBytes := func(n *int64, standard int64) {
+		if *n <= 0 {
+			*n = standard
+		}
+	}
 	set(&o.MaxConnections, 1024)
 	set(&o.MaxConnectionsPerUID, 256)
 	set(&o.MaxCalls, 1024)
 	set(&o.MaxStreams, 128)
 	set(&o.MaxStreamsPerUID, 128)
-	if o.MaxUnreadPerUID <= 0 {
-		o.MaxUnreadPerUID = 32 << 20
-	}
+	set(&o.MaxCallsPerUID, 2048)
+	setBytes(&o.MaxUnreadPerUID, 32<<20)
+	setBytes(&o.MaxRequestsPerUID, 128<<20)
+	setBytes(&o.MaxAnswersPerUID, 64<<20)
 	if o.FrameTimeout <= 0 {
 		o.FrameTimeout = 30 * time.Second
 	}

@@ -56,13 +56,17 @@ func unary[Q any, R any, PQ interface {
 			if err := s.RecvMsg(request); err != nil {
 				return fault.Wrap(fault.InvalidValue, "decode the request", err)
 			}
-			ctx, cancel := context.WithCancel(ctx)
+			large := &largeAnswer{c: c, ctx: ctx}
+			ctx, cancel := context.WithCancel(context.WithValue(ctx, answerKey{}, large))
 			defer cancel()
 			left := cancelOnClose(ctx, cancel, s)
 			var err error
 			answer, err = f(ctx, request)
 			if err != nil && left() {
 				answer, err = PR(new(R)), nil
+			}
+			if err == nil && !large.room(proto.Size(answer)-large.held) {
+				err = fault.New(fault.TooManyExecutions, name, "too many large answers wait for this user to take them").WithHint("Read them, or ask for less at a time.")
 			}
 			return err
 		})
@@ -139,6 +143,9 @@ func (c *connection) begin(stream bool) error {
 	case stream && c.streams >= c.s.o.MaxStreams:
 		return fault.New(fault.OutOfRange, "", fmt.Sprintf("%d streams are open on this connection", c.streams)).
 			WithHint("Close some of them, or use another connection.")
+	}
+	if err := c.account.mayCall(); err != nil {
+		return err
 	}
 	if stream {
 		if err := c.account.openStream(); err != nil {

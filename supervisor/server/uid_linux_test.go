@@ -28,6 +28,14 @@ const otherUser = "CAPSULE_TEST_OTHER_USER"
 
 func TestMain(m *testing.M) {
 	if address := os.Getenv(otherUser); address != "" {
+		if how := os.Getenv(otherUser + "_HOARDS"); how != "" {
+			if err := hoards[how](address); err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
+			fmt.Println("fine")
+			os.Exit(0)
+		}
 		os.Exit(actAsOther(address, os.Getenv(otherUser+"_ID")))
 	}
 	os.Exit(m.Run())
@@ -102,26 +110,31 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // as runs this test binary as another user.
 func as(t *testing.T, uid uint32, env ...string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become somebody else")
-	}
-	ctx := within(t)
-	// The other user cannot look into the directory where go test builds.
-	cmd := exec.CommandContext(ctx, "/proc/self/fd/3")
-	self, err := os.Open("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer self.Close()
-	cmd.ExtraFiles = []*os.File{self}
-	cmd.Dir = "/"
-	cmd.Env = env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	out, err := cmd.CombinedOutput()
+	out, err := command(t, uid, env...).CombinedOutput()
 	if err != nil && len(out) == 0 {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// command is this test binary as another user.
+func command(t *testing.T, uid uint32, env ...string) *exec.Cmd {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become somebody else")
+	}
+	// The other user cannot look into the directory where go test builds.
+	cmd := exec.CommandContext(within(t), "/proc/self/fd/3")
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = self.Close() }) // opened for reading
+	cmd.ExtraFiles = []*os.File{self}
+	cmd.Dir = "/"
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd
 }
 
 func open(t *testing.T, address string) {

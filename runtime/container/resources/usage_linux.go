@@ -1,10 +1,12 @@
 package resources
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
 
+	"github.com/capsule-run/capsule/runtime/cgroup/oom"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -26,6 +28,44 @@ type Usage struct {
 // Throttle is how often and how long a limit of the CPU held the group up.
 type Throttle struct{ Periods, Throttled, Time uint64 }
 
+// memoryDir is the directory with the files of the memory controller. Empty: there is none.
+func (g *Group) memoryDir() string {
+	if g.V2 {
+		return g.Unified
+	}
+	return g.Dirs["memory"]
+}
+
+// kills is the count of the OOM killer.
+func (r *reader) kills(g *Group) uint64 {
+	if g.V2 {
+		return r.key(g.memoryDir()+"/"+oom.CountV2, "oom_kill")
+	}
+	return r.key(g.memoryDir()+"/"+oom.CountV1, "oom_kill")
+}
+
+// OOMKills is how often the kernel has killed in the group for want of memory.
+func (g *Group) OOMKills() (uint64, error) {
+	r := reader{}
+	if g.memoryDir() == "" {
+		return 0, nil
+	}
+	n := r.kills(g)
+	return n, r.err
+}
+
+// OOMEvents opens what becomes readable when the count may have changed: on v2 when it
+// has, else when it soon will have. Nil: the group has no memory controller.
+func (g *Group) OOMEvents() (events *os.File, soon bool, err error) {
+	if g.memoryDir() == "" {
+		return nil, false, nil
+	}
+	if events, err = oom.Events(g.memoryDir(), g.V2); errors.Is(err, os.ErrNotExist) {
+		return nil, false, nil
+	}
+	return events, !g.V2, err
+}
+
 // Usage reads the accounts of the group. What the kernel has no account of is zero.
 func (g *Group) Usage() (*Usage, error) {
 	u := new(Usage)
@@ -35,7 +75,7 @@ func (g *Group) Usage() (*Usage, error) {
 		u.CPU, u.User, u.Kernel = r.key(d+"cpu.stat", "usage_usec")*1000, r.key(d+"cpu.stat", "user_usec")*1000, r.key(d+"cpu.stat", "system_usec")*1000
 		u.Memory, u.MemoryMax, u.MemoryLimit = r.value(d+"memory.current"), r.value(d+"memory.peak"), r.value(d+"memory.max")
 		u.Pids, u.PidsLimit = r.value(d+"pids.current"), r.value(d+"pids.max")
-		u.OOMKills = r.key(d+"memory.events", "oom_kill")
+		u.OOMKills = r.kills(g)
 		u.Swap, u.SwapLimit = r.value(d+"memory.swap.current"), r.value(d+"memory.swap.max")
 		u.Throttle = Throttle{r.key(d+"cpu.stat", "nr_periods"), r.key(d+"cpu.stat", "nr_throttled"), r.key(d+"cpu.stat", "throttled_usec") * 1000}
 		u.MemoryStat, u.V2 = r.keys(d+"memory.stat"), true
@@ -54,7 +94,7 @@ func (g *Group) Usage() (*Usage, error) {
 	if g.Dirs["memory"] != "" {
 		u.Memory, u.MemoryMax = r.value(in("memory", "memory.usage_in_bytes")), r.value(in("memory", "memory.max_usage_in_bytes"))
 		u.MemoryStat = r.keys(in("memory", "memory.stat"))
-		u.MemoryLimit, u.OOMKills = r.value(in("memory", "memory.limit_in_bytes")), r.key(in("memory", "memory.oom_control"), "oom_kill")
+		u.MemoryLimit, u.OOMKills = r.value(in("memory", "memory.limit_in_bytes")), r.kills(g)
 	}
 	if g.Dirs["pids"] != "" {
 		u.Pids, u.PidsLimit = r.value(in("pids", "pids.current")), r.value(in("pids", "pids.max"))

@@ -1,15 +1,11 @@
-package shim
+package spec
 
-import (
-	"unicode/utf8"
+import "unicode/utf8"
 
-	"github.com/capsule-run/capsule/spec"
-)
-
-// wholeRunes takes the part of a character off that the limit for output cut in
+// WholeRunes takes the part of a character off that the limit for output cut in
 // two, at the end or, of a tail, at the beginning, and off what counts as kept: text
 // stays text. Bytes that are no UTF-8 without it either stay as they are.
-func wholeRunes(kept []byte, count *spec.StreamCount, tail bool) []byte {
+func WholeRunes(kept []byte, count *StreamCount, tail bool) []byte {
 	if !count.Truncated || utf8.Valid(kept) {
 		return kept
 	}
