@@ -4,6 +4,7 @@ import (
 	"github.com/capsule-run/capsule/shim/shimapi"
 
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,12 +54,19 @@ func (e *execution) capture(i int, r int) error {
 	return nil
 }
 
+// heldMost is how long the output of an execution that outlives its caller is held for
+// somebody who follows it.
+const heldMost = 10 * time.Second
+
 // hold keeps all of a stream for the attachment that is to come.
 func (e *execution) hold(i int, s *output.Stream, wanted bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if wanted && !e.seen.cancelled { // else nobody may come to let it go
 		e.held[i] = s.Subscribe(0)
+		if !e.boot.Foreground {
+			time.AfterFunc(heldMost, e.dropHeld)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: time.Now().UTC(),
 		Digest: digestOf(data), Command: req.Command, Labels: req.Labels,
 		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids, TimeoutMS: timeoutOf(req),
-		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect}
+		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect, HoldOutput: r.HoldOutput}
 	if r.ID != "" {
 		if known, err := s.existing(rec); known != nil || err != nil {
 			return known, err
@@ -272,6 +272,7 @@ func (s *Supervisor) startDetached(rec *shimapi.Record, request []byte, lock *os
 		boot.Request = request
 	}
 	boot.StreamStdin, boot.OutputFiles = rec.StreamStdin, true
+	boot.HoldStdout, boot.HoldStderr = rec.HoldOutput, rec.HoldOutput
 	if ready != nil {
 		switch begun, err := ready.tell(boot); {
 		case err != nil:

@@ -29,6 +29,7 @@ func (r *remote) Start(ctx context.Context, o *order, st supervisor.Streams) (ex
 		o.id = start.ID
 	}
 	start.KillOnDisconnect, start.StreamStdin = true, st.Stdin != nil
+	start.HoldOutput = st.Stdout != nil && st.Stderr != nil // which follow attaches to
 	created := time.Now()
 	err := r.persist(ctx, func(s api.Supervisor) error {
 		_, err := s.Start(ctx, start)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -223,5 +224,39 @@ func TestCallerThatLeft(t *testing.T) {
 	}
 	if r := h.wait(as, id); r.Status != spec.StatusSuccess || r.Output.Stdout.BytesTotal != length {
 		t.Errorf("response %s", r.Encode(true))
+	}
+}
+
+// TestHeldOutput wants nothing of the output lost that is written before its follower is
+// there, and a command whose follower never comes to go on.
+func TestHeldOutput(t *testing.T) {
+	h := openHouse(t)
+	s, _ := h.daemon(admission.Limits{})
+	defer func() {
+		if err := errors.Join(s.Drain(h.ctx), s.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	as := s.As(uint32(os.Geteuid()))
+	const length = 20 << 20 // more than is kept, and than pipes hold
+	start := func() string {
+		return h.start(as, &api.StartRequest{HoldOutput: true}, "head", "-c", fmt.Sprint(length), "/dev/zero").ID
+	}
+	id, alone := start(), start()
+	soon, cancel := context.WithTimeout(h.ctx, time.Second)
+	defer cancel()
+	if r, err := as.Wait(soon, id); err == nil {
+		t.Fatalf("it has ended before anybody was there: %s", r.Encode(true))
+	}
+	got := 0
+	err := as.Attach(h.ctx, id, &api.AttachOptions{Hold: true, Stdout: writerFunc(func(p []byte) (int, error) {
+		got += len(p)
+		return len(p), nil
+	})})
+	if r := h.wait(as, id); err != nil || got != length || r.Status != spec.StatusSuccess {
+		t.Errorf("%d bytes of %d, %v, %s", got, length, err, r.Encode(true))
+	}
+	if r := h.wait(as, alone); r.Status != spec.StatusSuccess || r.Output.Stdout.BytesTotal != length {
+		t.Errorf("without anybody: %s", r.Encode(true))
 	}
 }

@@ -76,8 +76,8 @@ type Bootstrap struct {
 	// shim builds another. A connection that ends before that ends the shim, which
 	// leaves nothing behind.
 	Template bool
-	// HoldStdout and HoldStderr keep the output of such an execution back from its
-	// first byte on until an attachment with hold has come for it.
+	// HoldStdout and HoldStderr keep the output back from its first byte on until an
+	// attachment with hold has come for it; without Foreground for ten seconds at most.
 	HoldStdout bool
 	HoldStderr bool
 	// Direct makes the rest of the connection of a foreground execution with a

@@ -34,6 +34,8 @@ type Record struct {
 	// How it was started: see api.StartRequest.
 	StreamStdin      bool `json:"stream_stdin,omitempty"`
 	KillOnDisconnect bool `json:"kill_on_disconnect,omitempty"`
+	// HoldOutput is not recorded: who would come for it is gone with the supervisor.
+	HoldOutput bool `json:"-"`
 }
 
 // Write records it in the execution's directory.

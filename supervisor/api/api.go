@@ -60,6 +60,10 @@ type StartRequest struct {
 	// nobody takes it over within ten seconds. Without a daemon it has no effect:
 	// such executions are supervisor.Supervisor's Run.
 	KillOnDisconnect bool
+	// HoldOutput holds the output from its first byte on until an Attach with Hold has
+	// come for it, ten seconds at most. Without it a command may have written more than
+	// is kept before anybody is there.
+	HoldOutput bool
 }
 
 // Started is an execution that was set going, or existed already.

@@ -180,8 +180,11 @@ type StartRequest struct {
 	// The execution is killed when the connection that started it ends, and no
 	// other takes it over within ten seconds by the same Start or by Wait with own.
 	KillOnDisconnect bool `protobuf:"varint,5,opt,name=kill_on_disconnect,json=killOnDisconnect,proto3" json:"kill_on_disconnect,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The output is held from its first byte on until an Attach with hold has come for
+	// it, ten seconds at most.
+	HoldOutput    bool `protobuf:"varint,6,opt,name=hold_output,json=holdOutput,proto3" json:"hold_output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartRequest) Reset() {
@@ -245,6 +248,13 @@ func (x *StartRequest) GetStreamStdin() bool {
 func (x *StartRequest) GetKillOnDisconnect() bool {
 	if x != nil {
 		return x.KillOnDisconnect
+	}
+	return false
+}
+
+func (x *StartRequest) GetHoldOutput() bool {
+	if x != nil {
+		return x.HoldOutput
 	}
 	return false
 }
@@ -2101,13 +2111,15 @@ const file_supervisor_api_v1_supervisor_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x12\n" +
 	"\x04hint\x18\x04 \x01(\tR\x04hint\x12\x12\n" +
 	"\x04path\x18\x05 \x01(\tR\x04path\x12\x18\n" +
-	"\adetails\x18\x06 \x01(\fR\adetails\"\xb6\x01\n" +
+	"\adetails\x18\x06 \x01(\fR\adetails\"\xd7\x01\n" +
 	"\fStartRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12!\n" +
 	"\fexecution_id\x18\x02 \x01(\tR\vexecutionId\x12\x18\n" +
 	"\aprofile\x18\x03 \x01(\tR\aprofile\x12!\n" +
 	"\fstream_stdin\x18\x04 \x01(\bR\vstreamStdin\x12,\n" +
-	"\x12kill_on_disconnect\x18\x05 \x01(\bR\x10killOnDisconnect\"g\n" +
+	"\x12kill_on_disconnect\x18\x05 \x01(\bR\x10killOnDisconnect\x12\x1f\n" +
+	"\vhold_output\x18\x06 \x01(\bR\n" +
+	"holdOutput\"g\n" +
 	"\rStartResponse\x12<\n" +
 	"\texecution\x18\x01 \x01(\v2\x1e.capsule.supervisor.v1.SummaryR\texecution\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\"G\n" +

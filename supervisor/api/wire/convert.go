@@ -68,7 +68,7 @@ func ToSummary(m *supervisorv1.Summary) api.Summary {
 func FromStart(r *api.StartRequest) *supervisorv1.StartRequest {
 	return &supervisorv1.StartRequest{
 		Request: r.Request, ExecutionId: r.ID, Profile: r.Profile,
-		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect,
+		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect, HoldOutput: r.HoldOutput,
 	}
 }
 
@@ -76,7 +76,7 @@ func FromStart(r *api.StartRequest) *supervisorv1.StartRequest {
 func ToStart(m *supervisorv1.StartRequest) *api.StartRequest {
 	return &api.StartRequest{
 		Request: m.GetRequest(), ID: m.GetExecutionId(), Profile: m.GetProfile(),
-		StreamStdin: m.GetStreamStdin(), KillOnDisconnect: m.GetKillOnDisconnect(),
+		StreamStdin: m.GetStreamStdin(), KillOnDisconnect: m.GetKillOnDisconnect(), HoldOutput: m.GetHoldOutput(),
 	}
 }
 
