@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 			fmt.Println("fine")
 			os.Exit(0)
 		}
+		if os.Getenv(otherUser+"_FOLLOWS") != "" {
+			os.Exit(follow(address))
+		}
 		os.Exit(actAsOther(address, os.Getenv(otherUser+"_ID")))
 	}
 	os.Exit(m.Run())
@@ -68,6 +71,26 @@ func actAsOther(address, foreign string) int {
 		return 0
 	}
 	return 1
+}
+
+// follow follows the output of an execution, as one who could do with a pipe.
+func follow(address string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	id := fmt.Sprint("of-", os.Geteuid())
+	c, err := client.Dial(ctx, address)
+	if err == nil {
+		_, err = c.Start(ctx, &api.StartRequest{Request: []byte(request), ID: id})
+	}
+	if err == nil {
+		err = c.Attach(ctx, id, &api.AttachOptions{Hold: true, Stdout: io.Discard})
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("fine")
+	return 0
 }
 
 // actGreedy takes more of a supervisor than one user may.
@@ -177,6 +200,27 @@ func TestAGreedyUser(t *testing.T) {
 			t.Fatal(out)
 		}
 		eventually(t, "the connections end", func() bool { return s.Connections() == 0 })
+	}
+}
+
+// TestPipesAreForOurOwn: nobody else gets the pipe of a stream, whose lock he could keep.
+func TestPipesAreForOurOwn(t *testing.T) {
+	f := newFake()
+	given := make(chan bool, 1)
+	f.attach = func(_ context.Context, _ string, o *api.AttachOptions) error {
+		_, ok := o.Stdout.(api.PipeTaker)
+		given <- ok
+		return nil
+	}
+	address, _ := serve(t, f, func(o *server.Options) { o.Allowed = func(wire.Credentials) bool { return true } })
+	open(t, address)
+	for uid, want := range map[uint32]bool{0: true, otherUID: false} {
+		if out := as(t, uid, otherUser+"="+address, otherUser+"_FOLLOWS=1"); out != "fine" {
+			t.Fatal(uid, out)
+		}
+		if got := <-given; got != want {
+			t.Errorf("uid %d: a pipe is offered: %v", uid, got)
+		}
 	}
 }
 
