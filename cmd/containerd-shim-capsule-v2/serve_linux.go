@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -215,8 +216,15 @@ func (c *call) serve() error {
 		log(err)
 		return err
 	}
+	// Whoever asked for the end may not have the answer yet.
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswer)
+	defer cancel()
+	server.Shutdown(ctx)
 	return nil
 }
+
+// lastAnswer is how long a server that ends stays for the answer to that.
+const lastAnswer = time.Second
 
 // hidden makes this process one whose clones give nothing away in a container.
 func (c *call) hidden() error {
