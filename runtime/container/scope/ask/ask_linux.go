@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/capsule-run/capsule/runtime/container/scope"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -24,6 +25,9 @@ type Manager struct {
 	// Program is the path of capsule-oci.
 	Program string
 }
+
+// start is the operation whose answer has a path.
+const start = "start"
 
 // request is one call, on the helper's stdin.
 type request struct {
@@ -62,7 +66,7 @@ func (m Manager) Start(ctx context.Context, u scope.Unit, pid int, limits []scop
 	if err != nil {
 		return "", err
 	}
-	return m.ask(ctx, request{Op: "start", Unit: u, Pid: pid, Limits: all})
+	return m.ask(ctx, request{Op: start, Unit: u, Pid: pid, Limits: all})
 }
 
 // Set implements scope.Manager.
@@ -97,11 +101,15 @@ func (m Manager) ask(ctx context.Context, r request) (path string, err error) {
 			WithHint("Install capsule-oci beside this program: it speaks with systemd for it.")
 	}
 	var a answer
-	if bad := json.Unmarshal(said, &a); bad != nil {
-		return "", fault.Wrap(fault.Cgroup, "ask for scope", errors.Join(err, bad)).WithPath(m.Program)
-	}
-	if p := a.Error; p != nil {
+	bad := json.Unmarshal(said, &a)
+	if p := a.Error; bad == nil && p != nil {
 		return "", fault.New(p.Code, "", p.Message).WithField(p.Field).WithPath(p.Path).WithHint(p.Hint)
+	}
+	if err = errors.Join(err, bad); err == nil && r.Op == start && !filepath.IsAbs(a.Path) {
+		err = errors.New("it names no control group")
+	}
+	if err != nil {
+		return "", fault.Wrap(fault.Cgroup, "ask for scope", err).WithPath(m.Program)
 	}
 	return a.Path, nil
 }
@@ -145,7 +153,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, m scope.Manager) er
 	}
 	var a answer
 	switch r.Op {
-	case "start":
+	case start:
 		a.Path, err = m.Start(ctx, r.Unit, r.Pid, decoded(r.Limits))
 	case "set":
 		err = m.Set(ctx, r.Unit, decoded(r.Limits))
