@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -292,9 +293,9 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("ONLCR is cleared, or %v", err)
 	}
 	b.must("start", "tty")
-	read := make([]byte, 64)
-	if n, err := master.Read(read); err != nil || string(read[:n]) != "done\r\n" {
-		t.Errorf("the terminal shows %q %v", read[:n], err)
+	// A line may come in pieces: the terminal writes the word and its end one after the other.
+	if line, err := bufio.NewReader(master).ReadString('\n'); err != nil || line != "done\r\n" {
+		t.Errorf("the terminal shows %q %v", line, err)
 	}
 	if got := b.out("tty") + b.out("size"); got != "/dev/pts/0\n33 77\n" {
 		t.Errorf("the command sees %q", got)
