@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"strconv"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/container"
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -86,14 +86,14 @@ func (p *program) exec(args []string) error {
 // object is the process to execute: a file, or the container's own process with what the
 // flags say.
 func (o *executing) object(c *container.Container, command []string) (*specs.Process, error) {
-	process := new(specs.Process)
 	if o.process != "" {
 		text, err := os.ReadFile(o.process)
-		if err == nil {
-			err = json.Unmarshal(text, process)
-		}
 		if err != nil {
 			return nil, fault.Wrap(fault.InvalidBundle, "read process", err).WithPath(o.process).WithField("process")
+		}
+		process, err := specjson.ReadProcess(text)
+		if err != nil {
+			return nil, fault.From(err, fault.InvalidBundle).WithPath(o.process)
 		}
 		if o.tty {
 			process.Terminal = true
@@ -103,6 +103,7 @@ func (o *executing) object(c *container.Container, command []string) (*specs.Pro
 	if len(command) == 0 {
 		return nil, fault.New(fault.MissingField, "exec", "there is no command").WithField("process.args")
 	}
+	process := new(specs.Process)
 	if c.Config.Process != nil {
 		*process = *c.Config.Process
 	}

@@ -279,13 +279,15 @@ func TestCreateIsKilledInItsGroup(t *testing.T) {
 	if len(made) == 0 {
 		t.Fatal("there is no control group")
 	}
-	text, err := json.Marshal(map[string]any{"id": id, "bundle": b.dir, "config": b.config})
-	if err != nil {
-		t.Fatal(err)
-	}
 	b.mkdir("state/" + id)
-	if err := os.WriteFile(b.path("state/"+id+"/record.json"), text, 0o600); err != nil {
-		t.Fatal(err)
+	for name, what := range map[string]any{"config.json": b.config, "record.json": map[string]any{"id": id, "bundle": b.dir}} {
+		text, err := json.Marshal(what)
+		if err == nil {
+			err = os.WriteFile(b.path("state/"+id+"/"+name), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, dir := range made[:(len(made)+1)/2] {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -301,17 +303,23 @@ func TestCreateIsKilledInItsGroup(t *testing.T) {
 	}
 }
 
-// TestDamagedRecord: what runs is ended although its record cannot be read.
+// TestDamagedRecord: what runs is ended although its record cannot be read, or its configuration.
 func TestDamagedRecord(t *testing.T) {
+	for _, file := range []string{"record.json", "config.json"} {
+		t.Run(file, func(t *testing.T) { damaged(t, file) })
+	}
+}
+
+func damaged(t *testing.T, file string) {
 	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
 	id := "damaged" + strconv.Itoa(os.Getpid())
 	b.must("run", "--detach", id)
 	b.written("up")
 	pid := b.state(id).Pid
-	if err := os.WriteFile(b.path("state/"+id+"/record.json"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(b.path("state/"+id+"/"+file), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.refused([]string{"E6006"}, "delete", id)
+	b.refused([]string{"E6006", "delete --force"}, "delete", id)
 	b.must("delete", "--force", id)
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 		await(t, fd, "the end of the container's process")

@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/runtime/container"
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -86,12 +87,12 @@ func readResources(file string) (*specs.LinuxResources, error) {
 		defer in.Close()
 	}
 	text, err := io.ReadAll(in)
-	r := new(specs.LinuxResources)
-	if err == nil {
-		err = json.Unmarshal(text, r)
-	}
 	if err != nil {
-		return nil, fault.Wrap(fault.InvalidBundle, "decode resources", err).WithPath(file)
+		return nil, fault.Wrap(fault.IO, "read resources", err).WithPath(file)
+	}
+	r, err := specjson.ReadResources(text)
+	if err != nil {
+		return nil, fault.From(err, fault.InvalidBundle).WithPath(file)
 	}
 	return r, nil
 }

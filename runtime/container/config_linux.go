@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"hash/fnv"
 	"os"
 	"path"
@@ -16,6 +15,7 @@ import (
 	"github.com/capsule-run/capsule/runtime/container/resources"
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/runtime/seccomp"
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -26,9 +26,9 @@ func Load(bundle string) (*specs.Spec, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.InvalidBundle, "read bundle", err).WithPath(name).WithHint("Name a directory with a config.json by --bundle.")
 	}
-	s := new(specs.Spec)
-	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fault.Wrap(fault.InvalidBundle, "decode config.json", err).WithPath(name)
+	s, err := specjson.Read(text)
+	if err != nil {
+		return nil, fault.From(err, fault.InvalidBundle).WithPath(name)
 	}
 	if major, _, _ := strings.Cut(s.Version, "."); major != "1" {
 		return nil, fault.New(fault.InvalidBundle, "read bundle", strconv.Quote(s.Version)+" is no version 1 of the specification").WithField("ociVersion").WithPath(name)

@@ -201,7 +201,7 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 		}
 	}
 	// First, so that who deletes what is left of us knows where the group may be.
-	if err := c.write(); err != nil {
+	if err := c.begin(); err != nil {
 		return err
 	}
 	group, leave, err := makeGroup()

@@ -3,7 +3,6 @@ package container
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"os/exec"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -24,9 +24,10 @@ func (c *Container) hooks(kind string, list []specs.Hook, status specs.Container
 	if len(list) == 0 {
 		return nil
 	}
-	state, err := json.Marshal(&specs.State{Version: specs.Version, ID: c.ID, Status: status, Pid: pid, Bundle: c.Bundle, Annotations: c.Config.Annotations})
+	state, err := specjson.NewWriter(512, false).State(&specs.State{Version: specs.Version, ID: c.ID, Status: status, Pid: pid, Bundle: c.Bundle,
+		Annotations: c.Config.Annotations}).Bytes()
 	if err != nil {
-		return fault.Wrap(fault.IO, "encode state", err)
+		return err
 	}
 	for i, h := range list {
 		call := callHook

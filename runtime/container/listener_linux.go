@@ -1,7 +1,6 @@
 package container
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/capsule-run/capsule/runtime/launch"
 	"github.com/capsule-run/capsule/runtime/seccomp/bpf"
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -97,9 +97,10 @@ func (l *launcher) tellAgent(fd, pid int) error {
 	if l.of == nil {
 		state.Status = specs.StateCreating
 	}
-	text, err := json.Marshal(&specs.ContainerProcessState{Version: specs.Version, Fds: []string{specs.SeccompFdName}, Pid: pid, Metadata: o.ListenerMetadata, State: *state})
+	text, err := specjson.NewWriter(512, false).ProcessState(&specs.ContainerProcessState{Version: specs.Version, Fds: []string{specs.SeccompFdName}, Pid: pid,
+		Metadata: o.ListenerMetadata, State: *state}).Bytes()
 	if err != nil {
-		return fault.Wrap(fault.IO, "encode state", err)
+		return err
 	}
 	return send(o.ListenerPath, "linux.seccomp.listenerPath", text, fd)
 }

@@ -13,15 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/container/resources"
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// Record is all that is known of a container, in ROOT/ID/record.json.
+// Record is all that is known of a container: in ROOT/ID/record.json, and Config, which does
+// not change, in ROOT/ID/config.json.
 type Record struct {
 	ID      string     `json:"id"`
 	Bundle  string     `json:"bundle"`
 	Created time.Time  `json:"created"`
-	Config  specs.Spec `json:"config"`
+	Config  specs.Spec `json:"-"`
 	// Process is the first one of the container. Nil: it is not built yet, or never was.
 	Process *Process         `json:"process,omitempty"`
 	Group   *resources.Group `json:"group,omitempty"`
@@ -165,13 +167,35 @@ func (c *Container) read() error {
 	if err == nil {
 		err = json.Unmarshal(text, &c.Record)
 	}
-	if err != nil {
-		return fault.Wrap(fault.StateUnreadable, "read record", err).WithPath(c.dir)
+	var config *specs.Spec
+	if err == nil {
+		text, err = os.ReadFile(filepath.Join(c.dir, "config.json"))
 	}
+	if err == nil {
+		config, err = specjson.Read(text)
+	}
+	if err != nil {
+		return fault.Wrap(fault.StateUnreadable, "read record", err).WithPath(c.dir).WithHint("Remove the container with delete --force.")
+	}
+	c.Config = *config
 	if c.Group != nil {
 		c.Group.Disown()
 	}
 	return nil
+}
+
+// begin writes the configuration, and then the first record: where there is a record the
+// configuration is whole.
+func (c *Container) begin() error {
+	text, err := specjson.NewWriter(16<<10, false).Spec(&c.Config).Bytes()
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(c.dir, "config.json")
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		return fault.Wrap(fault.IO, "write configuration", err).WithPath(name)
+	}
+	return c.write()
 }
 
 // write replaces the record.

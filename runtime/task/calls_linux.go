@@ -1,12 +1,10 @@
 package task
 
 import (
-	"encoding/json"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/container"
+	"github.com/capsule-run/capsule/runtime/specjson"
 	"github.com/capsule-run/capsule/runtime/wire"
 )
 
@@ -62,9 +60,9 @@ func (s *Service) exec(m wire.Message) (wire.Message, error) {
 	if exec == "" {
 		return nil, wrong(wire.InvalidArgument, "exec_id is missing")
 	}
-	spec := new(specs.Process)
-	if err := json.Unmarshal(m.Message(7).Message(2), spec); err != nil {
-		return nil, wrong(wire.InvalidArgument, "spec: "+err.Error())
+	spec, err := specjson.ReadProcess(m.Message(7).Message(2))
+	if err != nil {
+		return nil, err
 	}
 	spec.Terminal = m.Bool(3)
 	p := newProcess(first.task, exec, newStreams([3]string{m.String(4), m.String(5), m.String(6)}, m.Bool(3)))
@@ -200,9 +198,9 @@ func (s *Service) update(m wire.Message) (wire.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := new(specs.LinuxResources)
-	if err := json.Unmarshal(m.Message(2).Message(2), r); err != nil {
-		return nil, wrong(wire.InvalidArgument, "resources: "+err.Error())
+	r, err := specjson.ReadResources(m.Message(2).Message(2))
+	if err != nil {
+		return nil, err
 	}
 	return nil, p.task.rt.Update(p.task.id, r)
 }

@@ -1,7 +1,6 @@
 package task
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -63,9 +62,6 @@ type task struct {
 
 // NewService makes a service without containers.
 func NewService(c Config) *Service {
-	// What encoding/json learns of the types stays; learnt now it does not lie scattered
-	// among what one call needs, and the first call need not wait for it.
-	_, _ = json.Marshal(&container.Record{}) // nothing in it can fail
 	return &Service{Config: c, events: newPublisher(c.Events, c.Namespace, c.Log), quiet: newQuiet(), tasks: map[string]*task{}}
 }
 

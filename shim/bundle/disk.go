@@ -1,14 +1,15 @@
 package bundle
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 
-	"github.com/capsule-run/capsule/spec/fault"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/capsule-run/capsule/runtime/specjson"
+	"github.com/capsule-run/capsule/spec/fault"
 )
 
 // The names of a bundle's parts below its directory.
@@ -98,18 +99,4 @@ func Load(dir string) (*specs.Spec, error) {
 }
 
 // Decode is Load for bytes in memory.
-func Decode(data []byte) (*specs.Spec, error) {
-	if err := checkKeys(data); err != nil {
-		return nil, err
-	}
-	s := new(specs.Spec)
-	if err := json.Unmarshal(data, s); err != nil {
-		f := fault.Wrap(fault.InvalidBundle, "decode config.json", err)
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			f.Field = wrong.Field
-		}
-		return nil, f
-	}
-	return s, nil
-}
+func Decode(data []byte) (*specs.Spec, error) { return specjson.ReadStrictly(data) }
