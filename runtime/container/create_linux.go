@@ -190,6 +190,7 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 		}
 	}
 	// Once without effect on anything: what is wrong with the configuration is told first.
+	f.Scratch = new(plan.Scratch)
 	if _, err := plan.Container(s, f); err != nil {
 		return err
 	}

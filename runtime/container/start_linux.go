@@ -375,7 +375,7 @@ func (r *Runtime) Update(id string, to *specs.LinuxResources) error {
 
 // Processes are the pids of a container.
 func (r *Runtime) Processes(id string) ([]int, error) {
-	c, err := r.Peek(id)
+	c, err := r.Glance(id)
 	if err != nil {
 		return nil, err
 	}
@@ -387,7 +387,7 @@ func (r *Runtime) Processes(id string) ([]int, error) {
 
 // Pid is the number of the container's first process, for a caller that is its parent.
 func (r *Runtime) Pid(id string) (int, error) {
-	c, err := r.Peek(id)
+	c, err := r.Glance(id)
 	if err != nil {
 		return 0, err
 	}

@@ -32,7 +32,7 @@ type Stats struct {
 
 // Usage reads what a container's group has used. Nil: it has none.
 func (r *Runtime) Usage(id string) (*resources.Usage, error) {
-	c, err := r.Peek(id)
+	c, err := r.Glance(id)
 	if err != nil || c.Group == nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func (r *Runtime) Usage(id string) (*resources.Usage, error) {
 
 // OOMEvents is that of a container's group. Nil: it has none, or no memory controller.
 func (r *Runtime) OOMEvents(id string) (events *os.File, soon bool, err error) {
-	c, err := r.Peek(id)
+	c, err := r.Glance(id)
 	if err != nil || c.Group == nil {
 		return nil, false, err
 	}
@@ -50,7 +50,7 @@ func (r *Runtime) OOMEvents(id string) (events *os.File, soon bool, err error) {
 
 // OOMKills is that of a container's group.
 func (r *Runtime) OOMKills(id string) (uint64, error) {
-	c, err := r.Peek(id)
+	c, err := r.Glance(id)
 	if err != nil || c.Group == nil {
 		return 0, err
 	}
@@ -59,7 +59,7 @@ func (r *Runtime) OOMKills(id string) (uint64, error) {
 
 // Stats reads the usage of a container. Nil: it has ended.
 func (r *Runtime) Stats(id string) (*Stats, error) {
-	c, err := r.Peek(id)
+	c, err := r.Glance(id)
 	if err != nil {
 		return nil, err
 	}

@@ -147,6 +147,25 @@ func (s *Store) Open(id string) (*Container, error) {
 
 // Peek reads a record without the lock, for a look at the state alone.
 func (s *Store) Peek(id string) (*Container, error) {
+	c, err := s.look(id)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.read()
+}
+
+// Glance is Peek without the configuration, which is the longest part.
+func (s *Store) Glance(id string) (*Container, error) {
+	c, err := s.look(id)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.readRecord()
+	return c, err
+}
+
+// look finds a container of which nothing is read yet.
+func (s *Store) look(id string) (*Container, error) {
 	if err := validID(id); err != nil {
 		return nil, err
 	}
@@ -155,33 +174,46 @@ func (s *Store) Peek(id string) (*Container, error) {
 	if _, err := os.Stat(c.dir); errors.Is(err, os.ErrNotExist) {
 		return nil, missing(id)
 	}
-	return c, c.read()
+	return c, nil
 }
 
 // read fills the record. A container whose creation died before there was one has none.
 func (c *Container) read() error {
+	if there, err := c.readRecord(); !there {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(c.dir, "config.json"))
+	if err != nil {
+		return c.unreadable("read configuration", err)
+	}
+	config, err := specjson.Read(text)
+	if err != nil {
+		return c.unreadable("read configuration", err)
+	}
+	c.Config = *config
+	return nil
+}
+
+// readRecord fills the record but for the configuration. False: there is none, or an error.
+func (c *Container) readRecord() (there bool, err error) {
 	text, err := os.ReadFile(filepath.Join(c.dir, "record.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &c.Record)
 	}
-	var config *specs.Spec
-	if err == nil {
-		text, err = os.ReadFile(filepath.Join(c.dir, "config.json"))
-	}
-	if err == nil {
-		config, err = specjson.Read(text)
-	}
 	if err != nil {
-		return fault.Wrap(fault.StateUnreadable, "read record", err).WithPath(c.dir).WithHint("Remove the container with delete --force.")
+		return false, c.unreadable("read record", err)
 	}
-	c.Config = *config
 	if c.Group != nil {
 		c.Group.Disown()
 	}
-	return nil
+	return true, nil
+}
+
+func (c *Container) unreadable(op string, err error) error {
+	return fault.Wrap(fault.StateUnreadable, op, err).WithPath(c.dir).WithHint("Remove the container with delete --force.")
 }
 
 // begin writes the configuration, and then the first record: where there is a record the

@@ -115,7 +115,7 @@ func (c *compiler) into(r Reg, op Op, path string, args ...Arg) {
 func (c *compiler) keep(args []Arg) []Arg {
 	n := len(c.args)
 	if n+len(args) > cap(c.args) {
-		n, c.args = 0, make([]Arg, 0, max(usualArgs, len(args)))
+		n, c.args = 0, c.facts.Scratch.block(len(args))
 	}
 	c.args = append(c.args, args...)
 	return c.args[n:len(c.args):len(c.args)]

@@ -104,6 +104,7 @@ func foreignCompiler(s *specs.Spec, f Facts) *compiler {
 		c.caps = capabilities{bounding: all, effective: all, permitted: all}
 	}
 	c.out = &c.plan.Setup
+	c.plan.Setup = f.Scratch.begin()
 	return c
 }
 
@@ -112,6 +113,9 @@ func (c *compiler) run(parts ...func() error) (*Plan, error) {
 		if err := part(); err != nil {
 			return nil, err
 		}
+	}
+	if c.facts.Scratch != nil {
+		c.facts.Scratch.setup = c.plan.Setup
 	}
 	return c.plan, c.plan.whole(c.plan.parts()...)
 }

@@ -112,6 +112,8 @@ type Facts struct {
 	// Kinds tells what each bind source of the configuration is on the host,
 	// by path, and what each masked and read-only path below /proc is.
 	Kinds map[string]Kind
+	// Scratch is the memory to make the plan of a container in. Nil: new memory.
+	Scratch *Scratch
 	// Tasks is the number of cgroup v1 tasks files to join; 0 on v2.
 	Tasks int
 	// Filter is the compiled program of linux.seccomp: struct sock_filter

@@ -31,7 +31,7 @@ func (s *Service) state(m wire.Message) (wire.Message, error) {
 	case !p.startedAlready():
 		a = a.PutUint(4, stateCreated)
 	default:
-		c, err := p.task.rt.Peek(p.task.id)
+		c, err := p.task.rt.Glance(p.task.id)
 		if err != nil {
 			return nil, err
 		}

@@ -211,11 +211,13 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 		}
 	}()
 	t.ownPids = ownPids(config)
+	// Of the configuration nothing stays but this, unless there is a verdict.
+	uids, gids := config.Linux.UIDMappings, config.Linux.GIDMappings
 	t.owner = func(p *specs.Process) (uint32, uint32) {
 		if o.uid != 0 || o.gid != 0 {
 			return o.uid, o.gid
 		}
-		return hostID(p.User.UID, config.Linux.UIDMappings), hostID(p.User.GID, config.Linux.GIDMappings)
+		return hostID(p.User.UID, uids), hostID(p.User.GID, gids)
 	}
 	var mounts []wire.Message
 	for mount := range m.Each(3) {
