@@ -161,6 +161,11 @@ func (c *call) launch(listener *os.File) error {
 	if c.debug {
 		args = append(args, "-debug")
 	}
+	// It waits, for a call or an end: one processor is enough, and each costs memory as long as
+	// it lives. containerd sets two.
+	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {
+		return fail("setenv", err)
+	}
 	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(fd), append(args, "serve"), &os.ProcAttr{Dir: "/", Env: os.Environ(),
 		Files: []*os.File{null, null, null, listener}, Sys: &unix.SysProcAttr{Setsid: true}})
 	if err != nil {
