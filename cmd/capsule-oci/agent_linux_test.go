@@ -111,7 +111,7 @@ func (a *agent) one() (state specs.ContainerProcessState, call int32) {
 	// struct seccomp_notif of 80 bytes: id, pid, flags, and the call; seccomp_notif_resp: id, value, error, flags.
 	var asked [80]byte
 	const receive, answer = 0xc0502100, 0xc0182101 // SECCOMP_IOCTL_NOTIF_RECV and _SEND
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fds[0]), receive, uintptr(unsafe.Pointer(&asked))); errno != 0 {
+	if errno := ioctl(fds[0], receive, unsafe.Pointer(&asked)); errno != 0 {
 		a.t.Error(errno)
 		return
 	}
@@ -121,10 +121,19 @@ func (a *agent) one() (state specs.ContainerProcessState, call int32) {
 		errno int32
 		flags uint32
 	}{id: *(*uint64)(unsafe.Pointer(&asked)), errno: -int32(unix.EXDEV)}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fds[0]), answer, uintptr(unsafe.Pointer(&said))); errno != 0 {
+	if errno := ioctl(fds[0], answer, unsafe.Pointer(&said)); errno != 0 {
 		a.t.Error(errno)
 	}
 	return state, *(*int32)(unsafe.Pointer(&asked[16]))
+}
+
+// ioctl calls until no signal, as the Go runtime sends itself, cuts it short.
+func ioctl(fd int, request uintptr, argument unsafe.Pointer) unix.Errno {
+	for {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(argument)); errno != unix.EINTR {
+			return errno
+		}
+	}
 }
 
 // TestSeccompAgent: calls of a container, and of a later process in it, are answered by the agent

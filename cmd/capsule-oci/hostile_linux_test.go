@@ -162,8 +162,14 @@ func TestTakenGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(gate)
-	// Stopped, so that the caller is ours.
+	// Stopped, so that the caller is ours: until it is, it would take one that has come.
 	if err := unix.PidfdSendSignal(process, unix.SIGSTOP, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Waitid(unix.P_PIDFD, process, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	start := b.command("start", "taken")

@@ -77,8 +77,8 @@ func TestHookTimeout(t *testing.T) {
 			if err != nil {
 				continue // it is gone
 			}
-			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000); n == 0 && err == nil {
-				t.Errorf("%s: %d is left", kind, pid)
+			if err := readable(fd); err != nil {
+				t.Errorf("%s: %d is left: %v", kind, pid, err)
 				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may have ended by now
 			}
 			unix.Close(fd)

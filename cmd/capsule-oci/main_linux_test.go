@@ -243,15 +243,21 @@ func (b *box) stops(id string) {
 // await waits until a descriptor can be read.
 func await(t *testing.T, fd int, what string) {
 	t.Helper()
+	if err := readable(fd); err != nil {
+		t.Fatalf("%s does not come: %v", what, err)
+	}
+}
+
+// readable waits until a descriptor can be read. ETIMEDOUT: it cannot within patience.
+func readable(fd int) error {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
-		if err == unix.EINTR {
-			continue
+		if err == nil && n == 0 {
+			err = unix.ETIMEDOUT
 		}
-		if err != nil || n == 0 {
-			t.Fatalf("%s does not come: %v", what, err)
+		if err != unix.EINTR {
+			return err
 		}
-		return
 	}
 }
 

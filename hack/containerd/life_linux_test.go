@@ -154,16 +154,15 @@ func terminal(t *testing.T) (master, slave *os.File) {
 func TestExec(t *testing.T) {
 	d := begin(t)
 	d.detached("c", nil, "sleep", "1000")
-	exec := func(id string, args ...string) result {
-		return d.ctr(append([]string{"tasks", "exec", "--exec-id", id}, args...)...)
-	}
-	if r := exec("a", "c", "sh", "-c", "echo $$; echo err >&2; exit 4"); r.status != 4 || r.out == "1\n" || r.err != "err\n" {
+	output := func(r result) bool { return r.out != "" }
+	both := func(r result) bool { return r.out != "" && r.err != "" }
+	if r := d.exec("a", both, "c", "sh", "-c", "echo $$; echo err >&2; exit 4"); r.status != 4 || r.out == "1\n" || r.err != "err\n" {
 		t.Errorf("exec: %+v", r)
 	}
-	if r := exec("b", "--cwd", "/tmp", "c", "pwd"); r.status != 0 || r.out != "/tmp\n" {
+	if r := d.exec("b", output, "--cwd", "/tmp", "c", "pwd"); r.status != 0 || r.out != "/tmp\n" {
 		t.Errorf("exec --cwd: %+v", r)
 	}
-	if r := exec("n", "c", "/no/such/program"); r.status == 0 || !strings.Contains(r.err, "E3003") {
+	if r := d.exec("n", func(result) bool { return true }, "c", "/no/such/program"); r.status == 0 || !strings.Contains(r.err, "E3003") {
 		t.Errorf("exec of what does not exist: %+v", r)
 	}
 	s := d.attach("tasks", "exec", "--exec-id", "k", "c", "sh", "-c", "echo ready; exec sleep 1000")
@@ -321,7 +320,7 @@ func TestRestart(t *testing.T) {
 	if st, now := d.status("c"), d.pid("c"); st != "RUNNING" || now != pid {
 		t.Errorf("after a restart it is %q, process %d, not %d", st, now, pid)
 	}
-	if r := d.ctr("tasks", "exec", "--exec-id", "x", "c", "echo", "still"); r.out != "still\n" {
+	if r := d.exec("x", func(r result) bool { return r.out != "" }, "c", "echo", "still"); r.out != "still\n" {
 		t.Errorf("exec after a restart: %+v", r)
 	}
 	again := d.attach("tasks", "attach", "c")

@@ -362,11 +362,22 @@ func (d *daemon) run(id string, flags []string, command ...string) result {
 // forty, with runc too. So silence is asked again.
 func (d *daemon) heard(id string, flags []string, command ...string) result {
 	d.t.Helper()
-	r := d.run(id, flags, command...)
-	for again := 0; again < 2 && r.out == "" && r.err == ""; again++ {
-		r = d.run(fmt.Sprint(id, "-", again), flags, command...)
+	return heard(id, func(id string) result { return d.run(id, flags, command...) }, func(r result) bool { return r.out != "" || r.err != "" })
+}
+
+// heard makes a call with an id of its own, and again with others until enough is said.
+func heard(id string, call func(id string) result, enough func(result) bool) result {
+	r := call(id)
+	for again := 0; again < 2 && !enough(r); again++ {
+		r = call(fmt.Sprint(id, "-", again))
 	}
 	return r
+}
+
+// exec executes a further process in a container. What it says may be given up as that of run is.
+func (d *daemon) exec(id string, enough func(result) bool, args ...string) result {
+	d.t.Helper()
+	return heard(id, func(id string) result { return d.ctr(append([]string{"tasks", "exec", "--exec-id", id}, args...)...) }, enough)
 }
 
 // detached begins a container that goes on.

@@ -26,8 +26,11 @@ func TestAsUnprivilegedUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The checkout may be out of that user's reach.
-	dir := filepath.Join(scratch(), "unprivileged")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(scratch(), "unprivileged-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	copyTo := filepath.Join(dir, "bin")

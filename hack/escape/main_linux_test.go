@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -23,7 +22,7 @@ const attacker = "/attacker"
 // process that outlives its execution is found.
 func TestMain(m *testing.M) {
 	attack.Main()
-	if err := leaveMounts(); err != nil {
+	if err := attack.LeaveMounts(); err != nil {
 		fmt.Fprintln(os.Stderr, "leave the host's mount namespace:", err)
 		os.Exit(1)
 	}
@@ -37,26 +36,6 @@ func TestMain(m *testing.M) {
 		code = max(code, 1)
 	}
 	os.Exit(code)
-}
-
-// ownMounts says that leaveMounts has been here.
-const ownMounts = "CAPSULE_ESCAPE_OWN_MOUNTS"
-
-// leaveMounts goes on, as root, in a mount namespace of the test's own, which is the host
-// of its sandboxes: a mount that appears there is theirs. In the one of all others the
-// tests of other packages mount too.
-func leaveMounts() error {
-	if os.Geteuid() != 0 || os.Getenv(ownMounts) != "" {
-		return nil
-	}
-	runtime.LockOSThread() // execve goes on with the namespace of the thread that calls it
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return err
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), ownMounts+"=1"))
 }
 
 // scratchDir is the directory of this process for what its tests share, on a

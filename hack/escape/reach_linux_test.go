@@ -1,6 +1,7 @@
 package escape
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -165,12 +167,12 @@ func TestStateIsPrivate(t *testing.T) {
 	begin(t)
 	h := hold(t, nil)
 	seen := 0
-	must(t, filepath.WalkDir(stateDir(), func(path string, d os.DirEntry, err error) error {
-		if err != nil {
+	look := func(path string, d os.DirEntry, err error) error {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
+		if err != nil || unix.Lstat(path, &st) != nil {
 			return nil // it comes and goes
 		}
 		seen++
@@ -181,7 +183,12 @@ func TestStateIsPrivate(t *testing.T) {
 			t.Errorf("%s has mode %o", path, st.Mode&0o7777)
 		}
 		return nil
-	}))
+	}
+	// The shim writes beside the command.
+	for end := time.Now().Add(patient(10 * time.Second)); seen < 8 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		seen = 0
+		must(t, filepath.WalkDir(stateDir(), look))
+	}
 	if seen < 8 {
 		t.Errorf("only %d files were seen", seen)
 	}

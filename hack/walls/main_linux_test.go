@@ -23,6 +23,10 @@ const attackerPath = "/attacker"
 // prints one line for each.
 func TestMain(m *testing.M) {
 	attack.Main()
+	if err := attack.LeaveMounts(); err != nil {
+		fmt.Fprintln(os.Stderr, "leave the host's mount namespace:", err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	_ = os.RemoveAll(scratchDir()) // in /tmp; nothing else is left to tell
 	os.Exit(code)

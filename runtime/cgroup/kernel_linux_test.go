@@ -206,7 +206,8 @@ func TestDescriptorsAreReleased(t *testing.T) {
 	if err := g.Remove(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	if after := descriptors(t); after != before {
+	// Fewer are those of an earlier test that were collected as garbage meanwhile.
+	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

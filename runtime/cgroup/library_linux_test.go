@@ -133,8 +133,10 @@ func TestLibraryAgreesOnALiveGroup(t *testing.T) {
 		if s.MemoryPeak != nil && uint64(*s.MemoryPeak) != theirs.Memory.MaxUsage {
 			t.Errorf("peak %d, library %d", *s.MemoryPeak, theirs.Memory.MaxUsage)
 		}
-		if uint64(s.CPU.Microseconds()) != theirs.CPU.UsageUsec || theirs.Pids.Limit != 10 {
-			t.Errorf("cpu %v, library %v us; pids limit %d", *s.CPU, theirs.CPU.UsageUsec, theirs.Pids.Limit)
+		// A process that was waited for may still use the processor for its last instructions.
+		later := stats(t, g)
+		if usec := theirs.CPU.UsageUsec; usec < uint64(s.CPU.Microseconds()) || usec > uint64(later.CPU.Microseconds()) || theirs.Pids.Limit != 10 {
+			t.Errorf("cpu %v, then %v; library %v us; pids limit %d", *s.CPU, *later.CPU, usec, theirs.Pids.Limit)
 		}
 		if err := m.Delete(); err != nil {
 			t.Error(err)

@@ -73,8 +73,12 @@ func (s *Sandbox) Held() error {
 // comes from it before its Release but its end.
 func (s *Sandbox) Waits() bool {
 	fds := []unix.PollFd{{Fd: int32(s.status), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return n == 0 && err == nil
+	for {
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR { // by a signal of Go's scheduler, though nobody waits
+			return n == 0 && err == nil
+		}
+	}
 }
 
 // Takes tells whether a held sandbox can run the command of a plan: the plan

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -129,6 +130,36 @@ func TestHeldSandboxEndsWithItsLauncher(t *testing.T) {
 		t.Error(err)
 	}
 	sb.closeAll()
+}
+
+// TestHeldSandboxWaitsThroughSignals: a signal that comes to the thread which looks, as Go's
+// scheduler sends them, is no end of the sandbox.
+func TestHeldSandboxWaitsThroughSignals(t *testing.T) {
+	sb, _, _ := hold(t)
+	defer sb.Abandon()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, tid := os.Getpid(), unix.Gettid()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Tgkill(pid, tid, unix.SIGURG) // the thread is locked and lives
+			}
+		}
+	}()
+	for range 100_000 {
+		if !sb.Waits() {
+			t.Error("it is taken for one that has ended")
+			break
+		}
+	}
+	close(stop)
+	<-stopped
 }
 
 // BenchmarkRelease is what is left to do when the sandbox waits.

@@ -113,13 +113,16 @@ func refuse(t *testing.T, listener int) {
 		args       [6]uint64
 	}
 	const receive, send = 0xc0502100, 0xc0182101
-	errno := unix.EINTR // Go's scheduler sends signals
-	for errno == unix.EINTR {
-		_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(listener), receive, uintptr(unsafe.Pointer(&n)))
+	ioctl := func(request uintptr, argument unsafe.Pointer) {
+		errno := unix.EINTR // Go's scheduler sends signals
+		for errno == unix.EINTR {
+			_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(listener), request, uintptr(argument))
+		}
+		if errno != 0 {
+			t.Fatal(errno)
+		}
 	}
-	if errno != 0 {
-		t.Fatal(errno)
-	}
+	ioctl(receive, unsafe.Pointer(&n))
 	if n.nr != unix.SYS_UNSHARE {
 		t.Errorf("call %d, want unshare", n.nr)
 	}
@@ -128,9 +131,7 @@ func refuse(t *testing.T, listener int) {
 		val        int64
 		err, flags int32
 	}{id: n.id, err: -int32(unix.ENOTUNIQ)}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(listener), send, uintptr(unsafe.Pointer(&answer))); errno != 0 {
-		t.Fatal(errno)
-	}
+	ioctl(send, unsafe.Pointer(&answer))
 }
 
 // TestListener: the launcher gets the listener, and the command nothing of it.

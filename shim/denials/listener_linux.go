@@ -140,15 +140,23 @@ func (l *Listener) refuse(n *notification, errno int32) {
 }
 
 func (l *Listener) send(a *answer) {
-	// ENOENT: the task died, or a signal took it out of the call.
-	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), ioctlSend, uintptr(unsafe.Pointer(a)))
+	_ = l.ioctl(ioctlSend, unsafe.Pointer(a)) // ENOENT: the task died, or a signal took it out of the call
+}
+
+// ioctl makes a call that waits for nothing but a lock of the kernel's, and makes it again when
+// a signal to this thread, as Go's scheduler sends them, has cut the wait for that short.
+func (l *Listener) ioctl(request uintptr, argument unsafe.Pointer) unix.Errno {
+	for {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), request, uintptr(argument)); errno != unix.EINTR {
+			return errno
+		}
+	}
 }
 
 // valid says whether the call still waits: what was read under /proc by its
 // task's number until now is then about that task.
 func (l *Listener) valid(n *notification) bool {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), ioctlValid, uintptr(unsafe.Pointer(&n.id)))
-	return errno == 0
+	return l.ioctl(ioctlValid, unsafe.Pointer(&n.id)) == 0
 }
 
 // process is the name of the calling process, empty when it is gone.
@@ -169,8 +177,13 @@ func arguments(call string, d *bpf.Data) string {
 	return strings.Join(parts, ", ")
 }
 
-// settle is how long a process may take to die of SIGSYS.
-const settle = 100 * time.Millisecond
+// A process that got SIGSYS is looked at again every glance, for it may have come to handle the
+// signal since it was looked at, and may take settle to die: on a busy machine it does not run at
+// once. What has made it die is in the verdict.
+const (
+	glance = 100 * time.Millisecond
+	settle = 2 * time.Second
+)
 
 // kill ends the calling process as the filter's own SECCOMP_RET_KILL_PROCESS
 // would: by SIGSYS, or by SIGKILL where it handles or blocks that. The call does
@@ -192,13 +205,29 @@ func (l *Listener) kill(call string, n *notification, errno int32) {
 		// to the process it may come to another one, and this one goes on meanwhile.
 		_ = unix.Tgkill(tgid, int(n.pid), unix.SIGSYS) // ESRCH: it is dead
 		l.refuse(n, errno)
-		polled := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-		if ready, err := unix.Poll(polled, int(settle.Milliseconds())); err == nil && ready == 1 {
+		if l.dies(pidfd, n) {
 			return
 		}
 		l.record.kill(call, true)
 	}
 	_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is dead
+}
+
+// dies waits until a process that got SIGSYS is dead. False: it goes on.
+func (l *Listener) dies(pidfd int, n *notification) bool {
+	for end := time.Now().Add(settle); ; {
+		polled := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		ready, err := unix.Poll(polled, int(glance.Milliseconds()))
+		if ready == 1 {
+			return true
+		}
+		if err != nil && err != unix.EINTR {
+			return false
+		}
+		if _, deaf := l.disposition(n); deaf || time.Now().After(end) {
+			return false
+		}
+	}
 }
 
 // disposition is the process of the calling task and whether it would survive

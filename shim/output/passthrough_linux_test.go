@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
 )
@@ -159,6 +162,40 @@ func TestPipeToWithoutReader(t *testing.T) {
 	}
 	c.end()
 	checkKept(t, c, int64(len(all)), all[:10])
+}
+
+// TestSignalsAreNoBytes: a signal to the thread that looks at a pipe, as Go's scheduler sends
+// them, is nothing that came.
+func TestSignalsAreNoBytes(t *testing.T) {
+	r, w, err := Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(r)
+	defer syscall.Close(w)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, tid := os.Getpid(), unix.Gettid()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Tgkill(pid, tid, unix.SIGURG) // the thread is locked and lives
+			}
+		}
+	}()
+	for range 100_000 {
+		if readable(r) {
+			t.Error("an empty pipe can be read")
+			break
+		}
+	}
+	close(stop)
+	<-stopped
 }
 
 // TestDrainSeesSilenceBesideMover: a subscription that moves bytes does not make

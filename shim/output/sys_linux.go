@@ -42,9 +42,18 @@ func queued(fd int) (int, error) { return unix.IoctlGetInt(fd, unix.TIOCINQ) }
 
 // writersGone tells whether every write end of the pipe is closed.
 func writersGone(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n == 1 && p[0].Revents&unix.POLLHUP != 0
+	got, err := look(fd, unix.POLLIN)
+	return err == nil && got&unix.POLLHUP != 0
+}
+
+// look tells what poll(2) has of a descriptor now; 0: nothing. A signal of Go's scheduler may
+// interrupt even a call that does not wait.
+func look(fd int, events int16) (got int16, err error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	for err = unix.EINTR; err == unix.EINTR; {
+		_, err = unix.Poll(p, 0)
+	}
+	return p[0].Revents, err
 }
 
 // createAt makes a new file in dir.
@@ -74,16 +83,14 @@ func PassPipe(size int) (r, w *os.File, err error) {
 
 // readable tells whether a pipe holds something, or nobody writes into it any more.
 func readable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err != nil || n == 1
+	got, err := look(fd, unix.POLLIN)
+	return err != nil || got != 0
 }
 
 // writable tells whether a pipe has room, or nobody reads it any more.
 func writable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	n, err := unix.Poll(p, 0)
-	return err != nil || n == 1
+	got, err := look(fd, unix.POLLOUT)
+	return err != nil || got != 0
 }
 
 // moveNow moves what is there from a pipe to another, up to 1 MiB. EAGAIN: nothing

@@ -285,7 +285,10 @@ func TestDialNobody(t *testing.T) {
 	}
 	defer silent.Close()
 	for name, hint := range map[string]string{"dead": "Nobody listens", "none": "no such socket", "silent": "does not answer"} {
-		ctx, cancel := context.WithTimeout(context.Background(), patience/600)
+		ctx, cancel := context.WithCancel(within(t))
+		if name == "silent" {
+			ctx, cancel = context.WithTimeout(ctx, patience/600)
+		}
 		_, err := client.Dial(ctx, filepath.Join(dir, name))
 		cancel()
 		var found *fault.Fault
