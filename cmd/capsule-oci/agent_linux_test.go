@@ -140,13 +140,14 @@ func ioctl(fd int, request uintptr, argument unsafe.Pointer) unix.Errno {
 // of its configuration.
 func TestSeccompAgent(t *testing.T) {
 	for _, restricted := range []bool{true, false} {
-		b := newBox(t, "sh", "-c", "mkdir /out/x 2>/out/.first; mv /out/.first /out/first; "+forever)
+		// What the filter refuses by itself is never asked of the agent, who might let it pass.
+		b := newBox(t, "sh", "-c", "chroot / true 2>/out/refused; mkdir /out/x 2>/out/.first; mv /out/.first /out/first; "+forever)
 		b.withFilters()
 		a := newAgent(t)
 		b.config.Process.NoNewPrivileges = restricted
 		b.config.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: a.dir + "/s", ListenerMetadata: "about",
 			Flags:    []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_TSYNC"},
-			Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActNotify}}}
+			Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActNotify}, {Names: []string{"chroot"}, Action: specs.ActErrno}}}
 		type answered struct {
 			state specs.ContainerProcessState
 			call  int32
@@ -167,6 +168,9 @@ func TestSeccompAgent(t *testing.T) {
 		}
 		if text := b.written("first"); !strings.Contains(text, "cross-device") {
 			t.Errorf("restricted %v: the command is told %q", restricted, text)
+		}
+		if text := b.written("refused"); !strings.Contains(text, "not permitted") {
+			t.Errorf("restricted %v: a refused call is told %q", restricted, text)
 		}
 		go serve()
 		_, bad, status := b.call("exec", "--pid-file", b.path("pid"), "asks", "mkdir", "/out/y")

@@ -4,6 +4,7 @@
 //
 //	capsule-seccomp compile [ARCH]  OCI linux.seccomp JSON of a caller on stdin, the program for seccomp(2) on stdout
 //	capsule-seccomp compile-profile a shipped profile in its reporting form on stdin, its program on stdout
+//	capsule-seccomp compile-exact   OCI linux.seccomp JSON of an orchestrator on stdin, the program that answers just that on stdout
 //	capsule-seccomp profiles        names of the shipped profiles
 //	capsule-seccomp show NAME       a shipped profile as OCI linux.seccomp JSON
 //	capsule-seccomp disasm          a program on stdin, a listing on stdout
@@ -68,6 +69,8 @@ func run(args []string, stdin io.Reader) ([]byte, error) {
 		return compile(stdin, rest[0], libseccomp.CompileCaller)
 	case verb == "compile-profile" && len(rest) == 0:
 		return compile(stdin, runtime.GOARCH, libseccomp.CompileReporting)
+	case verb == "compile-exact" && len(rest) == 0:
+		return compile(stdin, runtime.GOARCH, libseccomp.Compile)
 	case verb == "profiles" && len(rest) == 0:
 		return []byte(strings.Join(seccomp.Names(), "\n") + "\n"), nil
 	case verb == "show" && len(rest) == 1:

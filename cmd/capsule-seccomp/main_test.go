@@ -121,6 +121,13 @@ func TestCacheWithHelper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	exact, err := libseccomp.Compile(profile, runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(exact, caller) || bpf.Notifies(exact) {
+		t.Error("an orchestrator's filter is compiled as a caller's is")
+	}
 	if profile, err = seccomp.ReportingFor("default", runtime.GOARCH); err != nil {
 		t.Fatal(err)
 	}
@@ -141,8 +148,8 @@ func TestCacheWithHelper(t *testing.T) {
 		get  func() ([]byte, error)
 	}{
 		{named, func() ([]byte, error) { return c.Named(ctx, "default") }},
-		{caller, func() ([]byte, error) { return c.Spec(ctx, profile) }},
 		{caller, func() ([]byte, error) { return c.Object(ctx, object) }},
+		{exact, func() ([]byte, error) { return c.Exact(ctx, profile) }},
 	} {
 		group.Go(func() {
 			for range 2 {
@@ -153,8 +160,8 @@ func TestCacheWithHelper(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if files, _ := os.ReadDir(c.Dir); len(files) != 2 {
-		t.Errorf("two programs have the files %v", files)
+	if files, _ := os.ReadDir(c.Dir); len(files) != 3 {
+		t.Errorf("three programs have the files %v", files)
 	}
 	_, err = c.Object(ctx, []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["nope"],"action":"SCMP_ACT_KILL"}]}`))
 	if f := fault.From(err, fault.IO); f.Code != fault.Seccomp || f.Field != "linux.seccomp.syscalls[0].names[0]" {

@@ -186,11 +186,11 @@ func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
 	if !listens {
 		plain := *o
 		plain.ListenerPath, plain.ListenerMetadata = "", "" // nothing to tell anybody
-		code, err = cache.Spec(context.Background(), &plain)
+		code, err = cache.Exact(context.Background(), &plain)
 		return code, flags &^ waitKillable, err
 	}
 	o, data := traced(o)
-	if code, err = cache.Spec(context.Background(), o); err != nil {
+	if code, err = cache.Exact(context.Background(), o); err != nil {
 		return nil, 0, err
 	}
 	// The kernel gives either a listener or the number of a thread that cannot be in sync: there is one.

@@ -189,9 +189,12 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 			return err
 		}
 	}
+	// The record keeps what the configuration says.
+	built := *s
+	built.Process = withHome(s.Process, accountsOf(s, c.Bundle))
 	// Once without effect on anything: what is wrong with the configuration is told first.
 	f.Scratch = new(plan.Scratch)
-	if _, err := plan.Container(s, f); err != nil {
+	if _, err := plan.Container(&built, f); err != nil {
 		return err
 	}
 	for _, ns := range s.Linux.Namespaces {
@@ -223,7 +226,7 @@ func (r *Runtime) build(c *Container, kinds map[string]plan.Kind, o Stdio) error
 	l := launcher{r: r, c: c, stdio: o, gate: gate}
 	sb, err := l.start(func(tasks int) (*plan.Plan, error) {
 		f.Tasks = tasks
-		return plan.Container(s, f)
+		return plan.Container(&built, f)
 	})
 	if err != nil {
 		return err

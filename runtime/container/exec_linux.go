@@ -69,6 +69,9 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 		other.ExecCPUAffinity = own.ExecCPUAffinity
 		p = &other
 	}
+	p = withHome(p, func() (*os.File, error) {
+		return openAccounts("/proc/"+strconv.Itoa(c.Process.Pid)+"/root", "/etc/passwd")
+	})
 	c.Config.Process = p
 	if err := checkStdio(p, o); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/launch"
@@ -109,7 +110,47 @@ func (l *launcher) stream(i int) (*os.File, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.SystemCall, "fcntl", err)
 	}
+	if l.stdio.Streams[i] == nil {
+		l.own(fd)
+	}
 	return os.NewFile(uintptr(fd), "stream"), nil
+}
+
+// own gives a pipe of the caller's to the command's user, so that the command can open
+// /dev/stdout and its like again, as under runc and crun. It has to be a pipe without a name
+// and the caller's own: nobody finds it but who has it already. Of anything else, a file above
+// all, the owner stays.
+func (l *launcher) own(fd int) {
+	p, linux := l.c.Config.Process, l.c.Config.Linux
+	if p == nil || p.Terminal {
+		return
+	}
+	uid := int(p.User.UID)
+	for _, n := range linux.Namespaces {
+		if n.Type != specs.UserNamespace {
+			continue
+		}
+		if len(linux.UIDMappings) == 0 {
+			return // that of a path, whose ids are not known here
+		}
+		uid = int(HostID(p.User.UID, linux.UIDMappings))
+	}
+	var of unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(fd, &of) != nil || of.Type != unix.PIPEFS_MAGIC || unix.Fstat(fd, &st) != nil || int(st.Uid) != os.Geteuid() {
+		return
+	}
+	_ = unix.Fchown(fd, uid, -1) // without it only re-opening fails
+}
+
+// HostID is what a container's id is in the user namespace of the caller.
+func HostID(id uint32, maps []specs.LinuxIDMapping) uint32 {
+	for _, m := range maps {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return m.HostID + id - m.ContainerID
+		}
+	}
+	return id
 }
 
 // adjust sets what a process cannot be given by itself once it is in its walls.

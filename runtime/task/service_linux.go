@@ -217,7 +217,7 @@ func (s *Service) build(t *task, o options, m wire.Message) (p *process, err err
 		if o.uid != 0 || o.gid != 0 {
 			return o.uid, o.gid
 		}
-		return hostID(p.User.UID, uids), hostID(p.User.GID, gids)
+		return container.HostID(p.User.UID, uids), container.HostID(p.User.GID, gids)
 	}
 	var mounts []wire.Message
 	for mount := range m.Each(3) {
@@ -278,16 +278,6 @@ func ownPids(c *specs.Spec) bool {
 		}
 	}
 	return false
-}
-
-// hostID is what a container's id is on the host.
-func hostID(id uint32, maps []specs.LinuxIDMapping) uint32 {
-	for _, m := range maps {
-		if id >= m.ContainerID && id-m.ContainerID < m.Size {
-			return m.HostID + id - m.ContainerID
-		}
-	}
-	return id
 }
 
 // end is called once a process is gone.
