@@ -31,8 +31,8 @@ type PoolLimits struct {
 // used once. What it prepares are the usual walls, and what requests wanted that
 // these did not fit, see template. How many it keeps of each follows the demand: one
 // at the beginning, twice as many after each request that found none, half after each
-// idle time, and none in the end, or when several requests in a row wanted other
-// sandboxes. A request that finds none starts a shim of its own.
+// idle time, and none in the end. A request that finds none starts a shim of its own,
+// and so do those of a caller of whom several in a row wanted other sandboxes.
 type pool struct {
 	s      *Supervisor
 	limits PoolLimits
@@ -73,6 +73,7 @@ type ready struct {
 	age     int
 	of      *template
 	pattern pattern // of the request that took it
+	taker   uint32  // whose request that was
 	learns  bool    // another of that pattern may be prepared for
 }
 
@@ -226,11 +227,12 @@ func (p *pool) take(owner uint32, req *spec.Request) *ready {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.wanted(owner, req, key)
-	if t == nil {
+	now := time.Now()
+	if t == nil || t.spares(owner, now) {
 		p.stats.Misses++
 		return nil
 	}
-	t.asked = time.Now()
+	t.asked = now
 	var program unix.Stat_t
 	if unix.Stat(p.s.shim, &program) != nil {
 		return nil
@@ -240,7 +242,7 @@ func (p *pool) take(owner uint32, req *spec.Request) *ready {
 		t.ready = t.ready[1:]
 		// After an upgrade the programs of the new build belong together.
 		if r.age == p.age && r.program.Ino == program.Ino && r.program.Dev == program.Dev && r.program.Mtim == program.Mtim {
-			r.pattern, r.learns = key, learnable(req)
+			r.pattern, r.learns, r.taker = key, learnable(req), owner
 			return r
 		}
 		p.dismiss(r)
@@ -265,8 +267,8 @@ func (p *pool) wanted(owner uint32, req *spec.Request, key pattern) *template {
 	return p.usual()
 }
 
-// unfitInARow is how many requests in a row may want other sandboxes than are ready
-// until a template rests: each has cost the preparation of one for nothing.
+// unfitInARow is how many requests of a caller in a row may want other sandboxes than
+// are ready until it gets none for the idle time.
 const unfitInARow = 8
 
 // used takes note of whether an execution ran in the sandbox that it was given.
@@ -276,7 +278,7 @@ func (p *pool) used(r *ready, fit bool) {
 	t := r.of
 	if fit {
 		p.stats.Hits++
-		t.unfit = 0
+		delete(t.vain, r.taker)
 		return
 	}
 	p.stats.Unfit++
@@ -287,12 +289,7 @@ func (p *pool) used(r *ready, fit bool) {
 	case r.learns:
 		p.note(r.pattern, knownUnfit)
 	}
-	if t.unfit++; t.unfit < unfitInARow {
-		return
-	}
-	t.unfit = 0
-	p.drop(t, len(t.ready))
-	p.restFor(t, p.limits.Idle)
+	t.wasted(r.taker, p.limits.Idle)
 }
 
 // restFor lets nothing be prepared for a while.

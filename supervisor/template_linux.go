@@ -18,10 +18,42 @@ type template struct {
 	request []byte  // of which its sandboxes are made; nil: the usual walls
 	owner   uint32  // whose policy holds
 	ready   []*ready
-	want    int       // so many are to be ready
-	asked   time.Time // when last somebody asked for one
-	unfit   int       // so many requests in a row wanted another
-	rest    time.Time // nothing is prepared before
+	want    int              // so many are to be ready
+	asked   time.Time        // when last somebody asked for one
+	rest    time.Time        // nothing is prepared before
+	vain    map[uint32]*vain // callers whose last requests wanted another
+}
+
+// vain is what a caller did with a template whose sandboxes its requests did not fit.
+type vain struct {
+	unfit int       // so many requests in a row
+	until time.Time // it is given none before
+}
+
+// spares tells whether a caller gets nothing of the template for now.
+func (t *template) spares(caller uint32, now time.Time) bool {
+	v := t.vain[caller]
+	return v != nil && now.Before(v.until)
+}
+
+// wasted notes a request of a caller that did not fit. A caller that had many in a
+// row gets nothing for the time d: each has cost the preparation of a sandbox. The
+// others are not to pay for it.
+func (t *template) wasted(caller uint32, d time.Duration) {
+	v := t.vain[caller]
+	if v == nil {
+		if len(t.vain) >= vainMost {
+			clear(t.vain)
+		}
+		if t.vain == nil {
+			t.vain = map[uint32]*vain{}
+		}
+		v = &vain{}
+		t.vain[caller] = v
+	}
+	if v.unfit++; v.unfit == unfitInARow {
+		v.unfit, v.until = 0, time.Now().Add(d)
+	}
 }
 
 func (t *template) lacks(now time.Time) bool { return len(t.ready) < t.want && !now.Before(t.rest) }
@@ -30,6 +62,7 @@ func (t *template) lacks(now time.Time) bool { return len(t.ready) < t.want && !
 const (
 	templatesMost = 16  // templates at a time
 	keysMost      = 256 // keys of requests that found no fitting sandbox
+	vainMost      = 256 // callers whose requests did not fit; of more all are forgotten
 )
 
 // bare is a request without what belongs to its command, which stays out of a

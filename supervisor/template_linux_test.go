@@ -2,7 +2,12 @@ package supervisor
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec"
 )
@@ -97,5 +102,56 @@ func TestPoolShares(t *testing.T) {
 	}
 	if len(p.keys) > keysMost {
 		t.Errorf("%d keys", len(p.keys))
+	}
+}
+
+// TestUnfitOfOne: a caller whose requests never fit gets none of the sandboxes that
+// are ready, and all others get them as before.
+func TestUnfitOfOne(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "shim")
+	if err := os.WriteFile(program, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newPool(&Supervisor{shim: program}, PoolLimits{})
+	p.limits, p.usual().want = PoolLimits{Size: 1, Idle: time.Hour}, 1
+	asked := int64(0)
+	// take asks for a sandbox of a kind that was never asked for, and a usual one is ready.
+	take := func(caller uint32) *ready {
+		asked++
+		req := request(func(r *spec.Request) { r.Resources.MemoryBytes += asked << 20 })
+		r := &ready{of: p.usual()}
+		if err := unix.Stat(program, &r.program); err != nil {
+			t.Fatal(err)
+		}
+		p.usual().ready = []*ready{r}
+		return p.take(caller, req)
+	}
+	const wasteful, other = 1000, 1001
+	for n := range unfitInARow {
+		r := take(wasteful)
+		if r == nil {
+			t.Fatalf("after %d that did not fit the caller gets none", n)
+		}
+		p.used(r, false)
+	}
+	if take(wasteful) != nil {
+		t.Error("the caller still gets one")
+	}
+	r := take(other)
+	if r == nil {
+		t.Fatal("another caller gets none")
+	}
+	p.used(r, true)
+	if !p.usual().lacks(time.Now()) {
+		t.Error("the next one is not prepared")
+	}
+	if p.usual().vain[wasteful].until = time.Now(); take(wasteful) == nil {
+		t.Error("after its time the caller gets none")
+	}
+	for n := range uint32(2 * vainMost) {
+		p.usual().wasted(n, time.Hour)
+	}
+	if len(p.usual().vain) > vainMost {
+		t.Errorf("%d callers are remembered", len(p.usual().vain))
 	}
 }
