@@ -155,6 +155,9 @@ func (c *caller) recorded(f *api.Filter) (found []api.Summary, others []string, 
 		if _, err := executionID(id); err != nil || !strings.HasPrefix(id, f.IDPrefix) {
 			continue
 		}
+		if m := c.s.minder(id); m != nil && !c.owns(m.rec.Owner) {
+			continue // one caller's list does not cost what all others run
+		}
 		e, err := c.s.inState(id)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
