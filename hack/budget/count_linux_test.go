@@ -54,6 +54,20 @@ func (c counts) since(before counts) counts {
 	return d
 }
 
+// add adds what another count has.
+func (c counts) add(more counts) {
+	for role, m := range more {
+		n := c.of(role)
+		n.Starts += m.Starts
+		n.Execs += m.Execs
+		n.Threads += m.Threads
+		n.Faults += m.Faults
+		for name, k := range m.calls {
+			n.calls[name] += k
+		}
+	}
+}
+
 // scheduling are the calls by which Go's scheduler puts threads to sleep, wakes
 // and preempts them, which follow the clock and the load; those with which a
 // thread begins and ends, which the number of threads stands for; and those of

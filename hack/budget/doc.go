@@ -21,6 +21,11 @@
 // before its request is ready walks its way once while it waits. The tracer holds
 // it until the request is there, so that this is never counted.
 //
+// An execution that meets a sandbox which is ready ("capsuled, ready") is counted
+// from its request to the end of its processes: of the shim and the sandbox what
+// they do after they are taken, of the daemon also what it does to have the next
+// one prepared. What that next one does for itself is the row of nobody.
+//
 // Everything else is the program's own. It still varies by a few calls: a read
 // from a pipe that is not filled yet is tried twice, a connection is read in one
 // piece or in two. Page faults vary with what the kernel maps around a fault and

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/seccomp/calls"
+	"github.com/capsule-run/capsule/shim/shimapi"
 )
 
 // traceOptions make the kernel stop every process and thread of the tree at its
@@ -27,7 +29,17 @@ type tracee struct {
 	role   string
 	faults int64 // page faults that needed no disk, as last read
 	looked bool  // a shim that has looked whether its request is there
+	told   bool  // a shim of the pool that has said that its sandbox is ready
+	waits  bool  // and that waits for its execution since
+	taken  bool  // is that of an execution, and was prepared for it
 }
+
+// ahead begins the role of what a daemon starts for an execution that is not there
+// yet, see tracer.take.
+const ahead = "ahead: "
+
+// isAhead tells whether a role is that of a process that waits for an execution.
+func isAhead(role string) bool { return strings.HasPrefix(role, ahead) }
 
 // tracer counts what a tree of processes does. One goroutine, locked to its
 // thread, traces: the kernel knows a tracer by its thread.
@@ -45,14 +57,18 @@ type tracer struct {
 	sending   map[int]bool     // threads of a starter in the call that hands over a request
 	unread    int              // requests that were handed over, less the shims that have looked for one
 	held      []int            // shims that looked before that, see handed
+	pooled    bool             // what the root starts is for a later execution
+	reading   map[int]bool     // threads of the root in read
+	heard     bool             // the root knows of the sandbox that was prepared last
 	counted   counts
 	status    syscall.WaitStatus
 	err       error
 }
 
-// trace starts a program and follows it until its tree has ended.
-func trace(argv, env []string, files []uintptr) (*tracer, error) {
-	t := &tracer{done: make(chan struct{}), processes: map[int]*tracee{}, threads: map[int]int{}, coming: map[int]bool{}, seen: map[int]bool{}, ended: map[string]int64{}, sending: map[int]bool{}, counted: counts{}}
+// trace starts a program and follows it until its tree has ended. pooled: it is a
+// daemon that starts what it starts ahead, for a later execution.
+func trace(argv, env []string, files []uintptr, pooled bool) (*tracer, error) {
+	t := &tracer{pooled: pooled, done: make(chan struct{}), processes: map[int]*tracee{}, threads: map[int]int{}, coming: map[int]bool{}, seen: map[int]bool{}, ended: map[string]int64{}, sending: map[int]bool{}, reading: map[int]bool{}, counted: counts{}}
 	t.changed = sync.NewCond(&t.mu)
 	started := make(chan error)
 	go func() {
@@ -185,11 +201,14 @@ func (t *tracer) stopped(tid int, status syscall.WaitStatus) int {
 	sig := status.StopSignal()
 	switch {
 	case sig == syscall.SIGTRAP|0x80:
-		name, entry := enteredCall(tid)
-		if entry {
-			t.counted.of(p.role).calls[name]++
+		call := callOf(tid)
+		if call.entry {
+			t.counted.of(p.role).calls[call.name]++
 		}
-		t.handed(tid, p, name, entry)
+		t.handed(tid, p, call.name, call.entry)
+		if t.pooled {
+			t.prepared(pid, tid, p, call)
+		}
 		return 0
 	case sig != syscall.SIGTRAP:
 		return int(sig)
@@ -225,6 +244,9 @@ func (t *tracer) born(tid int) {
 	role := "process"
 	if p := t.processes[parent]; p != nil {
 		role = childOf(p.role)
+		if t.pooled && parent == t.root {
+			role = ahead + role
+		}
 	}
 	t.processes[pid] = &tracee{role: role}
 	t.counted.of(role).Starts++
@@ -257,6 +279,71 @@ func (t *tracer) idle(n int) error {
 	return t.err
 }
 
+// prepared follows a shim of the pool to where it waits for an execution, in the
+// first recvmsg after it wrote one byte to its starter, and the starter to where
+// it has read that byte, which is the only one that comes alone.
+func (t *tracer) prepared(pid, tid int, p *tracee, c call) {
+	switch shim := p.role == ahead+"capsule-shim"; {
+	case shim && c.entry && c.name == "write" && c.first == shimapi.ConnectionFD:
+		p.told = true
+	case shim && c.entry && c.name == "recvmsg" && p.told && !p.waits:
+		p.waits = true
+		t.changed.Broadcast()
+	case pid == t.root && c.entry:
+		t.reading[tid] = c.name == "read"
+	case pid == t.root && t.reading[tid] && c.result == 1:
+		t.heard = true
+		t.changed.Broadcast()
+	}
+}
+
+// pool waits until nothing runs but the root and one shim, with its sandbox, that
+// waits for an execution.
+func (t *tracer) pool() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.err == nil && !t.onlyAhead() {
+		t.changed.Wait()
+	}
+	return t.err
+}
+
+func (t *tracer) onlyAhead() bool {
+	waiting := 0
+	for pid, p := range t.processes {
+		switch {
+		case pid != t.root && !isAhead(p.role), p.role == ahead+"capsule-shim" && !p.waits:
+			return false
+		case p.waits:
+			waiting++
+		}
+	}
+	return waiting == 1 && t.heard
+}
+
+// take makes what waits that of the next execution. What it has done before counts
+// for nobody.
+func (t *tracer) take() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heard = false
+	for pid, p := range t.processes {
+		p.role, p.waits, p.taken = strings.TrimPrefix(p.role, ahead), false, pid != t.root
+	}
+}
+
+// missed undoes take: the execution has met the root before that knew of what waits.
+func (t *tracer) missed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heard = true
+	for _, p := range t.processes {
+		if p.taken {
+			p.waits, p.role, p.taken = p.role == "capsule-shim", ahead+p.role, false
+		}
+	}
+}
+
 // snapshot is what was counted up to now.
 func (t *tracer) snapshot() counts {
 	t.mu.Lock()
@@ -274,6 +361,9 @@ func (t *tracer) snapshot() counts {
 // childOf is what a process is, before it executes another program, that was
 // cloned by one with the given role.
 func childOf(role string) string {
+	if isAhead(role) {
+		return ahead + childOf(strings.TrimPrefix(role, ahead))
+	}
 	switch role {
 	case "capsulectl", "capsuled":
 		return "capsule-shim"
@@ -287,6 +377,9 @@ func childOf(role string) string {
 
 // roleOf names a process after its program, which the payload is not known by.
 func roleOf(pid int, before string) string {
+	if isAhead(before) {
+		return ahead + roleOf(pid, strings.TrimPrefix(before, ahead))
+	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	switch name := filepath.Base(exe); {
 	case before == "payload" || before == "init" || err != nil:
@@ -327,21 +420,35 @@ func minorFaults(pid int) int64 {
 	return n
 }
 
-// enteredCall tells whether the thread stands at the entry of a system call, and
-// of which; ptrace(2), PTRACE_GET_SYSCALL_INFO, Linux 5.3.
-func enteredCall(tid int) (name string, entry bool) {
+// call is the system call at whose entry or exit a thread stands.
+type call struct {
+	entry  bool
+	name   string // at its entry
+	first  uint64 // argument, at its entry
+	result int64  // at its exit
+}
+
+// callOf reads it; ptrace(2), PTRACE_GET_SYSCALL_INFO, Linux 5.3. The zero value:
+// the thread has been killed.
+func callOf(tid int) call {
 	var info struct {
-		op     uint8
-		_      [3]uint8
-		arch   uint32
-		_, _   uint64 // instruction and stack pointers
-		number uint64
-		_      [8]uint64 // arguments, and what seccomp would have here
+		op    uint8
+		_     [3]uint8
+		arch  uint32
+		_, _  uint64    // instruction and stack pointers
+		value uint64    // the call's number, or its result
+		first uint64    // argument
+		_     [7]uint64 // the other arguments, and what seccomp would have here
 	}
 	_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
-	const atEntry = 1 // PTRACE_SYSCALL_INFO_ENTRY
-	if errno != 0 || info.op != atEntry {
-		return "", false
+	const atEntry, atExit = 1, 2 // PTRACE_SYSCALL_INFO_ENTRY, PTRACE_SYSCALL_INFO_EXIT
+	switch {
+	case errno != 0:
+		return call{}
+	case info.op == atEntry:
+		return call{entry: true, name: calls.Name(info.arch, uint32(info.value)), first: info.first}
+	case info.op == atExit:
+		return call{result: int64(info.value)} // as the kernel has it: -errno is negative
 	}
-	return calls.Name(info.arch, uint32(info.number)), true
+	return call{}
 }
