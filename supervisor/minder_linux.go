@@ -287,7 +287,8 @@ func (m *minder) finish(r *spec.Response) {
 	m.response = r
 	if m.ready != nil {
 		_, fit := r.Metrics.StartupPhases["release"]
-		m.s.daemon.pool.used(m.ready, fit)
+		_, other := r.Metrics.StartupPhases["clone"]
+		m.s.daemon.pool.used(m.ready, fit, other)
 	}
 	close(m.done)
 	m.ticket.release()

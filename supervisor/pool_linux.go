@@ -271,8 +271,9 @@ func (p *pool) wanted(owner uint32, req *spec.Request, key pattern) *template {
 // are ready until it gets none for the idle time.
 const unfitInARow = 8
 
-// used takes note of whether an execution ran in the sandbox that it was given.
-func (p *pool) used(r *ready, fit bool) {
+// used takes note of whether an execution ran in the sandbox that it was given, or in another.
+// Neither: it was refused or ended before, which says nothing of the sandbox.
+func (p *pool) used(r *ready, fit, other bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := r.of
@@ -282,6 +283,9 @@ func (p *pool) used(r *ready, fit bool) {
 		return
 	}
 	p.stats.Unfit++
+	if !other {
+		return
+	}
 	switch {
 	case r.pattern == t.key:
 		p.drop(t, len(t.ready)) // the host has changed since they were made

@@ -132,7 +132,8 @@ func TestUnfitOfOne(t *testing.T) {
 		if r == nil {
 			t.Fatalf("after %d that did not fit the caller gets none", n)
 		}
-		p.used(r, false)
+		p.used(r, false, false) // it was refused, which says nothing
+		p.used(r, false, true)
 	}
 	if take(wasteful) != nil {
 		t.Error("the caller still gets one")
@@ -141,7 +142,7 @@ func TestUnfitOfOne(t *testing.T) {
 	if r == nil {
 		t.Fatal("another caller gets none")
 	}
-	p.used(r, true)
+	p.used(r, true, false)
 	if !p.usual().lacks(time.Now()) {
 		t.Error("the next one is not prepared")
 	}

@@ -68,6 +68,16 @@ func TestHome(t *testing.T) {
 	b.must("run", "--detach", "later")
 	is("a later process", "/the/root", "exec", "later", "sh", "-c", `echo "$HOME"`)
 	is("a later process of another user", "/home/other", "exec", "--user", "1000", "later", "sh", "-c", `echo "$HOME"`)
+	// The kernel's log is read with the rights of who reads, and has no end.
+	for _, made := range []string{"/proc/kmsg", "/proc/self/environ"} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(made, file); err != nil {
+			t.Fatal(err)
+		}
+		is("a link to "+made, "/", "exec", "later", "sh", "-c", `echo "$HOME"`)
+	}
 	if text, err := os.ReadFile(b.path("config.json")); err != nil || strings.Contains(string(text), "HOME=") {
 		t.Errorf("the configuration has HOME: %v", err)
 	}

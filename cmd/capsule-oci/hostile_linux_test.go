@@ -319,6 +319,9 @@ func TestDamagedRecord(t *testing.T) {
 func damaged(t *testing.T, file string) {
 	b := newBox(t, "sh", "-c", "echo up >/out/up; "+forever)
 	id := "damaged" + strconv.Itoa(os.Getpid())
+	if file == "config.json" { // with the record the group is known, wherever it is
+		b.config.Linux.CgroupsPath = "/capsule-oci/elsewhere/" + id
+	}
 	b.must("run", "--detach", id)
 	b.written("up")
 	pid := b.state(id).Pid

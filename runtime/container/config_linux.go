@@ -186,6 +186,7 @@ func (r *Runtime) filter(s *specs.Spec) (code []byte, flags uint, err error) {
 	if !listens {
 		plain := *o
 		plain.ListenerPath, plain.ListenerMetadata = "", "" // nothing to tell anybody
+		plain.Flags = withoutWait(o.Flags)
 		code, err = cache.Exact(context.Background(), &plain)
 		return code, flags &^ waitKillable, err
 	}

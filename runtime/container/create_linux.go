@@ -113,7 +113,7 @@ func (r *Runtime) undo(c *Container) error {
 	if c.Process != nil {
 		r.poststop(c)
 	}
-	return os.RemoveAll(c.dir)
+	return c.erase()
 }
 
 // privileged refuses a caller whose containers this package cannot build.

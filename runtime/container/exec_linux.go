@@ -54,6 +54,16 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 	if err := privileged(); err != nil {
 		return nil, err
 	}
+	// Before the lock: the container's accounts may be a file that never answers.
+	now, err := r.Glance(id)
+	if err != nil {
+		return nil, err
+	}
+	if now.Process.alive() {
+		p = withHome(p, func() (*os.File, error) {
+			return openAccounts("/proc/"+strconv.Itoa(now.Process.Pid)+"/root", "/etc/passwd")
+		})
+	}
 	c, err := r.Open(id)
 	if err != nil {
 		return nil, err
@@ -69,9 +79,6 @@ func (r *Runtime) Exec(id string, p *specs.Process, o Stdio) (*Started, error) {
 		other.ExecCPUAffinity = own.ExecCPUAffinity
 		p = &other
 	}
-	p = withHome(p, func() (*os.File, error) {
-		return openAccounts("/proc/"+strconv.Itoa(c.Process.Pid)+"/root", "/etc/passwd")
-	})
 	c.Config.Process = p
 	if err := checkStdio(p, o); err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func accountsOf(s *specs.Spec, bundle string) func() (*os.File, error) {
 }
 
 // openAccounts opens a file below a root that nobody vouches for: no name leads out of it, and
-// neither a FIFO nor a device is opened.
+// neither a FIFO nor a device is opened, nor a file that the kernel makes up.
 func openAccounts(root, name string) (*os.File, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -86,8 +86,16 @@ func openAccounts(root, name string) (*os.File, error) {
 	if err := unix.Fstat(found, &st); err != nil {
 		return nil, err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	// What procfs and its like make up while it is read, the kernel's log above all, is read with
+	// our rights, and may not end. Its size is zero.
+	var of unix.Statfs_t
+	if err := unix.Fstatfs(found, &of); err != nil {
+		return nil, err
+	}
+	madeUp := slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC}, int64(of.Type))
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size == 0 || madeUp {
 		return nil, unix.EINVAL
 	}
-	return os.Open("/proc/self/fd/" + strconv.Itoa(found))
+	// Without waiting for who has a lease on it.
+	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(found), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 }

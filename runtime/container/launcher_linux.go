@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -133,7 +134,9 @@ func (l *launcher) own(fd int) {
 		if len(linux.UIDMappings) == 0 {
 			return // that of a path, whose ids are not known here
 		}
-		uid = int(HostID(p.User.UID, linux.UIDMappings))
+		if uid = int(HostID(p.User.UID, linux.UIDMappings)); uid == int(p.User.UID) && !mapped(p.User.UID, linux.UIDMappings) {
+			return // it is nobody there, and somebody else on the host
+		}
 	}
 	var of unix.Statfs_t
 	var st unix.Stat_t
@@ -141,6 +144,10 @@ func (l *launcher) own(fd int) {
 		return
 	}
 	_ = unix.Fchown(fd, uid, -1) // without it only re-opening fails
+}
+
+func mapped(id uint32, maps []specs.LinuxIDMapping) bool {
+	return slices.ContainsFunc(maps, func(m specs.LinuxIDMapping) bool { return id >= m.ContainerID && id-m.ContainerID < m.Size })
 }
 
 // HostID is what a container's id is in the user namespace of the caller.

@@ -60,7 +60,7 @@ func traced(o *specs.LinuxSeccomp) (*specs.LinuxSeccomp, uint) {
 	}
 	out := *o
 	out.ListenerPath, out.ListenerMetadata = "", ""
-	out.Flags = slices.DeleteFunc(slices.Clone(o.Flags), func(f specs.LinuxSeccompFlag) bool { return f == specs.LinuxSeccompFlagWaitKillableRecv })
+	out.Flags = withoutWait(o.Flags)
 	out.Syscalls = slices.Clone(o.Syscalls)
 	for i := range out.Syscalls {
 		if r := &out.Syscalls[i]; r.Action == specs.ActNotify {
@@ -68,6 +68,12 @@ func traced(o *specs.LinuxSeccomp) (*specs.LinuxSeccomp, uint) {
 		}
 	}
 	return &out, free
+}
+
+// withoutWait are flags without that which is for who waits for an agent's answer: it does not
+// change the program.
+func withoutWait(flags []specs.LinuxSeccompFlag) []specs.LinuxSeccompFlag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f specs.LinuxSeccompFlag) bool { return f == specs.LinuxSeccompFlagWaitKillableRecv })
 }
 
 // notified makes the notifications of a program again.

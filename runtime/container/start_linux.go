@@ -259,7 +259,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 	if force {
 		// Before the lock: a call that waits for a process of the container may have it. One that
 		// is created has only its group yet.
-		if c, err := r.Peek(id); err == nil && (c.Process.alive() || c.Process == nil && c.Group != nil) {
+		if c, err := r.Glance(id); err == nil && (c.Process.alive() || c.Process == nil && c.Group != nil) {
 			if err := c.end(); err != nil {
 				return err
 			}
@@ -296,8 +296,8 @@ func (r *Runtime) Delete(id string, force bool) error {
 		}
 	}
 	// The directory goes before the hooks: what they do must not be done twice.
-	if err := os.RemoveAll(c.dir); err != nil {
-		return fault.Wrap(fault.IO, "delete container", err).WithPath(c.dir)
+	if err := c.erase(); err != nil {
+		return err
 	}
 	if c.Process != nil {
 		r.poststop(c)
@@ -305,8 +305,8 @@ func (r *Runtime) Delete(id string, force bool) error {
 	return nil
 }
 
-// deleteUnreadable takes away a container whose record is damaged: all that is known of
-// it then is its directory, and the group where it would be by default.
+// deleteUnreadable takes away a container whose record or configuration is damaged. Without
+// the record all that is known of it is its directory, and the group where it would be by default.
 func (r *Runtime) deleteUnreadable(id string) error {
 	c := &Container{store: &r.Store, dir: r.Root + "/" + id}
 	c.ID = id
@@ -314,14 +314,22 @@ func (r *Runtime) deleteUnreadable(id string) error {
 		return err
 	}
 	defer c.Close()
-	r.Warn(fault.New(fault.StateUnreadable, "delete container", "its record is damaged: a control group that its configuration named remains").WithPath(c.dir))
-	group := resources.Existing(r.defaultGroup(id))
 	ctx, cancel := context.WithTimeout(context.Background(), teardown)
 	defer cancel()
-	if err := errors.Join(group.Kill(ctx), group.Remove(ctx)); err != nil {
+	if there, _ := c.readRecord(); there { // why it cannot be read was told to who asked before
+		if err := c.end(); err != nil {
+			return err
+		}
+	} else {
+		r.Warn(fault.New(fault.StateUnreadable, "delete container", "its record is damaged: a control group that its configuration named remains").WithPath(c.dir))
+	}
+	if c.Group == nil {
+		c.Group = resources.Existing(r.defaultGroup(id))
+	}
+	if err := errors.Join(c.Group.Kill(ctx), c.Group.Remove(ctx)); err != nil {
 		return err
 	}
-	return os.RemoveAll(c.dir)
+	return c.erase()
 }
 
 func (r *Runtime) poststop(c *Container) {

@@ -183,6 +183,11 @@ func (c *Container) read() error {
 		return err
 	}
 	text, err := os.ReadFile(filepath.Join(c.dir, "config.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		if _, gone := os.Lstat(filepath.Join(c.dir, "record.json")); errors.Is(gone, os.ErrNotExist) {
+			return missing(c.ID) // it is being deleted
+		}
+	}
 	if err != nil {
 		return c.unreadable("read configuration", err)
 	}
@@ -242,6 +247,18 @@ func (c *Container) write() error {
 	}
 	if err := os.Rename(temporary, filepath.Join(c.dir, "record.json")); err != nil {
 		return fault.Wrap(fault.IO, "write record", err).WithPath(temporary)
+	}
+	return nil
+}
+
+// erase removes the directory, of which the record goes first: it says that all else is there.
+func (c *Container) erase() error {
+	err := os.Remove(filepath.Join(c.dir, "record.json"))
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = os.RemoveAll(c.dir)
+	}
+	if err != nil {
+		return fault.Wrap(fault.IO, "delete container", err).WithPath(c.dir)
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ func Container(s *specs.Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	c := foreignCompiler(s, f)
+	c.plan.Setup = f.Scratch.begin()
 	parts := []func() error{c.joins, c.postpone, c.enter, c.foreignRoot, c.foreignMounts, c.nodes, c.console, c.stopForHooks, c.sysctl, c.protect, c.foreignSeal,
 		c.names, c.keyring, c.foreignBound, c.apparmor, c.stdio}
 	if pid := namespaceOf(s.Linux, specs.PIDNamespace); pid != nil && pid.Path != "" {
@@ -104,7 +105,6 @@ func foreignCompiler(s *specs.Spec, f Facts) *compiler {
 		c.caps = capabilities{bounding: all, effective: all, permitted: all}
 	}
 	c.out = &c.plan.Setup
-	c.plan.Setup = f.Scratch.begin()
 	return c
 }
 

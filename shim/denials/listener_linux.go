@@ -243,6 +243,8 @@ func (l *Listener) disposition(n *notification) (tgid int, deaf bool) {
 		switch key {
 		case "Tgid":
 			tgid, _ = strconv.Atoi(value) // the kernel's own number; 0 opens nothing
+		case "NStgid":
+			deaf = deaf || strings.HasSuffix(value, "\t1") // process 1 of its namespace does not die of it
 		case "SigBlk", "SigIgn", "SigCgt":
 			mask, _ := strconv.ParseUint(value, 16, 64) // likewise
 			deaf = deaf || mask>>(uint(unix.SIGSYS)-1)&1 != 0
