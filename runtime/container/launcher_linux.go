@@ -131,12 +131,10 @@ func (l *launcher) own(fd int) {
 		if n.Type != specs.UserNamespace {
 			continue
 		}
-		if len(linux.UIDMappings) == 0 {
-			return // that of a path, whose ids are not known here
+		if !mapped(p.User.UID, linux.UIDMappings) {
+			return // it is nobody there, or the namespace is that of a path, whose ids are not known here
 		}
-		if uid = int(HostID(p.User.UID, linux.UIDMappings)); uid == int(p.User.UID) && !mapped(p.User.UID, linux.UIDMappings) {
-			return // it is nobody there, and somebody else on the host
-		}
+		uid = int(HostID(p.User.UID, linux.UIDMappings))
 	}
 	var of unix.Statfs_t
 	var st unix.Stat_t
