@@ -136,6 +136,8 @@ type translation struct {
 	warnings []string
 	degraded []string
 	io       host.IO
+	probed   host.Facts
+	repeated bool     // but for the command it is that of a spare, see model
 	masked   []string // blocked programs, hidden inside
 
 	bare bool // no sandbox: the process backend
@@ -155,7 +157,7 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	o := host.Options{ExecutionID: boot.ExecutionID, StateDir: string(boot.StateDir), Policy: boot.Policy}
 	group := ""
 	if ready != nil {
-		group, o.IDMap = ready.name, &ready.idmap
+		group, o.IDMap, o.Known = ready.name, &ready.idmap, ready.model.known()
 	} else {
 		group = cgroupName(boot.StateDir, boot.ExecutionID)
 	}
@@ -164,10 +166,15 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 	if err != nil {
 		return t, err
 	}
-	t.rootless, t.warnings, t.degraded, t.io = facts.Host.Rootless, facts.Warnings, facts.Degraded, facts.IO
+	t.rootless, t.warnings, t.degraded, t.io, t.probed = facts.Host.Rootless, facts.Warnings, facts.Degraded, facts.IO, *facts
 	strict, err := fitRlimits(req)
 	if err != nil {
 		return t, err
+	}
+	if ready != nil {
+		if again := ready.model.repeat(boot, req, facts, strict); again != nil {
+			return again, nil
+		}
 	}
 	t.warnings = append(t.warnings, strict...)
 	if err := t.rule(req.Isolation); err != nil {

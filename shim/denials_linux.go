@@ -82,9 +82,13 @@ func refuseOpen(object []byte) error {
 	return nil
 }
 
-// fewFiles is the limit of open files below which the kernel may have no
+// listenerFiles is the limit of open files below which the kernel may have no
 // descriptor for the listener.
-const fewFiles = 16
+const listenerFiles = 16
+
+func fewFiles(c *specs.Spec) bool {
+	return slices.ContainsFunc(c.Process.Rlimits, func(l specs.POSIXRlimit) bool { return l.Type == "RLIMIT_NOFILE" && l.Soft < listenerFiles })
+}
 
 // unrecordedDenials is what a response says when denials is not known.
 const unrecordedDenials = "system calls that the filter refuses are not recorded in this execution: denials says nothing of them"
@@ -103,11 +107,7 @@ func (t *translation) listen(f *plan.Facts) {
 		f.Filter = bpf.Plain(t.filter)
 		return
 	}
-	few := false
-	for _, l := range t.config.Process.Rlimits {
-		few = few || l.Type == "RLIMIT_NOFILE" && l.Soft < fewFiles
-	}
-	if few || denials.Filtered() {
+	if fewFiles(t.config) || denials.Filtered() {
 		f.Fallback = bpf.Plain(t.filter)
 	}
 }

@@ -23,6 +23,8 @@ import (
 // delivered or recorded, and nothing left; or when the connection ended before
 // there was one.
 func Main() error {
+	s := &server{quit: make(chan struct{}), offered: make(chan struct{}), begun: make(chan *service), over: make(chan struct{})}
+	go s.converse()
 	boot, err := receive()
 	var ready *spare
 	if err == nil && boot.Template {
@@ -42,7 +44,7 @@ func Main() error {
 		_ = ready.discard() // the directory tells a sweep what may be left
 		return fault.Wrap(fault.IO, "begin", err).WithPath(e.dir.Log())
 	}
-	s := &server{e: e, quit: make(chan struct{}), offered: make(chan struct{})}
+	s.e = e
 	return s.serve()
 }
 
@@ -53,29 +55,39 @@ type server struct {
 	once sync.Once
 
 	offered chan struct{} // closed when listen makes nothing more in the directory
+	begun   chan *service // from when on there is something to talk of
+	over    chan struct{} // closed when nothing is to be said any more
 }
 
 func (s *server) shutdown() { s.once.Do(func() { close(s.quit) }) }
 
 func (s *server) serve() error {
-	svc := newService(s.e, s.shutdown)
-	if len(s.e.boot.Request) > 0 || !s.e.boot.Foreground {
-		go func() {
-			// An error is that the execution is created, which nobody else asks for.
-			_, _ = svc.Create(context.Background(), &createRequest{request: s.e.boot.Request, streamStdin: s.e.boot.StreamStdin, start: true})
-		}()
-	}
 	// It was blocking for the bootstrap message; from here on Go's poller waits.
 	if err := unix.SetNonblock(shimapi.ConnectionFD, true); err != nil {
 		return fault.Wrap(fault.IO, "take over connection", err)
 	}
+	svc := newService(s.e, s.shutdown)
+	s.begun <- svc
+	if len(s.e.boot.Request) > 0 || !s.e.boot.Foreground {
+		svc.runFirst(&createRequest{request: s.e.boot.Request, streamStdin: s.e.boot.StreamStdin})
+	}
+	<-s.over
+	return nil
+}
+
+// converse answers the starter, and whoever comes, until the end of the execution. It is
+// a goroutine that is made before there is one, and that begins when the command
+// has all that it needs of the one processor.
+func (s *server) converse() {
+	defer close(s.over)
+	svc := <-s.begun
 	conn := os.NewFile(shimapi.ConnectionFD, "supervisor")
 	srv := svc.server()
 	go s.listen(srv)
 	if s.e.boot.Direct {
 		s.wait(svc, openDirect(s.e, conn).lost)
 		s.dismiss(srv)
-		return nil
+		return
 	}
 	lost := make(chan struct{})
 	go func() {
@@ -85,10 +97,9 @@ func (s *server) serve() error {
 	if s.e.boot.Foreground {
 		s.wait(svc, lost)
 		s.dismiss(srv)
-		return nil
+		return
 	}
 	s.outlive(svc, srv, lost)
-	return nil
 }
 
 // dismiss lets those go who came to a foreground execution; whoever is later sees

@@ -37,10 +37,7 @@ func (s *service) Create(ctx context.Context, r *createRequest) (ok bool, err er
 	first := false
 	s.create.Do(func() {
 		first = true
-		if err := s.prepare(r); err != nil {
-			s.e.note(func(o *observation) { o.failure = err })
-		}
-		close(s.e.prepared)
+		s.make(r)
 		go s.runWhenStarted()
 	})
 	if !first {
@@ -50,6 +47,29 @@ func (s *service) Create(ctx context.Context, r *createRequest) (ok bool, err er
 		return s.Start(ctx)
 	}
 	return s.e.observed().failure == nil, nil
+}
+
+// runFirst is Create and Start for the request that came with the bootstrap message,
+// or stands in its record. It returns when nothing of the execution is left, unless
+// another has created it, which nobody else asks for.
+func (s *service) runFirst(r *createRequest) {
+	first := false
+	s.create.Do(func() {
+		first = true
+		s.make(r)
+	})
+	if first {
+		s.start.Do(func() { close(s.begun) })
+		s.runWhenStarted()
+	}
+}
+
+// make creates the execution; what failed stands in its observation.
+func (s *service) make(r *createRequest) {
+	if err := s.prepare(r); err != nil {
+		s.e.note(func(o *observation) { o.failure = err })
+	}
+	close(s.e.prepared)
 }
 
 func (s *service) prepare(r *createRequest) error {

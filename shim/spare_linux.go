@@ -38,6 +38,7 @@ type spare struct {
 	name    string        // of the group
 	limits  *specs.LinuxResources
 	bundle  string // the directory that its plan names
+	model   *model // of what it was made; nil until it is
 	origin  plan.Origin
 	plan    *plan.Plan // what it was made into
 	sandbox *launch.Sandbox
@@ -105,6 +106,7 @@ func buildSpare(boot shimapi.Bootstrap) (s *spare, err error) {
 	}
 	failpoint.Here("shim.spare.cgroup")
 	s.origin = t.origin(s.bundle, e.tasks())
+	s.remember(boot, req, t)
 	if s.plan, err = t.compileFrom(s.origin); err != nil {
 		return s, err
 	}
@@ -301,7 +303,7 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	}
 	t.noStdin = req.Stdin == nil && !streamStdin
 	e.clock.mark("bundle")
-	p, err := s.plan.Rebind(s.origin, t.origin(s.bundle, tasksOf(s.group)))
+	p, err := s.replan(t)
 	if err != nil || p == nil || len(t.degraded) > 0 {
 		return false, nil // a plan that is refused is refused again
 	}
@@ -337,6 +339,18 @@ func (e *execution) adopt(req *spec.Request, streamStdin bool) (bool, error) {
 	}
 	e.clock.mark("prepare")
 	return true, nil
+}
+
+// replan is the plan with another command; nil: it takes another sandbox.
+func (s *spare) replan(t *translation) (*plan.Plan, error) {
+	if !t.repeated {
+		return s.plan.Rebind(s.origin, t.origin(s.bundle, tasksOf(s.group)))
+	}
+	// Its sources are of the same kind as when it was built, see fresh, and what there
+	// is in /proc is the kernel's.
+	o := s.origin
+	o.Spec, o.Facts.NoStdin = t.config, t.noStdin
+	return s.plan.Recommand(o)
 }
 
 // giveUpSpare ends the spare beside the start of another sandbox.

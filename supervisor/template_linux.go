@@ -79,13 +79,7 @@ func bare(req *spec.Request) *spec.Request {
 // remembered and requests may be long.
 type pattern [sha256.Size]byte
 
-func patternOf(req *spec.Request) pattern {
-	p, usual := bare(req), spec.Default()
-	p.TimeoutMS, p.GraceMS = usual.TimeoutMS, usual.GraceMS
-	p.Resources.CPUShares, p.Resources.CPUQuota, p.Resources.CPUTimeMS = usual.Resources.CPUShares, nil, nil
-	p.Resources.MaxPids, p.Resources.MaxOutputBytes, p.Resources.OutputPolicy = usual.Resources.MaxPids, usual.Resources.MaxOutputBytes, usual.Resources.OutputPolicy
-	return sha256.Sum256(p.Encode())
-}
+func patternOf(req *spec.Request) pattern { return sha256.Sum256(req.Template().Encode()) }
 
 // learnable tells whether sandboxes of such a request can be prepared at all.
 func learnable(req *spec.Request) bool {

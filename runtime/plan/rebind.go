@@ -20,7 +20,15 @@ type Origin struct {
 // again, all else is shared with p. Nil without an error: the origins differ in more,
 // or p has steps besides those of a sandbox with a command.
 func (p *Plan) Rebind(from, to Origin) (*Plan, error) {
-	if p.Before != nil || p.Procfs != nil || !sameFacts(&from.Facts, &to.Facts) || !sameSpec(from.Spec, to.Spec) {
+	if !sameFacts(&from.Facts, &to.Facts) || !sameSpec(from.Spec, to.Spec) {
+		return nil, nil
+	}
+	return p.Recommand(to)
+}
+
+// Recommand is Rebind for an origin that is known to differ in no more.
+func (p *Plan) Recommand(to Origin) (*Plan, error) {
+	if p.Before != nil || p.Procfs != nil {
 		return nil, nil
 	}
 	if err := check(to.Spec, to.Facts); err != nil {

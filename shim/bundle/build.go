@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"maps"
+
 	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -47,6 +49,21 @@ func BuildParts(req *spec.Request, h Host) (*specs.Spec, *plan.Skeleton, error) 
 		return nil, nil, err
 	}
 	return s, &b.skeleton, nil
+}
+
+// Repeat is BuildParts for a request with the same template, see spec.Request.Template, and the
+// same host as those that config was made of: nothing but the command and the limits
+// is built anew, all else is shared with config.
+func Repeat(config *specs.Spec, req *spec.Request, h Host) (*specs.Spec, error) {
+	b := builder{req: req, host: &h}
+	b.checkRanges()
+	s, process, linux := *config, *config.Process, *config.Linux
+	process.Args, process.Env, process.Rlimits = req.Command, b.environment(), b.rlimits()
+	linux.Resources = b.resources()
+	s.Process, s.Linux = &process, &linux
+	s.Annotations = maps.Clone(config.Annotations)
+	s.Annotations[plan.AnnotationExecutionID] = h.ExecutionID
+	return &s, b.faults.Err()
 }
 
 // builder holds what one Build shares among its parts.

@@ -18,6 +18,9 @@ type Options struct {
 	// IDMap is used for this probe and more of them, and is the caller's to close.
 	// Nil: this one makes its own.
 	IDMap *IDMapProbe
+	// Known are the facts of an earlier probe of this process. What it finds of itself
+	// and of its kernel is taken from there. Nil: there was none.
+	Known *Facts
 }
 
 // Facts are what Probe found.

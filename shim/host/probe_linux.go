@@ -21,13 +21,9 @@ func Probe(req *spec.Request, opt Options) (*Facts, error) {
 	p := prober{req: req, opt: opt, facts: new(Facts)}
 	h := &p.facts.Host
 	h.ExecutionID, h.CgroupsPath = opt.ExecutionID, opt.CgroupsPath
-	h.UID, h.GID = uint32(os.Geteuid()), uint32(os.Getegid())
-	if err := p.namespaces(); err != nil {
+	if err := p.own(); err != nil {
 		return nil, err
 	}
-	h.HostMemory = memory()
-	// The affinity mask that the runtime read when the process started.
-	h.HostCPUs = runtime.NumCPU()
 	if req.Isolation.Network {
 		h.ResolvConf = resolvConf()
 	}
@@ -42,6 +38,21 @@ func Probe(req *spec.Request, opt Options) (*Facts, error) {
 	}
 	p.warnDisk()
 	return p.facts, nil
+}
+
+// own are the facts of this process and its kernel.
+func (p *prober) own() error {
+	h := &p.facts.Host
+	if k := p.opt.Known; k != nil {
+		h.UID, h.GID, h.HostMemory, h.HostCPUs = k.Host.UID, k.Host.GID, k.Host.HostMemory, k.Host.HostCPUs
+		h.TimeNamespace, h.CgroupNamespace, h.Rootless = k.Host.TimeNamespace, k.Host.CgroupNamespace, k.Host.Rootless
+		return nil
+	}
+	h.UID, h.GID = uint32(os.Geteuid()), uint32(os.Getegid())
+	h.HostMemory = memory()
+	// The affinity mask that the runtime read when the process started.
+	h.HostCPUs = runtime.NumCPU()
+	return p.namespaces()
 }
 
 // prober holds what one Probe shares among its parts.
