@@ -40,7 +40,7 @@ func Main() error {
 	e := newExecution(boot)
 	e.spare = ready
 	// From here on the execution has begun: if this process dies it is lost.
-	if err := os.Rename(e.dir.NewLog(), e.dir.Log()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := unix.Rename(e.dir.NewLog(), e.dir.Log()); err != nil && err != unix.ENOENT {
 		_ = ready.discard() // the directory tells a sweep what may be left
 		return fault.Wrap(fault.IO, "begin", err).WithPath(e.dir.Log())
 	}

@@ -4,7 +4,6 @@ package shimapi
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"io"
 
 	"github.com/capsule-run/capsule/shim/layout"
@@ -12,7 +11,7 @@ import (
 )
 
 // BootstrapVersion is the version of Bootstrap that this package speaks.
-const BootstrapVersion = 5
+const BootstrapVersion = 6
 
 // Window is how many messages of a stream may be under way unacknowledged. It
 // is below the 64 that ttrpc holds for a receiver: one more, and a receiver that
@@ -51,8 +50,8 @@ const Ready = 'R'
 // have been started before anybody knew what for: the version and the length of
 // what follows; the flags; the time line's interval; id, directory, helper and
 // policy, each behind its length; the request. The interval has eight bytes, other
-// numbers four, the lowest first. The policy alone is JSON, whose decoder takes as
-// long to be ready for use as all else. With it come two descriptors: the locked
+// numbers four, the lowest first. The policy is a message of runtime/wire. JSON,
+// whose decoder takes as long to be ready for use as all else, has no place in it. With it come two descriptors: the locked
 // directory of the execution and shim.log. A connection that ends before it ends
 // the shim.
 type Bootstrap struct {
@@ -112,13 +111,7 @@ func (b *Bootstrap) flags() []*bool {
 
 // Encode is the message on the wire. Error: E1007 when the policy is too long.
 func (b Bootstrap) Encode() ([]byte, error) {
-	var policy []byte
-	if b.Policy != nil {
-		var err error
-		if policy, err = json.Marshal(b.Policy); err != nil {
-			return nil, fault.Wrap(fault.IO, "encode bootstrap message", err)
-		}
-	}
+	policy := b.Policy.encode()
 	var flags uint32
 	for bit, set := range b.flags() {
 		if *set {
@@ -186,10 +179,7 @@ func (b *Bootstrap) decode(data []byte) error {
 		parts[i], data = data[4:end], data[end:]
 	}
 	b.ExecutionID, b.StateDir, b.SeccompHelper, b.Request = string(parts[0]), layout.State(parts[1]), string(parts[2]), data
-	if len(parts[3]) > 0 {
-		if err := json.Unmarshal(parts[3], &b.Policy); err != nil {
-			return fault.Wrap(fault.InvalidValue, "read bootstrap message", err)
-		}
-	}
-	return nil
+	var err error
+	b.Policy, err = readPolicy(parts[3])
+	return err
 }

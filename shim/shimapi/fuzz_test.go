@@ -13,7 +13,7 @@ import (
 func TestBootstrapRoundTrip(t *testing.T) {
 	want := Bootstrap{Version: BootstrapVersion, ExecutionID: "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11", StateDir: "/run/capsule",
 		Foreground: true, HoldStderr: true, OutputFiles: true, Direct: true, TimelineMS: -1, SeccompHelper: "/bin/capsule-seccomp",
-		Request: []byte("{}"), Policy: &Policy{Hash: "h"}}
+		Request: []byte("{}"), Policy: everyPolicy()}
 	wire, err := want.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -25,6 +25,32 @@ func TestBootstrapRoundTrip(t *testing.T) {
 	for n := 1; n < len(wire); n++ {
 		if _, err := ReadBootstrap(bytes.NewReader(wire[:n])); err == nil {
 			t.Errorf("%d of %d bytes are accepted", n, len(wire))
+		}
+	}
+}
+
+// everyPolicy has another value in each field.
+func everyPolicy() *Policy {
+	p := new(Policy)
+	v := reflect.ValueOf(p).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString(v.Type().Field(i).Name)
+		case reflect.Bool:
+			f.SetBool(true)
+		default:
+			f.Set(reflect.ValueOf([]string{v.Type().Field(i).Name, "", "b"}))
+		}
+	}
+	return p
+}
+
+// TestPolicyIsThere: a policy that says nothing is not none.
+func TestPolicyIsThere(t *testing.T) {
+	for _, want := range []*Policy{nil, {}, {Matched: true}} {
+		if got, err := readPolicy(want.encode()); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, %v, not %+v", got, err, want)
 		}
 	}
 }
