@@ -134,6 +134,7 @@ type translation struct {
 	noStdin  bool     // the command takes /dev/null inside
 	profile  string   // name of the filter; empty: it is the caller's own
 	warnings []string
+	lasting  []string // those of them that every request with the same walls has
 	degraded []string
 	io       host.IO
 	probed   host.Facts
@@ -177,12 +178,14 @@ func translate(boot shimapi.Bootstrap, req *spec.Request, ready *spare) (*transl
 		}
 	}
 	t.warnings = append(t.warnings, strict...)
+	before := len(t.warnings)
 	if err := t.rule(req.Isolation); err != nil {
 		return t, err
 	}
 	if err := t.seccomp(boot, req.Isolation); err != nil {
 		return t, err
 	}
+	t.lasting = t.warnings[before:]
 	if t.object != "" {
 		// The object itself is long and only the bundle on disk needs it: see describe.
 		facts.Host.Seccomp = &specs.LinuxSeccomp{}

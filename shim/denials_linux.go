@@ -82,13 +82,9 @@ func refuseOpen(object []byte) error {
 	return nil
 }
 
-// listenerFiles is the limit of open files below which the kernel may have no
+// fewFiles is the limit of open files below which the kernel may have no
 // descriptor for the listener.
-const listenerFiles = 16
-
-func fewFiles(c *specs.Spec) bool {
-	return slices.ContainsFunc(c.Process.Rlimits, func(l specs.POSIXRlimit) bool { return l.Type == "RLIMIT_NOFILE" && l.Soft < listenerFiles })
-}
+const fewFiles = 16
 
 // unrecordedDenials is what a response says when denials is not known.
 const unrecordedDenials = "system calls that the filter refuses are not recorded in this execution: denials says nothing of them"
@@ -107,7 +103,11 @@ func (t *translation) listen(f *plan.Facts) {
 		f.Filter = bpf.Plain(t.filter)
 		return
 	}
-	if fewFiles(t.config) || denials.Filtered() {
+	few := false
+	for _, l := range t.config.Process.Rlimits {
+		few = few || l.Type == "RLIMIT_NOFILE" && l.Soft < fewFiles
+	}
+	if few || denials.Filtered() {
 		f.Fallback = bpf.Plain(t.filter)
 	}
 }

@@ -46,12 +46,12 @@ func (m *model) repeat(boot shimapi.Bootstrap, req *spec.Request, facts *host.Fa
 	}
 	facts.Host.SlotBase = m.made.base
 	config, err := bundle.Repeat(m.made.config, req, facts.Host)
-	if err != nil || fewFiles(config) != fewFiles(m.made.config) {
-		return nil // what is refused is refused again
+	if err != nil {
+		return nil // it is refused again
 	}
 	t := m.made
 	t.config, t.slot, t.repeated = config, nil, true
-	t.warnings = append(slices.Clone(facts.Warnings), strict...)
+	t.warnings = slices.Concat(facts.Warnings, strict, m.made.lasting)
 	return &t
 }
 

@@ -3,8 +3,10 @@ package shim
 import (
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 
+	"github.com/capsule-run/capsule/runtime/plan"
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
@@ -12,7 +14,7 @@ import (
 )
 
 // modelled is a spare with the model of a request, and what it was made by.
-func modelled(t *testing.T) (*spare, shimapi.Bootstrap) {
+func modelled(t *testing.T, change func(*spec.Request)) (*spare, shimapi.Bootstrap) {
 	t.Helper()
 	state := layout.State(t.TempDir())
 	if err := os.MkdirAll(state.Executions(), 0o700); err != nil {
@@ -21,7 +23,7 @@ func modelled(t *testing.T) (*spare, shimapi.Bootstrap) {
 	rules := &shimapi.Policy{AnyCommand: true, AllowUnconfined: true, Readable: []string{"/"}, Hash: "a"}
 	boot := shimapi.Bootstrap{StateDir: state, ExecutionID: "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11", Policy: rules, Template: true}
 	s := &spare{name: "some"}
-	req := unfiltered(t, func(*spec.Request) {})
+	req := unfiltered(t, change)
 	made, err := translate(boot, req, s)
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +32,10 @@ func modelled(t *testing.T) (*spare, shimapi.Bootstrap) {
 		t.Cleanup(func() { _ = s.slot.Close() })
 	}
 	s.remember(boot, req, made)
+	s.origin = made.origin(s.bundle, 0)
+	if s.plan, err = made.compileFrom(s.origin); err != nil {
+		t.Fatal(err)
+	}
 	boot.ExecutionID, boot.Template = "1b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d12", false
 	return s, boot
 }
@@ -48,13 +54,25 @@ func unfiltered(t *testing.T, change func(*spec.Request)) *spec.Request {
 	return req
 }
 
-// TestRepeat: a translation that repeats a model is what it would be without one, and
-// no request repeats it that makes another sandbox.
+// TestRepeat: a translation and a plan that repeat a model are what they would be without one,
+// and no request repeats it that makes another sandbox.
 func TestRepeat(t *testing.T) {
-	s, boot := modelled(t)
+	dir, link := t.TempDir(), t.TempDir()+"/link"
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	testRepeat(t, func(*spec.Request) {})
+	testRepeat(t, func(r *spec.Request) {
+		r.Isolation.ReadonlyPaths, r.Isolation.Network = append(r.Isolation.ReadonlyPaths, link), true
+		r.Isolation.AllowDegraded = append(r.Isolation.AllowDegraded, spec.WallIDMap)
+	})
+}
+
+func testRepeat(t *testing.T, base func(*spec.Request)) {
+	s, boot := modelled(t, base)
 	unmodelled := *s
 	unmodelled.model = nil
-	dir, number, share := t.TempDir(), int64(7), 0.5
+	other, number, share := t.TempDir(), int64(7), 0.5
 	for name, tc := range map[string]struct {
 		change  func(*spec.Request)
 		repeats bool
@@ -71,25 +89,26 @@ func TestRepeat(t *testing.T) {
 		"processes":   {func(r *spec.Request) { r.Resources.MaxPids = 7 }, true},
 		"output":      {func(r *spec.Request) { r.Resources.MaxOutputBytes, r.Resources.OutputPolicy = 7, spec.OutputTail }, true},
 		"asked":       {func(r *spec.Request) { r.Isolation.Require = []string{spec.LimitMemory} }, true},
-		"less files":  {func(r *spec.Request) { r.Resources.Rlimits = map[string]spec.Rlimit{"nofile": {Soft: 64, Hard: 64}} }, true},
+		"less files":  {func(r *spec.Request) { r.Resources.Rlimits = map[string]spec.Rlimit{"nofile": {Soft: 64, Hard: 64}} }, false},
 		"few files":   {func(r *spec.Request) { r.Resources.Rlimits = map[string]spec.Rlimit{"nofile": {Soft: 8, Hard: 8}} }, false},
 		"another": {func(r *spec.Request) {
 			r.Resources.Rlimits = map[string]spec.Rlimit{"stack": {Soft: 1 << 20, Hard: 1 << 20}}
 		}, false},
 		"memory":       {func(r *spec.Request) { r.Resources.MemoryBytes = 512 << 20 }, false},
 		"disk":         {func(r *spec.Request) { r.Resources.DiskBytes = 1 << 20 }, false},
-		"network":      {func(r *spec.Request) { r.Isolation.Network = true }, false},
-		"bind":         {func(r *spec.Request) { r.Isolation.ReadonlyPaths = []string{dir} }, false},
+		"network":      {func(r *spec.Request) { r.Isolation.Network = !r.Isolation.Network }, false},
+		"bind":         {func(r *spec.Request) { r.Isolation.ReadonlyPaths = append(r.Isolation.ReadonlyPaths, other) }, false},
 		"directory":    {func(r *spec.Request) { r.Isolation.WorkingDirectory = "/tmp" }, false},
 		"user":         {func(r *spec.Request) { r.Isolation.User = "7:7" }, false},
 		"hostname":     {func(r *spec.Request) { r.Isolation.Hostname = "other" }, false},
-		"degraded":     {func(r *spec.Request) { r.Isolation.AllowDegraded = []string{spec.WallSeccomp} }, false},
+		"degraded":     {func(r *spec.Request) { r.Isolation.AllowDegraded = append(r.Isolation.AllowDegraded, spec.WallSeccomp) }, false},
 		"init":         {func(r *spec.Request) { r.Isolation.Init = false }, false},
 		"landlock too": {func(r *spec.Request) { r.Isolation.Require = []string{spec.WallLandlock} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := translate(boot, unfiltered(t, tc.change), s)
-			want, wantErr := translate(boot, unfiltered(t, tc.change), &unmodelled)
+			change := func(r *spec.Request) { base(r); tc.change(r) }
+			got, err := translate(boot, unfiltered(t, change), s)
+			want, wantErr := translate(boot, unfiltered(t, change), &unmodelled)
 			if err != nil || wantErr != nil {
 				if name != "landlock too" || err == nil || wantErr == nil { // where it is not all that it can be
 					t.Fatal(err, wantErr)
@@ -98,6 +117,13 @@ func TestRepeat(t *testing.T) {
 			}
 			if got.repeated != tc.repeats || want.repeated {
 				t.Errorf("repeated: %v, want %v", got.repeated, tc.repeats)
+			}
+			p, err := s.replan(got)
+			if err != nil || got.repeated && p == nil {
+				t.Fatal(p, err)
+			}
+			if q, err := plan.Compile(want.config, want.origin(s.bundle, 0).Facts); err != nil || p != nil && !reflect.DeepEqual(p, q) {
+				t.Errorf("another plan: %v\n%+v\n%+v", err, p, q)
 			}
 			got.repeated, got.probed = false, want.probed // which are the model's
 			if !reflect.DeepEqual(got, want) {
@@ -123,7 +149,7 @@ func TestRepeatAsksTheHost(t *testing.T) {
 		"commands":       {func(_ *model, p *shimapi.Policy) { p.AnyCommand, p.Matched = false, true }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, boot := modelled(t)
+			s, boot := modelled(t, func(*spec.Request) {})
 			rules := *boot.Policy
 			boot.Policy = &rules
 			tc.change(s.model, &rules)
@@ -136,9 +162,32 @@ func TestRepeatAsksTheHost(t *testing.T) {
 			}
 		})
 	}
-	s, boot := modelled(t)
+	s, boot := modelled(t, func(*spec.Request) {})
 	boot.Policy = &shimapi.Policy{AnyCommand: true}
 	if got, err := translate(boot, unfiltered(t, func(*spec.Request) {}), s); err == nil || got.repeated {
 		t.Error("no filter for whom policy allows none")
+	}
+}
+
+// TestRepeatTellsWhatIsMissing: a warning of the walls comes with each execution that has them.
+func TestRepeatTellsWhatIsMissing(t *testing.T) {
+	s, boot := modelled(t, func(*spec.Request) {})
+	s.model.made.lasting = []string{"this kernel lacks a wall"}
+	got, err := translate(boot, unfiltered(t, func(*spec.Request) {}), s)
+	if err != nil || !got.repeated || !slices.Equal(got.warnings, s.model.made.lasting) {
+		t.Errorf("%v, %+v", err, got)
+	}
+}
+
+// TestRepeatSeesWhatAModuleBrings: what has to be masked and was not there when the sandbox was built.
+func TestRepeatSeesWhatAModuleBrings(t *testing.T) {
+	s, boot := modelled(t, func(*spec.Request) {})
+	got, err := translate(boot, unfiltered(t, func(*spec.Request) {}), s)
+	if err != nil || !got.repeated {
+		t.Fatal(err)
+	}
+	s.origin.Facts.Kinds["/proc/interrupts"] = plan.KindMissing
+	if p, err := s.replan(got); p != nil || err != nil {
+		t.Errorf("a sandbox without the mask is used: %v", err)
 	}
 }

@@ -198,7 +198,8 @@ func (s *server) end(svc *service) {
 	created := false
 	svc.create.Do(func() { created = true }) // waits for a Create that runs
 	if created {
-		close(s.e.gone) // there never was anything
+		s.e.left = s.e.spare.discard() // there never was anything else
+		close(s.e.gone)
 		return
 	}
 	svc.start.Do(func() {

@@ -346,8 +346,13 @@ func (s *spare) replan(t *translation) (*plan.Plan, error) {
 	if !t.repeated {
 		return s.plan.Rebind(s.origin, t.origin(s.bundle, tasksOf(s.group)))
 	}
-	// Its sources are of the same kind as when it was built, see fresh, and what there
-	// is in /proc is the kernel's.
+	// Its sources are of the kind that was probed again, and what there is in /proc does
+	// not change its kind; but a module may have brought what has to be masked.
+	for path, kind := range s.origin.Facts.Kinds {
+		if kind == plan.KindMissing && host.KindAt(path) != plan.KindMissing {
+			return nil, nil
+		}
+	}
 	o := s.origin
 	o.Spec, o.Facts.NoStdin = t.config, t.noStdin
 	return s.plan.Recommand(o)

@@ -66,10 +66,11 @@ const (
 )
 
 // bare is a request without what belongs to its command, which stays out of a
-// sandbox that another one may get.
+// sandbox that another one may get, and without bounds that its group keeps once it has them.
 func bare(req *spec.Request) *spec.Request {
 	b := *req
 	b.Command, b.Environment, b.Stdin, b.Labels = []string{"true"}, nil, nil, nil
+	b.Resources.CPUQuota, b.Resources.CPUTimeMS = nil, nil
 	b.Isolation.Require = nil // asked of the sandbox when a request takes it
 	return &b
 }

@@ -69,6 +69,7 @@ func request(change func(*spec.Request)) *spec.Request {
 	r := spec.Default()
 	r.Command = []string{"true"}
 	change(r)
+	r.Complete()
 	return r
 }
 

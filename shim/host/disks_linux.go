@@ -26,7 +26,7 @@ func (p *prober) disks() error {
 	if err != nil {
 		return fault.Wrap(fault.IO, "read mounts", err).WithPath("/proc/self/mountinfo")
 	}
-	p.facts.IO = reachOf(parseMounts(string(table)), p.shown(), func(path string) bool { return kindAt(path) == plan.KindDir })
+	p.facts.IO = reachOf(parseMounts(string(table)), p.shown(), func(path string) bool { return KindAt(path) == plan.KindDir })
 	return nil
 }
 

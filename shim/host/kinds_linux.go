@@ -15,17 +15,17 @@ func Kinds(s *specs.Spec) map[string]plan.Kind {
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
 		if isBind(m) {
-			kinds[m.Source] = kindAt(m.Source)
+			kinds[m.Source] = KindAt(m.Source)
 		}
 	}
 	// Listed or not: whether the kernel has keys decides about a step of the plan.
-	kinds["/proc/keys"] = kindAt("/proc/keys")
+	kinds["/proc/keys"] = KindAt("/proc/keys")
 	if s.Linux == nil {
 		return kinds
 	}
 	for _, list := range [...][]string{s.Linux.MaskedPaths, s.Linux.ReadonlyPaths} {
 		for _, path := range list {
-			kinds[path] = kindAt(path)
+			kinds[path] = KindAt(path)
 		}
 	}
 	return kinds
@@ -43,7 +43,8 @@ func isBind(m *specs.Mount) bool {
 	return false
 }
 
-func kindAt(path string) plan.Kind {
+// KindAt is what stands at a path of the host, a link not followed.
+func KindAt(path string) plan.Kind {
 	var st unix.Stat_t
 	if unix.Fstatat(unix.AT_FDCWD, path, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return plan.KindMissing

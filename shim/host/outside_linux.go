@@ -188,7 +188,7 @@ func BundleKinds(s *specs.Spec, root string) map[string]plan.Kind {
 				kinds[p] = kindBelow(fd, p)
 			case m.Type == "proc", m.Type == "sysfs":
 			case bundle.IsBind(m):
-				kinds[p] = kindAt(path.Join(m.Source, strings.TrimPrefix(p, m.Destination)))
+				kinds[p] = KindAt(path.Join(m.Source, strings.TrimPrefix(p, m.Destination)))
 			default:
 				kinds[p] = plan.KindMissing
 			}

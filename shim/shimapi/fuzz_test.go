@@ -57,7 +57,7 @@ func TestPolicyIsThere(t *testing.T) {
 
 // FuzzReadBootstrap: what a shim reads first is refused or survives a round trip.
 func FuzzReadBootstrap(f *testing.F) {
-	good, err := Bootstrap{Version: BootstrapVersion, ExecutionID: "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11", StateDir: "/run/capsule", Foreground: true}.Encode()
+	good, err := Bootstrap{Version: BootstrapVersion, ExecutionID: "0b3c7a52-8a55-4b1e-9a57-2f6c0d6f9d11", StateDir: "/run/capsule", Foreground: true, Policy: everyPolicy()}.Encode()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -73,8 +73,8 @@ func FuzzReadBootstrap(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ReadBootstrap(bytes.NewReader(again)); err != nil {
-			t.Errorf("what was accepted is refused when encoded: %v", err)
+		if same, err := ReadBootstrap(bytes.NewReader(again)); err != nil || !reflect.DeepEqual(same, b) {
+			t.Errorf("what was accepted is %+v, %v when encoded, not %+v", same, err, b)
 		}
 	})
 }
