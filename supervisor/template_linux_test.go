@@ -60,6 +60,10 @@ func TestPattern(t *testing.T) {
 		r.Command, r.Environment, r.Stdin = []string{"SECRET"}, map[string]string{"A": "SECRET"}, &input
 		r.Labels = map[string]string{"a": "SECRET"}
 	})
+	// A group keeps a quota that a later execution does not have.
+	if got := bare(request(func(r *spec.Request) { r.Resources.CPUQuota, r.Resources.CPUTimeMS = &share, &number })); got.Resources.CPUQuota != nil || got.Resources.CPUTimeMS != nil {
+		t.Error("a template bounds the processor")
+	}
 	if got := bare(secret).Encode(); bytes.Contains(got, []byte("SECRET")) {
 		t.Errorf("a template has what belongs to a command: %s", got)
 	}
