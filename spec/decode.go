@@ -75,12 +75,19 @@ func DecodeResolved(data []byte) (*Request, error) {
 	return r, nil
 }
 
+// shortDocument is the length of a document up to which one copy of it serves all
+// strings of the result, in bytes.
+const shortDocument = 4 << 10
+
 // decoder reads one document along the tables. Its methods give false when
 // the document cannot be read any further; fatal then says why.
 type decoder struct {
 	problems
 	in   *jsontext.Decoder
 	data []byte
+	// short is a copy of data, whose parts the strings of the result are; empty where
+	// data is long: one string would keep all of it.
+	short string
 	// limit bounds the length of data. Zero: no bound.
 	limit int
 	// lenient ignores unknown keys.
@@ -121,6 +128,9 @@ func (d *decoder) document(o *object, root any) {
 			WithHint("Stream large input through stdin, or bind a file.")
 		return
 	}
+	if len(d.data) <= shortDocument {
+		d.short = string(d.data)
+	}
 	// The tables find duplicates, so that they can be reported with the rest.
 	d.in = jsontext.NewDecoder(bytes.NewBuffer(d.data), jsontext.AllowDuplicateNames(true))
 	if kind := d.in.PeekKind(); kind != '{' && kind != jsontext.KindInvalid {
@@ -136,9 +146,30 @@ func (d *decoder) document(o *object, root any) {
 // next reads one token.
 func (d *decoder) next() (jsontext.Token, bool) {
 	token, err := d.in.ReadToken()
-	if err == nil {
-		return token, true
+	return token, err == nil || d.unread(err)
+}
+
+// scalar reads a value that is neither object nor array, or a key. What it gives is
+// valid until something else is read.
+func (d *decoder) scalar() (jsontext.Value, bool) {
+	v, err := d.in.ReadValue()
+	return v, err == nil || d.unread(err)
+}
+
+// unquoted is the text of the string that has just been read.
+func (d *decoder) unquoted(v jsontext.Value) string {
+	if bytes.IndexByte(v, '\\') >= 0 {
+		text, _ := jsontext.AppendUnquote(nil, v) // it was read, so it can be
+		return string(text)
 	}
+	if end := int(d.in.InputOffset()); d.short != "" {
+		return d.short[end-len(v)+1 : end-1]
+	}
+	return string(v[1 : len(v)-1])
+}
+
+// unread takes note of why nothing could be read. It is false.
+func (d *decoder) unread(err error) bool {
 	offset, cause := d.in.InputOffset(), err
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
@@ -149,7 +180,7 @@ func (d *decoder) next() (jsontext.Token, bool) {
 		message = "the document ends too early"
 	}
 	d.syntax(offset, message)
-	return token, false
+	return false
 }
 
 func (d *decoder) syntax(offset int64, message string) {
@@ -191,11 +222,11 @@ func (d *decoder) skip() bool {
 func (d *decoder) object(o *object, owner any) bool {
 	var seen uint64
 	for d.in.PeekKind() != '}' {
-		token, ok := d.next()
+		name, ok := d.scalar()
 		if !ok {
 			return false
 		}
-		key := token.String()
+		key := d.unquoted(name)
 		d.enter(key)
 		i := o.index(key)
 		switch {

@@ -65,12 +65,13 @@ func list[T any](d *decoder, f *field, p *[]T, read func(*T) bool) bool {
 		return false
 	}
 	items := []T{}
+	var item, none T // one for all: each would be on the heap
 	for d.in.PeekKind() != ']' {
 		ok := true
 		if f.max > 0 && len(items) > int(f.max) {
 			ok = d.skip()
 		} else {
-			var item T
+			item = none
 			d.enterIndex(len(items))
 			ok = read(&item)
 			d.leave()
@@ -94,12 +95,13 @@ func dictionary[T any](d *decoder, f *field, p *map[string]T, read func(*T) bool
 		return false
 	}
 	items := map[string]T{}
+	var item, none T // as in list
 	for d.in.PeekKind() != '}' {
-		token, ok := d.next()
+		name, ok := d.scalar()
 		if !ok {
 			return false
 		}
-		key := token.String()
+		key := d.unquoted(name)
 		d.enter(key)
 		if _, twice := items[key]; twice {
 			d.duplicate(key)
@@ -107,7 +109,7 @@ func dictionary[T any](d *decoder, f *field, p *map[string]T, read func(*T) bool
 		} else if f.max > 0 && len(items) > int(f.max) {
 			ok = d.skip()
 		} else {
-			var item T
+			item = none
 			ok = read(&item)
 			items[key] = item
 		}

@@ -127,9 +127,9 @@ func (d *decoder) text(p *string) bool {
 	if d.in.PeekKind() != '"' {
 		return d.mistyped("a string")
 	}
-	token, ok := d.next()
+	v, ok := d.scalar()
 	if ok {
-		*p = token.String()
+		*p = d.unquoted(v)
 	}
 	return ok
 }
@@ -139,11 +139,14 @@ func (d *decoder) number(wanted string) (text string, number, ok bool) {
 	if d.in.PeekKind() != '0' {
 		return "", false, d.mistyped(wanted)
 	}
-	token, ok := d.next()
+	v, ok := d.scalar()
 	if !ok {
 		return "", false, false
 	}
-	return token.String(), true, true
+	if end := int(d.in.InputOffset()); d.short != "" {
+		return d.short[end-len(v) : end], true, true
+	}
+	return string(v), true, true
 }
 
 // integer takes every number without a fraction, 3e4 and 30000.0 included, as

