@@ -224,7 +224,7 @@ func (s *Supervisor) write(rec *shimapi.Record, request []byte, ready *ready) (l
 		return nil, err
 	}
 	failpoint.Here("supervisor.start.directory")
-	if err = layout.WriteFile(dir.Request(), request); err == nil {
+	if err = layout.WriteUnseen(dir.Request(), request); err == nil {
 		failpoint.Here("supervisor.start.request")
 		err = rec.Write(dir)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -133,22 +134,51 @@ func (d Dir) NewLog() string { return string(d) + "/shim.log.new" }
 // not sync: the state directory does not outlive the kernel (docs/decisions/0002).
 func WriteFile(path string, data []byte) error {
 	temporary := path + ".new"
-	if err := os.WriteFile(temporary, data, 0o600); err != nil {
-		return fault.Wrap(fault.IO, "write", plain(err)).WithPath(path)
+	if err := write(temporary, data); err != nil {
+		return fault.Wrap(fault.IO, "write", err).WithPath(path)
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fault.Wrap(fault.IO, "rename", plain(err)).WithPath(path)
+	if err := again(func() error { return syscall.Rename(temporary, path) }); err != nil {
+		return fault.Wrap(fault.IO, "rename", err).WithPath(path)
 	}
 	return nil
 }
 
-// plain is an error of package os without the paths, which the fault has.
-func plain(err error) error {
-	switch e := err.(type) {
-	case *os.PathError:
-		return e.Err
-	case *os.LinkError:
-		return e.Err
+// WriteUnseen is WriteFile for a file that nobody looks for before another one
+// stands beside it: it may stand there in part.
+func WriteUnseen(path string, data []byte) error {
+	if err := write(path, data); err != nil {
+		return fault.Wrap(fault.IO, "write", err).WithPath(path)
+	}
+	return nil
+}
+
+// write asks the kernel itself: package os would first hand the file to Go's
+// poller, which is five calls more for a file of one write.
+func write(path string, data []byte) error {
+	fd := syscall.Stdin // for the type that a descriptor has on this system
+	err := again(func() (err error) {
+		fd, err = syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_TRUNC|syscall.O_CLOEXEC, 0o600)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 && err == nil {
+		n := 0
+		err = again(func() (err error) { n, err = syscall.Write(fd, data); return err })
+		data = data[max(n, 0):]
+	}
+	if closed := syscall.Close(fd); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// again repeats what a signal has interrupted.
+func again(f func() error) error {
+	err := f()
+	for err == syscall.EINTR {
+		err = f()
 	}
 	return err
 }
