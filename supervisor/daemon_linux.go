@@ -149,8 +149,8 @@ func (s *Supervisor) emit(kind, id string, attributes map[string]string) {
 }
 
 // mind follows an execution until it is in the history. lock is nil when its
-// shim runs already; r is the shim that is ready for it, or nil; so is request when
-// it is not at hand.
+// shim runs already; r is the shim that is ready for it, or nil, and has been told when
+// mind returns; request is nil when it is not at hand.
 func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, request []byte, lock *os.File, t *ticket, r *ready) *minder {
 	slim := *rec
 	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
@@ -159,24 +159,38 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, request []byte, lock *
 	if lock == nil {
 		close(m.started)
 	}
+	if closed, known := d.enter(s, m, rec, request); known != nil {
+		return known
+	} else if closed {
+		go r.end() // the execution waits for the next supervisor
+		return m
+	}
+	if r != nil {
+		m.begin(d.ctx) // one message, which the change to another goroutine would hold up
+	}
+	go m.run()
+	return m
+}
+
+// enter takes in who minds an execution, unless somebody does: known. With closed
+// nothing begins any more, otherwise run is to be called.
+func (d *daemon) enter(s *Supervisor, m *minder, rec *shimapi.Record, request []byte) (closed bool, known *minder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known := d.minders[rec.ExecutionID]; known != nil && lock == nil {
-		t.release() // it was begun meanwhile
-		return known
+	if known := d.minders[rec.ExecutionID]; known != nil && m.lock == nil {
+		m.ticket.release() // it was begun meanwhile
+		return false, known
 	}
 	d.minders[rec.ExecutionID] = m
 	if m.queued() {
 		s.emit(api.EventQueued, rec.ExecutionID, nil)
-	} else if lock != nil {
+	} else if m.lock != nil {
 		m.request, m.command = request, rec.Command
 	}
-	if d.closed {
-		go r.end() // the execution waits for the next supervisor
-	} else {
-		d.minding.Go(m.run)
+	if !d.closed {
+		d.minding.Add(1)
 	}
-	return m
+	return d.closed, nil
 }
 
 func (d *daemon) forget(id string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -91,9 +92,10 @@ func (m *minder) connect(c *connection) *connection {
 
 // run ends when the execution is in the history, or the supervisor closes.
 func (m *minder) run() {
+	defer m.s.daemon.minding.Done()
 	defer close(m.gone)
 	ctx := m.s.daemon.ctx
-	if m.lock != nil && !m.begin(ctx) {
+	if !isClosed(m.started) && !m.begin(ctx) {
 		return
 	}
 	for pause := shortPause; ctx.Err() == nil; pause = min(2*pause, longPause) {
@@ -291,6 +293,7 @@ func (m *minder) finish(r *spec.Response) {
 		m.s.daemon.pool.used(m.ready, fit, other)
 	}
 	close(m.done)
+	runtime.Gosched() // whoever waits for it answers a caller; what comes now is for nobody in a hurry
 	m.ticket.release()
 	if r.Termination.Reason == spec.ReasonShimLost {
 		m.s.emit(api.EventLost, m.rec.ExecutionID, outcome(r))
