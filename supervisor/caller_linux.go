@@ -86,7 +86,7 @@ func (c *caller) Wait(ctx context.Context, id string) (*spec.Response, error) {
 // shim is dead.
 func (c *caller) again(ctx context.Context, id string, pause time.Duration) error {
 	if !c.s.minds(id) {
-		if _, err := c.s.collect(id, false); err == nil {
+		if _, err := c.s.collect(id, false, remembered{}); err == nil {
 			return nil
 		}
 	}

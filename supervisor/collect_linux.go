@@ -23,10 +23,19 @@ import (
 // leave large output in files.
 const largeResult = 8 << 20
 
+// remembered is what whoever collects an execution still has of it, and need not read
+// from its directory. Each part may be nil.
+type remembered struct {
+	rec     *shimapi.Record
+	request []byte // comes with rec
+	// response is what callers were told, and so are to find.
+	response *spec.Response
+}
+
 // collect moves an ended execution into the history and removes its directory.
 // With wait it waits for the end of a shim that has delivered its result. An
 // execution that is not to be collected is errAlive or os.ErrNotExist.
-func (s *Supervisor) collect(id string, wait bool) (*spec.Response, error) {
+func (s *Supervisor) collect(id string, wait bool, has remembered) (*spec.Response, error) {
 	dir := s.state.Execution(id)
 	for range 3 {
 		lock, err := lockDead(dir, wait)
@@ -40,7 +49,7 @@ func (s *Supervisor) collect(id string, wait bool) (*spec.Response, error) {
 				s.large.Lock()
 				defer s.large.Unlock()
 			}
-			return s.store(id, dir)
+			return s.store(id, dir, has)
 		}
 		lock.Close() // the sweep locks it itself
 		if !s.sweepOne(id)() {
@@ -61,9 +70,16 @@ func needsSweep(dir layout.Dir) bool {
 }
 
 // store puts a locked execution into the history.
-func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
-	rec, recErr := shimapi.ReadRecord(dir)
-	data, err := readResult(dir)
+func (s *Supervisor) store(id string, dir layout.Dir, has remembered) (*spec.Response, error) {
+	rec, recErr := has.rec, error(nil)
+	if rec == nil {
+		rec, recErr = shimapi.ReadRecord(dir)
+	}
+	r, err := has.response, error(nil)
+	var data []byte
+	if r == nil {
+		data, err = readResult(dir)
+	}
 	queued := errors.Is(err, os.ErrNotExist)
 	switch {
 	case queued && (recErr == nil || errors.Is(recErr, os.ErrNotExist)):
@@ -72,20 +88,15 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 		return nil, fault.Wrap(fault.IO, "read result", err).WithPath(dir.Result())
 	}
 	if recErr != nil {
-		s.emit(api.EventUnreadable, id, map[string]string{"record": "execution.json", "error": recErr.Error()})
-		rec = &shimapi.Record{ExecutionID: id, Owner: uint32(os.Geteuid())}
-		if info, err := os.Lstat(dir.Record()); err == nil {
-			rec.Created = info.ModTime().UTC()
-		}
+		rec = s.unreadable(id, dir, recErr)
 	}
-	var r *spec.Response
 	if queued {
 		// It waits for a turn that nobody can give it any more.
 		r = spec.Lost(id, fault.From(recErr, fault.StateUnreadable), rec.Created)
-	} else if r = decodeResult(id, rec.Created, data); r.Error != nil && r.Error.Code == string(fault.StateUnreadable) && r.Termination.Reason == spec.ReasonShimLost {
-		s.emit(api.EventUnreadable, id, map[string]string{"record": "result.json", "error": r.Error.Message})
+	} else if r == nil {
+		r = s.recorded(id, rec, data)
 	}
-	request, err := requestOf(dir, rec.Digest)
+	request, err := requestOf(dir, rec.Digest, has.request)
 	if err != nil {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "request.json", "error": err.Error()})
 	}
@@ -106,6 +117,25 @@ func (s *Supervisor) store(id string, dir layout.Dir) (*spec.Response, error) {
 	}
 	failpoint.Here("supervisor.collect.stored")
 	return r, s.discard(id)
+}
+
+// unreadable tells of a damaged record, and is what stands for it.
+func (s *Supervisor) unreadable(id string, dir layout.Dir, damage error) *shimapi.Record {
+	s.emit(api.EventUnreadable, id, map[string]string{"record": "execution.json", "error": damage.Error()})
+	rec := &shimapi.Record{ExecutionID: id, Owner: uint32(os.Geteuid())}
+	if info, err := os.Lstat(dir.Record()); err == nil {
+		rec.Created = info.ModTime().UTC()
+	}
+	return rec
+}
+
+// recorded decodes a result, and tells when it is damaged.
+func (s *Supervisor) recorded(id string, rec *shimapi.Record, data []byte) *spec.Response {
+	r := decodeResult(id, rec.Created, data)
+	if r.Error != nil && r.Error.Code == string(fault.StateUnreadable) && r.Termination.Reason == spec.ReasonShimLost {
+		s.emit(api.EventUnreadable, id, map[string]string{"record": "result.json", "error": r.Error.Message})
+	}
+	return r
 }
 
 // withoutOutput is a response whose output is damaged: a success without it would
@@ -140,7 +170,9 @@ func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response, k *kept
 		e.Stdout, err1 = r.StdoutBytes()
 		e.Stderr, err2 = r.StderrBytes()
 	}
-	e.Times, _ = os.ReadFile(dir.Times()) // without them the times are not known
+	if r.Output != nil && r.Output.Stdout.BytesKept+r.Output.Stderr.BytesKept > 0 {
+		e.Times, _ = os.ReadFile(dir.Times()) // without them the times are not known
+	}
 	head := *r
 	head.Stdout, head.Stderr, head.StdoutEncoding, head.StderrEncoding = nil, nil, "", ""
 	e.Response = head.Encode(false)
@@ -149,17 +181,20 @@ func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response, k *kept
 
 // requestOf is the recorded request without its stdin, which may be large; nil: there is
 // none. With an error it is what can still be read of it, and the error what is wrong.
-// digest may be unknown.
-func requestOf(dir layout.Dir, digest string) (request []byte, damage error) {
-	data, err := os.ReadFile(dir.Request())
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	if digest != "" && digestOf(data) != digest {
-		damage = errors.New("it is not the request that was recorded")
+// digest may be unknown. The request is read unless it is at hand.
+func requestOf(dir layout.Dir, digest string, data []byte) (request []byte, damage error) {
+	if data == nil {
+		var err error
+		data, err = os.ReadFile(dir.Request())
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		}
+		if digest != "" && digestOf(data) != digest {
+			damage = errors.New("it is not the request that was recorded")
+		}
 	}
 	req, err := spec.DecodeResolved(data)
 	switch {
@@ -201,7 +236,7 @@ func (s *Supervisor) collectAll() error {
 		if _, err := executionID(e.Name()); err != nil || s.minds(e.Name()) {
 			continue
 		}
-		r, err := s.collect(e.Name(), false)
+		r, err := s.collect(e.Name(), false, remembered{})
 		if err == nil {
 			s.tellCollected(e.Name(), r)
 		} else if !errors.Is(err, errAlive) && !errors.Is(err, os.ErrNotExist) {

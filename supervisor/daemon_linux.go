@@ -156,10 +156,13 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, request []byte, lock *
 	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
 	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, ready: r, started: make(chan struct{}),
 		done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
+	if request != nil {
+		m.recorded, m.request = rec, request
+	}
 	if lock == nil {
 		close(m.started)
 	}
-	if closed, known := d.enter(s, m, rec, request); known != nil {
+	if closed, known := d.enter(s, m); known != nil {
 		return known
 	} else if closed {
 		go r.end() // the execution waits for the next supervisor
@@ -174,18 +177,17 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, request []byte, lock *
 
 // enter takes in who minds an execution, unless somebody does: known. With closed
 // nothing begins any more, otherwise run is to be called.
-func (d *daemon) enter(s *Supervisor, m *minder, rec *shimapi.Record, request []byte) (closed bool, known *minder) {
+func (d *daemon) enter(s *Supervisor, m *minder) (closed bool, known *minder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known := d.minders[rec.ExecutionID]; known != nil && m.lock == nil {
+	if known := d.minders[m.rec.ExecutionID]; known != nil && m.lock == nil {
 		m.ticket.release() // it was begun meanwhile
 		return false, known
 	}
-	d.minders[rec.ExecutionID] = m
+	d.minders[m.rec.ExecutionID] = m
 	if m.queued() {
-		s.emit(api.EventQueued, rec.ExecutionID, nil)
-	} else if m.lock != nil {
-		m.request, m.command = request, rec.Command
+		s.emit(api.EventQueued, m.rec.ExecutionID, nil)
+		m.letGo()
 	}
 	if !d.closed {
 		d.minding.Add(1)

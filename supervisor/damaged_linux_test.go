@@ -40,13 +40,13 @@ func TestQueuedWithoutRecord(t *testing.T) {
 	if err := whole.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.collect(id, false); err != errWaits {
+	if _, err := s.collect(id, false, remembered{}); err != errWaits {
 		t.Fatalf("one that waits is collected: %v", err)
 	}
 	if err := os.WriteFile(dir.Record(), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r, err := s.collect(id, false)
+	r, err := s.collect(id, false, remembered{})
 	if err != nil || r.Status != spec.StatusError || r.Error.Code != string(fault.StateUnreadable) {
 		t.Fatalf("%v, %v", r, err)
 	}

@@ -193,7 +193,7 @@ func (s *Supervisor) response(e *entry) (*spec.Response, error) {
 // lockDead takes the lock of an execution's directory. With wait it waits for
 // the shim to be gone, otherwise a living one is errAlive.
 func lockDead(dir layout.Dir, wait bool) (*os.File, error) {
-	f, err := os.OpenFile(string(dir), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	f, err := openDirectory(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +216,20 @@ func lockDead(dir layout.Dir, wait bool) (*os.File, error) {
 		return nil, errAlive
 	}
 	return nil, fault.Wrap(fault.IO, "lock execution directory", err).WithPath(string(dir))
+}
+
+// openDirectory opens the directory of an execution, without Go's poller, which has no
+// use for directories.
+func openDirectory(dir layout.Dir) (*os.File, error) {
+	for {
+		fd, err := unix.Open(string(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return os.NewFile(uintptr(fd), string(dir)), nil
+		}
+		if err != unix.EINTR {
+			return nil, err
+		}
+	}
 }
 
 // errAlive is that somebody holds the lock of an execution.

@@ -84,7 +84,7 @@ func TestLargeOutputStaysInFiles(t *testing.T) {
 		c := s.As(uint32(os.Geteuid()))
 		for _, collected := range []bool{false, true} {
 			if collected {
-				if _, err := s.collect(keptID, false); err != nil {
+				if _, err := s.collect(keptID, false, remembered{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -119,7 +119,7 @@ func TestLargeOutputThatIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := s.As(uint32(os.Geteuid()))
-		if _, err := s.collect(keptID, false); err != nil {
+		if _, err := s.collect(keptID, false, remembered{}); err != nil {
 			t.Fatal(err)
 		}
 		r, err := c.Wait(t.Context(), keptID)

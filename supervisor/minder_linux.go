@@ -36,10 +36,10 @@ type minder struct {
 	lock   *os.File // of an execution whose shim is not started; the minder's own
 	ticket *ticket
 	ready  *ready // the shim that begins it; nil: a new one is started
-	// request and command are what is recorded, while they are at hand: one that waits
-	// for its turn does not hold them, since they may be long.
-	request []byte
-	command []string
+	// recorded and request are the whole of what is recorded while that is at hand: an
+	// execution that lives does not hold it when it is long.
+	recorded *shimapi.Record
+	request  []byte
 
 	started  chan struct{} // closed when the shim is started, or never will be
 	done     chan struct{} // closed when response is set
@@ -164,7 +164,7 @@ func (m *minder) begin(ctx context.Context) bool {
 // start starts the shim, with the lock of the directory, which stays the caller's.
 func (m *minder) start(lock *os.File) error {
 	conn, process, err := m.s.startDetached(m.whole(), m.request, lock, m.ready)
-	m.request, m.command = nil, nil
+	m.letGo()
 	if err != nil {
 		return err
 	}
@@ -195,12 +195,23 @@ func (m *minder) restart() bool {
 	return waiting(m.dir) && m.start(lock) == nil
 }
 
+// shortRequest is how long a request may be, in bytes, that is held for as long as its
+// execution lives.
+const shortRequest = 4 << 10
+
+// letGo drops what is long, and what the directory has.
+func (m *minder) letGo() {
+	if len(m.request) > shortRequest {
+		m.recorded, m.request = nil, nil
+	}
+}
+
 // whole is the record with the command, which policy is asked about.
 func (m *minder) whole() *shimapi.Record {
-	rec := *m.rec
-	if rec.Command = m.command; rec.Command != nil {
-		return &rec
+	if m.recorded != nil {
+		return m.recorded
 	}
+	rec := *m.rec
 	if recorded, err := shimapi.ReadRecord(m.dir); err == nil { // else its shim says so
 		rec.Command = recorded.Command
 	}
@@ -292,13 +303,22 @@ func (m *minder) finish(r *spec.Response) {
 		_, other := r.Metrics.StartupPhases["clone"]
 		m.s.daemon.pool.used(m.ready, fit, other)
 	}
+	m.ticket.release() // whoever has the answer may want the next turn
 	close(m.done)
-	runtime.Gosched() // whoever waits for it answers a caller; what comes now is for nobody in a hurry
-	m.ticket.release()
+	runtime.Gosched() // who waits for it answers a caller; what comes now is for nobody in a hurry
 	if r.Termination.Reason == spec.ReasonShimLost {
 		m.s.emit(api.EventLost, m.rec.ExecutionID, outcome(r))
 	}
 	m.s.emit(api.EventEnded, m.rec.ExecutionID, outcome(r))
+}
+
+// remembers is what need not be read for the history.
+func (m *minder) remembers() remembered {
+	has := remembered{rec: m.recorded, request: m.request}
+	if isClosed(m.done) {
+		has.response = m.response
+	}
+	return has
 }
 
 // settle moves an execution whose shim is gone into the history.
@@ -307,7 +327,7 @@ func (m *minder) settle() bool {
 	if !m.record() {
 		return false
 	}
-	r, err := m.s.collect(id, false)
+	r, err := m.s.collect(id, false, m.remembers())
 	switch {
 	case errors.Is(err, errWaits) && m.restart():
 		return false

@@ -149,7 +149,7 @@ func (s *Supervisor) recoverOne(id string, tell bool) (recovery, error) {
 		return recovery{kind: api.EventQueued, rec: rec, lock: lock}, nil
 	}
 	lock.Close()
-	r, err := s.collect(id, false)
+	r, err := s.collect(id, false, remembered{})
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errAlive) {
 		return recovery{}, nil // a foreground execution, which the sweep removed
 	}

@@ -108,7 +108,7 @@ func (s *Supervisor) clear(ctx context.Context, id string, force bool) error {
 	defer stuck.Stop()
 	late := time.Now().Add(2 * killPatience)
 	for pause := shortPause; ; pause = min(2*pause, longPause) {
-		_, err := s.collect(id, false)
+		_, err := s.collect(id, false, remembered{})
 		switch {
 		case err == nil || errors.Is(err, os.ErrNotExist):
 			return nil

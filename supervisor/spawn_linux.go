@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"math"
 	"net"
 	"os"
@@ -78,8 +79,8 @@ func makeLocked(dir layout.Dir) (*os.File, error) {
 			}
 			return nil, fault.Wrap(fault.IO, "make execution directory", err)
 		}
-		f, err := os.Open(string(dir))
-		if os.IsNotExist(err) {
+		f, err := openDirectory(dir)
+		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
