@@ -45,6 +45,22 @@ func (c *caller) Start(_ context.Context, r *api.StartRequest) (*api.Started, er
 	return c.s.launch(c.uid, r)
 }
 
+// Answer is for the server of a daemon: it waits for the end of an execution, and is the
+// document of its response where that can be passed on as the shim has recorded it. Nil:
+// it cannot, or the execution is not among those that live, or ctx is done; Wait tells.
+func (s *Supervisor) Answer(ctx context.Context, uid uint32, id string) []byte {
+	m := s.minder(id)
+	if m == nil || !(&caller{s, uid}).owns(m.rec.Owner) {
+		return nil
+	}
+	select {
+	case <-m.answered:
+		return m.document
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 // Wait implements api.Supervisor.
 func (c *caller) Wait(ctx context.Context, id string) (*spec.Response, error) {
 	if m := c.s.minder(id); m != nil && c.owns(m.rec.Owner) {

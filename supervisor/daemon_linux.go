@@ -155,7 +155,7 @@ func (d *daemon) mind(s *Supervisor, rec *shimapi.Record, request []byte, lock *
 	slim := *rec
 	slim.Command, slim.Labels = nil, nil // up to megabytes, which the directory has
 	m := &minder{s: s, rec: &slim, dir: s.state.Execution(rec.ExecutionID), lock: lock, ticket: t, ready: r, started: make(chan struct{}),
-		done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
+		answered: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
 	if request != nil {
 		m.recorded, m.request = rec, request
 	}

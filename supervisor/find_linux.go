@@ -151,10 +151,12 @@ func decodeResult(id string, created time.Time, data []byte) *spec.Response {
 // yet, if it is in memory: with its output it may be too large to be read for
 // everybody who asks. Nobody changes it.
 func (s *Supervisor) told(id string) *spec.Response {
-	if m := s.minder(id); m != nil && isClosed(m.done) {
-		return m.response
+	m := s.minder(id)
+	if m == nil || !isClosed(m.done) && !isClosed(m.answered) {
+		return nil
 	}
-	return nil
+	<-m.done // it comes right after the answer
+	return m.response
 }
 
 // response loads the response of an ended execution: the whole one, or in a

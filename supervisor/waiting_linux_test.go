@@ -93,7 +93,7 @@ func TestCancelledBeforeItsTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &minder{s: s, rec: rec, dir: dir, lock: lock, ticket: place, started: make(chan struct{}),
-			done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
+			answered: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}), unwanted: make(chan struct{})}
 		m.cancel()
 		if !m.begin(t.Context()) || m.response.Termination.Reason != spec.ReasonKilledByCaller {
 			t.Fatalf("round %d: %v", n, m.response)

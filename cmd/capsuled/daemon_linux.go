@@ -87,7 +87,7 @@ func (d *daemon) open() error {
 	if err != nil {
 		return err
 	}
-	d.server = server.New(server.Options{Supervisor: d.view, Log: d.log, Allowed: d.allowed(), Health: d.serverHealth})
+	d.server = server.New(server.Options{Supervisor: d.view, Answer: d.sup.Answer, Log: d.log, Allowed: d.allowed(), Health: d.serverHealth})
 	d.metrics = newMetrics(version, d.sup.As(0).Info, d.server.Connections, d.sup.PoolStats)
 	if d.follower, err = newFollower(d.ctx, d.sup.As(0), d.metrics, d.audit, d.log); err != nil {
 		return err

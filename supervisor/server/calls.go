@@ -38,11 +38,10 @@ func (c *connection) run(ctx context.Context, r *supervisorv1.RunRequest) (*supe
 	if err != nil {
 		return nil, err
 	}
-	response, err := c.supervisor().Wait(ctx, e.ID)
+	document, elided, err := c.ended(ctx, e.ID)
 	if err != nil {
 		return nil, err
 	}
-	document, elided := encode(ctx, response)
 	return &supervisorv1.RunResponse{Response: document, OutputElided: elided}, nil
 }
 
@@ -50,12 +49,27 @@ func (c *connection) wait(ctx context.Context, r *supervisorv1.WaitRequest) (*su
 	if r.Own {
 		c.s.owners.claim(r.ExecutionId, c)
 	}
-	response, err := c.supervisor().Wait(ctx, r.ExecutionId)
+	document, elided, err := c.ended(ctx, r.ExecutionId)
 	if err != nil {
 		return nil, err
 	}
-	document, elided := encode(ctx, response)
 	return &supervisorv1.WaitResponse{Response: document, OutputElided: elided}, nil
+}
+
+// ended waits for the end of an execution. Its response is without output when encode
+// leaves that out.
+func (c *connection) ended(ctx context.Context, id string) (document []byte, elided bool, err error) {
+	if c.s.o.Answer != nil {
+		if document := c.s.o.Answer(ctx, c.caller.UID, id); document != nil && roomFor(ctx, len(document)) {
+			return document, false, nil
+		}
+	}
+	response, err := c.supervisor().Wait(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	document, elided = encode(ctx, response)
+	return document, elided, nil
 }
 
 // encode makes the document of a response, without output when that is large, or the

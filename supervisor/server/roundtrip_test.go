@@ -129,6 +129,34 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestAnswerIsPassedOn: an answer is sent as it is. Where there is none Wait is asked.
+func TestAnswerIsPassedOn(t *testing.T) {
+	f := newFake()
+	f.instant = true
+	code := 9
+	passed := &spec.Response{ExecutionID: "0a", Status: spec.StatusSuccess, Termination: spec.Termination{Reason: spec.ReasonExited}, ExitCode: &code}
+	address, _ := serve(t, f, func(o *server.Options) {
+		o.Answer = func(_ context.Context, uid uint32, id string) []byte {
+			if id != "0a" || uid != uint32(os.Geteuid()) {
+				return nil
+			}
+			return passed.Encode(false)
+		}
+	})
+	c := dial(t, address)
+	for id, exit := range map[string]int{"0a": 9, "0b": 0} {
+		ran, err := c.Run(within(t), &api.StartRequest{Request: []byte(request), ID: id})
+		if err != nil || ran.ExecutionID != id || *ran.ExitCode != exit {
+			t.Errorf("Run %s: %+v %v", id, ran, err)
+		}
+		ended, err := c.Wait(within(t), id)
+		if err != nil || ended.ExecutionID != id || *ended.ExitCode != exit {
+			t.Errorf("Wait %s: %+v %v", id, ended, err)
+		}
+	}
+	want(t, "Wait was asked of", f.last("Wait"), "0b")
+}
+
 func TestTheOtherCalls(t *testing.T) {
 	f := newFake()
 	code := 3

@@ -26,6 +26,9 @@ type Health struct {
 type Options struct {
 	// Supervisor gives the view that a uid has. It is called once for each call.
 	Supervisor func(uid uint32) api.Supervisor
+	// Answer waits for the end of an execution of a uid and is its response, encoded and
+	// whole. Nil, and a nil answer: the supervisor's Wait is asked, whose response is encoded.
+	Answer func(ctx context.Context, uid uint32, id string) []byte
 	// Log gets one line for each refused or misbehaving caller and for each
 	// execution that is killed because its caller is gone. Nil: slog.Default.
 	Log *slog.Logger
