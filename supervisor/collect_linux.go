@@ -27,7 +27,7 @@ const largeResult = 8 << 20
 // from its directory. Each part may be nil.
 type remembered struct {
 	rec     *shimapi.Record
-	request []byte // comes with rec
+	request []byte // without stdin; comes with rec
 	// response is what callers were told, and so are to find.
 	response *spec.Response
 }
@@ -96,7 +96,10 @@ func (s *Supervisor) store(id string, dir layout.Dir, has remembered) (*spec.Res
 	} else if r == nil {
 		r = s.recorded(id, rec, data)
 	}
-	request, err := requestOf(dir, rec.Digest, has.request)
+	request, err := has.request, error(nil)
+	if request == nil {
+		request, err = requestOf(dir, rec.Digest)
+	}
 	if err != nil {
 		s.emit(api.EventUnreadable, id, map[string]string{"record": "request.json", "error": err.Error()})
 	}
@@ -181,20 +184,17 @@ func historyEntry(rec *shimapi.Record, dir layout.Dir, r *spec.Response, k *kept
 
 // requestOf is the recorded request without its stdin, which may be large; nil: there is
 // none. With an error it is what can still be read of it, and the error what is wrong.
-// digest may be unknown. The request is read unless it is at hand.
-func requestOf(dir layout.Dir, digest string, data []byte) (request []byte, damage error) {
-	if data == nil {
-		var err error
-		data, err = os.ReadFile(dir.Request())
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			return nil, nil
-		case err != nil:
-			return nil, err
-		}
-		if digest != "" && digestOf(data) != digest {
-			damage = errors.New("it is not the request that was recorded")
-		}
+// digest may be unknown.
+func requestOf(dir layout.Dir, digest string) (request []byte, damage error) {
+	data, err := os.ReadFile(dir.Request())
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if digest != "" && digestOf(data) != digest {
+		damage = errors.New("it is not the request that was recorded")
 	}
 	req, err := spec.DecodeResolved(data)
 	switch {

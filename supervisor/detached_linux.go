@@ -54,7 +54,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: time.Now().UTC(),
 		Digest: digestOf(data), Command: req.Command, Labels: req.Labels,
 		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids, TimeoutMS: timeoutOf(req),
-		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect, HoldOutput: r.HoldOutput}
+		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect, HoldOutput: r.HoldOutput, InlineStdin: req.Stdin != nil}
 	if r.ID != "" {
 		if known, err := s.existing(rec); known != nil || err != nil {
 			return known, err

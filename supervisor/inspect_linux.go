@@ -65,7 +65,7 @@ func (s *Supervisor) request(e *entry) (*spec.Request, error) {
 		return e.request, nil
 	}
 	if e.dir != "" {
-		data, _ = requestOf(e.dir, e.digest, nil) // a damaged one is told when the execution is collected
+		data, _ = requestOf(e.dir, e.digest) // a damaged one is told when the execution is collected
 	} else {
 		err := s.history(func(h *history.Store) error {
 			r, err := h.Get(e.summary.ID)

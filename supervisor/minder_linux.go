@@ -204,9 +204,9 @@ func (m *minder) restart() bool {
 // execution lives.
 const shortRequest = 4 << 10
 
-// letGo drops what is long, and what the directory has.
+// letGo drops what is long, or has stdin, which the history does not get. The directory has it.
 func (m *minder) letGo() {
-	if len(m.request) > shortRequest {
+	if len(m.request) > shortRequest || m.recorded != nil && m.recorded.InlineStdin {
 		m.recorded, m.request = nil, nil
 	}
 }

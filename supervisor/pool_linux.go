@@ -44,8 +44,9 @@ type pool struct {
 	templates []*template       // the first is that of the usual walls
 	keys      map[pattern]known // of requests that found no fitting sandbox
 	stats     PoolStats
-	age       int  // of the policy; a shim of an earlier one is not given away
-	ended     bool // nothing is prepared any more
+	age       int    // of the policy; a shim of an earlier one is not given away
+	walls     []byte // see usualWalls; nil: they are not known for this age
+	ended     bool   // nothing is prepared any more
 }
 
 // PoolStats count what became of requests and sandboxes.
@@ -341,6 +342,7 @@ func (p *pool) renew() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.age++
+	p.walls = nil
 	for _, t := range slices.Clone(p.templates[1:]) {
 		p.forget(t)
 	}

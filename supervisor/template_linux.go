@@ -167,14 +167,10 @@ func (p *pool) grow(t *template) {
 func (p *pool) message(id string, t *template) (shimapi.Bootstrap, error) {
 	request := t.request
 	if request == nil {
-		req, err := p.s.resolve(t.owner, &api.StartRequest{Request: []byte(`{"command":["true"]}`)})
-		if err != nil {
+		var err error
+		if request, err = p.usualWalls(t); err != nil {
 			return shimapi.Bootstrap{}, err
 		}
-		request = bare(req).Encode()
-		p.mu.Lock()
-		t.key = patternOf(req)
-		p.mu.Unlock()
 	}
 	boot := p.s.bootstrap(id, t.owner, []string{"true"})
 	boot.Template, boot.Request = true, request
@@ -182,4 +178,26 @@ func (p *pool) message(id string, t *template) (shimapi.Bootstrap, error) {
 		return boot, fault.New(fault.OutOfRange, "prepare a sandbox", "the defaults are too long")
 	}
 	return boot, nil
+}
+
+// usualWalls is the request of the usual template, which is made once for each policy.
+func (p *pool) usualWalls(t *template) ([]byte, error) {
+	p.mu.Lock()
+	walls, age := p.walls, p.age
+	p.mu.Unlock()
+	if walls != nil {
+		return walls, nil
+	}
+	req, err := p.s.resolve(t.owner, &api.StartRequest{Request: []byte(`{"command":["true"]}`)})
+	if err != nil {
+		return nil, err
+	}
+	walls = bare(req).Encode()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.key = patternOf(req)
+	if p.age == age {
+		p.walls = walls
+	}
+	return walls, nil
 }

@@ -36,6 +36,8 @@ type Record struct {
 	KillOnDisconnect bool `json:"kill_on_disconnect,omitempty"`
 	// HoldOutput is not recorded: who would come for it is gone with the supervisor.
 	HoldOutput bool `json:"-"`
+	// InlineStdin tells that the request has stdin; it is not recorded either.
+	InlineStdin bool `json:"-"`
 }
 
 // Write records it in the execution's directory.
