@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -210,6 +212,47 @@ func TestDescriptorsAreReleased(t *testing.T) {
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
+}
+
+// Stats tells the same from the descriptors that Create opened, while others ask
+// too, and without them; and nothing of a group that somebody else has removed.
+func TestStatsByDescriptorAndByPath(t *testing.T) {
+	variants(t, func(t *testing.T, h *Host) {
+		g := newGroup(t, h, nil)
+		if err := start(t, g, "spin").Run(); err != nil {
+			t.Fatal(err)
+		}
+		if len(g.kept.files) == 0 {
+			t.Fatal("no file is kept open")
+		}
+		kill(t, g)
+		kept := stats(t, g)
+		var asked sync.WaitGroup
+		for range 8 {
+			asked.Go(func() {
+				for range 20 {
+					if s, err := g.Stats(); err != nil || !reflect.DeepEqual(s.CPU, kept.CPU) {
+						t.Errorf("cpu %v and %v, %v", s.CPU, kept.CPU, err)
+					}
+				}
+			})
+		}
+		g.Close()
+		asked.Wait()
+		byPath := stats(t, g)
+		if len(g.kept.files) != 0 || kept.CPU == nil || *kept.CPU == 0 || !reflect.DeepEqual(byPath.CPU, kept.CPU) || !reflect.DeepEqual(byPath.PidsPeak, kept.PidsPeak) {
+			t.Errorf("%d descriptors; by them %+v, by path %+v", len(g.kept.files), kept, byPath)
+		}
+		g.keep()
+		for _, path := range g.Paths() {
+			if err := unix.Rmdir(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if gone := stats(t, g); gone != (Stats{}) {
+			t.Errorf("of a group that is gone: %+v", gone)
+		}
+	}, CPU)
 }
 
 func descriptors(t *testing.T) int {
