@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -131,24 +132,35 @@ func (d Dir) NewLog() string { return string(d) + "/shim.log.new" }
 
 // WriteFile makes a file with mode 0600 appear whole or not at all. It does
 // not sync: the state directory does not outlive the kernel (docs/decisions/0002).
+// Callers wait for it, so it makes no calls that an os.File would make for its poller.
 func WriteFile(path string, data []byte) error {
 	temporary := path + ".new"
-	if err := os.WriteFile(temporary, data, 0o600); err != nil {
-		return fault.Wrap(fault.IO, "write", plain(err)).WithPath(path)
+	if err := write(temporary, data); err != nil {
+		return fault.Wrap(fault.IO, "write", err).WithPath(path)
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fault.Wrap(fault.IO, "rename", plain(err)).WithPath(path)
+	if err := syscall.Rename(temporary, path); err != nil {
+		return fault.Wrap(fault.IO, "rename", err).WithPath(path)
 	}
 	return nil
 }
 
-// plain is an error of package os without the paths, which the fault has.
-func plain(err error) error {
-	switch e := err.(type) {
-	case *os.PathError:
-		return e.Err
-	case *os.LinkError:
-		return e.Err
+// write makes or replaces a file.
+func write(path string, data []byte) error {
+	const flags = syscall.O_WRONLY | syscall.O_CREAT | syscall.O_TRUNC | syscall.O_CLOEXEC
+	fd, err := syscall.Open(path, flags, 0o600)
+	for err == syscall.EINTR { // by a signal of Go's scheduler, on a file system that is interrupted
+		fd, err = syscall.Open(path, flags, 0o600)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 {
+		n, err := syscall.Write(fd, data)
+		if err != nil && err != syscall.EINTR {
+			syscall.Close(fd)
+			return err
+		}
+		data = data[max(n, 0):]
+	}
+	return syscall.Close(fd)
 }
