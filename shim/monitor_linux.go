@@ -423,5 +423,5 @@ func (e *execution) teardown() {
 func endGroup(g *cgroup.Group) error {
 	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 	defer cancel()
-	return errors.Join(g.Kill(), g.Remove(ctx))
+	return g.End(ctx)
 }

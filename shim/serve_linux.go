@@ -155,13 +155,18 @@ func (s *server) tidy() {
 	if info, err := os.Stat(dir.Log()); err == nil && info.Size() == 0 {
 		gone = append(gone, dir.Log())
 	}
-	if s.e.left == nil {
-		gone = append(gone, dir.Rootfs())
-	}
+	var errs []error
 	for _, path := range gone {
-		if err := os.RemoveAll(path); err != nil {
-			logLine("remove: " + err.Error())
+		// os.Remove would take what is not there for a directory next.
+		if err := unix.Unlink(path); err != nil && err != unix.ENOENT {
+			errs = append(errs, &os.PathError{Op: "unlink", Path: path, Err: err})
 		}
+	}
+	if s.e.left == nil {
+		errs = append(errs, os.RemoveAll(dir.Rootfs()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		logLine("remove: " + err.Error())
 	}
 }
 
