@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -226,22 +227,28 @@ func TestStatsByDescriptorAndByPath(t *testing.T) {
 			t.Fatal("no file is kept open")
 		}
 		kill(t, g)
-		kept := stats(t, g)
+		// The last bit of CPU time is counted when the process has already been waited for.
+		kept, byPath := stats(t, g), stats(t, &Group{members: g.members})
+		for end := time.Now().Add(10 * time.Second); !reflect.DeepEqual(kept, byPath) && time.Now().Before(end); {
+			kept, byPath = stats(t, g), stats(t, &Group{members: g.members})
+		}
+		if kept.CPU == nil || *kept.CPU == 0 || !reflect.DeepEqual(kept, byPath) {
+			t.Errorf("by descriptor %+v, by path %+v", kept, byPath)
+		}
 		var asked sync.WaitGroup
 		for range 8 {
 			asked.Go(func() {
 				for range 20 {
-					if s, err := g.Stats(); err != nil || !reflect.DeepEqual(s.CPU, kept.CPU) {
-						t.Errorf("cpu %v and %v, %v", s.CPU, kept.CPU, err)
+					if s, err := g.Stats(); err != nil || s.CPU == nil || *s.CPU < *kept.CPU {
+						t.Errorf("cpu %v after %v, %v", s.CPU, kept.CPU, err)
 					}
 				}
 			})
 		}
 		g.Close()
 		asked.Wait()
-		byPath := stats(t, g)
-		if len(g.kept.files) != 0 || kept.CPU == nil || *kept.CPU == 0 || !reflect.DeepEqual(byPath.CPU, kept.CPU) || !reflect.DeepEqual(byPath.PidsPeak, kept.PidsPeak) {
-			t.Errorf("%d descriptors; by them %+v, by path %+v", len(g.kept.files), kept, byPath)
+		if len(g.kept.files) != 0 {
+			t.Errorf("%d files are open after Close", len(g.kept.files))
 		}
 		g.keep()
 		for _, path := range g.Paths() {
