@@ -13,23 +13,21 @@ import (
 type direct struct {
 	e    *execution
 	conn *os.File
-	lost chan struct{} // closed when the starter reads no more
 
 	mu  sync.Mutex // one frame at a time
 	buf []byte
 }
 
 // openDirect serves the starter until either ends.
-func openDirect(e *execution, conn *os.File) *direct {
-	d := &direct{e: e, conn: conn, lost: make(chan struct{})}
+func openDirect(e *execution, conn *os.File) {
+	d := &direct{e: e, conn: conn}
 	go d.obey()
 	go d.tell()
-	return d
 }
 
 // obey does what the starter wants until its end.
 func (d *direct) obey() {
-	defer close(d.lost)
+	defer close(d.e.lost)
 	var wish [1]byte
 	for {
 		if n, err := d.conn.Read(wish[:]); n == 0 || err != nil {
@@ -38,7 +36,7 @@ func (d *direct) obey() {
 		if wish[0] == shimapi.KillAll {
 			d.e.cancel()
 		} else {
-			go d.e.signal(syscall.Signal(wish[0]), d.lost)
+			go d.e.signal(syscall.Signal(wish[0]), d.e.lost)
 		}
 	}
 }

@@ -30,6 +30,8 @@ type execution struct {
 	// nothing of the sandbox is left.
 	prepared, running, ended, gone chan struct{}
 
+	lost chan struct{} // closed when the starter reads no more: it has the answer, or is gone
+
 	// Written before prepared is closed, read-only after.
 	req      *spec.Request
 	facts    factsOf
@@ -98,6 +100,7 @@ func newExecution(b shimapi.Bootstrap) *execution {
 	return &execution{
 		boot: b, dir: b.StateDir.Execution(b.ExecutionID), created: time.Now(), clock: newPhases(),
 		prepared: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
+		lost: make(chan struct{}),
 	}
 }
 

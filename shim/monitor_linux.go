@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -148,10 +147,24 @@ func (e *execution) run() {
 	e.finish()
 	failpoint.Here("shim.end.recorded")
 	close(e.ended)
-	runtime.Gosched() // who waits for the answer first: what follows blocks this thread
+	e.awaitDelivery()
 	e.teardown()
 	failpoint.Here("shim.end.torn_down")
 	close(e.gone)
+}
+
+// deliveryTime is how long the teardown waits for the starter to have the answer and
+// to pass it on. It would take the processor from both, and nobody waits for it.
+const deliveryTime = 5 * time.Millisecond
+
+// awaitDelivery returns when the starter has the answer, or is gone, or takes long.
+func (e *execution) awaitDelivery() {
+	late := time.NewTimer(deliveryTime)
+	defer late.Stop()
+	select {
+	case <-e.lost:
+	case <-late.C:
+	}
 }
 
 // monitor waits for the end of the payload and keeps its deadlines.
@@ -410,5 +423,5 @@ func (e *execution) teardown() {
 func endGroup(g *cgroup.Group) error {
 	ctx, cancel := context.WithTimeout(context.Background(), teardownTime)
 	defer cancel()
-	return errors.Join(g.Kill(), g.Remove(ctx))
+	return g.End(ctx)
 }

@@ -85,21 +85,19 @@ func (s *server) converse() {
 	srv := svc.server()
 	go s.listen(srv)
 	if s.e.boot.Direct {
-		s.wait(svc, openDirect(s.e, conn).lost)
-		s.dismiss(srv)
+		openDirect(s.e, conn)
+	} else {
+		go func() {
+			defer close(s.e.lost)
+			srv.Converse(conn)
+		}()
+	}
+	if !s.e.boot.Foreground {
+		s.outlive(svc, srv)
 		return
 	}
-	lost := make(chan struct{})
-	go func() {
-		defer close(lost)
-		srv.Converse(conn)
-	}()
-	if s.e.boot.Foreground {
-		s.wait(svc, lost)
-		s.dismiss(srv)
-		return
-	}
-	s.outlive(svc, srv, lost)
+	s.wait(svc)
+	s.dismiss(srv)
 }
 
 // dismiss lets those go who came to a foreground execution; whoever is later sees
@@ -123,7 +121,7 @@ const visitTime = time.Second
 // outlive sees an execution to its end that nobody needs to wait for. Its
 // starter ends the connection when it has the answer; closed by us, its ttrpc may
 // tell the starter of the end and not of the answer before it.
-func (s *server) outlive(svc *service, srv *wire.Server, lost <-chan struct{}) {
+func (s *server) outlive(svc *service, srv *wire.Server) {
 	select {
 	case <-s.quit:
 		if !isClosed(s.e.gone) {
@@ -136,7 +134,7 @@ func (s *server) outlive(svc *service, srv *wire.Server, lost <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	select {
-	case <-lost:
+	case <-s.e.lost:
 	case <-ctx.Done():
 	}
 	failpoint.Here("shim.gone")
@@ -157,21 +155,26 @@ func (s *server) tidy() {
 	if info, err := os.Stat(dir.Log()); err == nil && info.Size() == 0 {
 		gone = append(gone, dir.Log())
 	}
-	if s.e.left == nil {
-		gone = append(gone, dir.Rootfs())
-	}
+	var errs []error
 	for _, path := range gone {
-		if err := os.RemoveAll(path); err != nil {
-			logLine("remove: " + err.Error())
+		// os.Remove would take what is not there for a directory next.
+		if err := unix.Unlink(path); err != nil && err != unix.ENOENT {
+			errs = append(errs, &os.PathError{Op: "unlink", Path: path, Err: err})
 		}
+	}
+	if s.e.left == nil {
+		errs = append(errs, os.RemoveAll(dir.Rootfs()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		logLine("remove: " + err.Error())
 	}
 }
 
 // wait sees a foreground execution to its end.
-func (s *server) wait(svc *service, lost <-chan struct{}) {
+func (s *server) wait(svc *service) {
 	select {
 	case <-s.quit:
-	case <-lost:
+	case <-s.e.lost:
 	case <-s.e.gone:
 	}
 	if !isClosed(s.e.gone) {
@@ -179,7 +182,7 @@ func (s *server) wait(svc *service, lost <-chan struct{}) {
 	}
 	select {
 	case <-s.quit:
-	case <-lost: // the result is delivered, or nobody wants it any more
+	case <-s.e.lost: // the result is delivered, or nobody wants it any more
 	}
 	<-s.e.gone
 	if s.e.left != nil {

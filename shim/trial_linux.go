@@ -52,6 +52,7 @@ func Removable(wall string) bool {
 func Try(boot shimapi.Bootstrap, t Trial) *Outcome {
 	e := newExecution(boot)
 	e.without = t.Without
+	close(e.lost) // there is no starter
 	if err := e.create(t.Request, false); err != nil {
 		e.note(func(o *observation) { o.failure = err })
 	}

@@ -40,6 +40,25 @@ func (b *buffer) readFD(fd int) (string, error) {
 	}
 }
 
+// readAgain returns all of a file that holds counters, whatever was read of its
+// descriptor before. The kernel makes such a file in one piece, so what does not
+// fill the buffer is all of it.
+func (b *buffer) readAgain(fd int) (string, error) {
+	var all []byte
+	for {
+		n, err := unix.Pread(fd, b.fixed[:], int64(len(all)))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return "", err
+		case n < len(b.fixed):
+			return string(append(all, b.fixed[:n]...)), nil
+		default:
+			all = append(all, b.fixed[:n]...)
+		}
+	}
+}
+
 // write writes value to a file that exists.
 func write(path, value string) error {
 	fd, err := open(path, unix.O_WRONLY)

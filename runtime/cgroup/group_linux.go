@@ -20,6 +20,7 @@ type Group struct {
 	members []member
 	dirFD   int
 	tasks   []int
+	kept    kept // what Stats reads
 }
 
 // member is the group's directory on one hierarchy.
@@ -62,6 +63,7 @@ func (h *Host) Create(name string, r *specs.LinuxResources, mayLack func(limit s
 		g.discard()
 		return nil, err
 	}
+	g.keep()
 	return g, nil
 }
 
@@ -271,8 +273,9 @@ func (g *Group) Paths() []string {
 }
 
 // Close releases the descriptors and leaves the group in place. Once the
-// child is attached they are of no use.
+// child is attached those for that are of no use, and Stats does without.
 func (g *Group) Close() {
+	g.kept.close()
 	if g.dirFD >= 0 {
 		unix.Close(g.dirFD)
 		g.dirFD = -1

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -210,6 +213,53 @@ func TestDescriptorsAreReleased(t *testing.T) {
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
+}
+
+// Stats tells the same from the descriptors that Create opened, while others ask
+// too, and without them; and nothing of a group that somebody else has removed.
+func TestStatsByDescriptorAndByPath(t *testing.T) {
+	variants(t, func(t *testing.T, h *Host) {
+		g := newGroup(t, h, nil)
+		if err := start(t, g, "spin").Run(); err != nil {
+			t.Fatal(err)
+		}
+		if len(g.kept.files) == 0 {
+			t.Fatal("no file is kept open")
+		}
+		kill(t, g)
+		// The last bit of CPU time is counted when the process has already been waited for.
+		kept, byPath := stats(t, g), stats(t, &Group{members: g.members})
+		for end := time.Now().Add(10 * time.Second); !reflect.DeepEqual(kept, byPath) && time.Now().Before(end); {
+			kept, byPath = stats(t, g), stats(t, &Group{members: g.members})
+		}
+		if kept.CPU == nil || *kept.CPU == 0 || !reflect.DeepEqual(kept, byPath) {
+			t.Errorf("by descriptor %+v, by path %+v", kept, byPath)
+		}
+		var asked sync.WaitGroup
+		for range 8 {
+			asked.Go(func() {
+				for range 20 {
+					if s, err := g.Stats(); err != nil || s.CPU == nil || *s.CPU < *kept.CPU {
+						t.Errorf("cpu %v after %v, %v", s.CPU, kept.CPU, err)
+					}
+				}
+			})
+		}
+		g.Close()
+		asked.Wait()
+		if len(g.kept.files) != 0 {
+			t.Errorf("%d files are open after Close", len(g.kept.files))
+		}
+		g.keep()
+		for _, path := range g.Paths() {
+			if err := unix.Rmdir(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if gone := stats(t, g); gone != (Stats{}) {
+			t.Errorf("of a group that is gone: %+v", gone)
+		}
+	}, CPU)
 }
 
 func descriptors(t *testing.T) int {

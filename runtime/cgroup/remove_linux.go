@@ -31,6 +31,29 @@ func (g *Group) Remove(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// End removes the group, after it has killed what is in it. ctx bounds the wait for
+// that. Where nothing is left, which the kernel tells when it removes the group or
+// does not, nothing is looked for.
+func (g *Group) End(ctx context.Context) error {
+	if g.removeVacant() {
+		return nil
+	}
+	return errors.Join(g.Kill(), g.Remove(ctx))
+}
+
+// removeVacant removes the group; false: something is in it, or below it.
+func (g *Group) removeVacant() bool {
+	g.Close()
+	for len(g.members) > 0 {
+		last := len(g.members) - 1
+		if err := unix.Rmdir(g.members[last].path); err != nil && err != unix.ENOENT {
+			return false
+		}
+		g.members = g.members[:last]
+	}
+	return true
+}
+
 func remove(ctx context.Context, path string) error {
 	for round := 0; ; round++ {
 		err := unix.Rmdir(path)

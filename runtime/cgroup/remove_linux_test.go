@@ -43,6 +43,39 @@ func TestKillReachesTheWholeTree(t *testing.T) {
 	}, Pids)
 }
 
+// TestEnd: a group goes with all that is in it, with what its payload made below it, and
+// when it is empty.
+func TestEnd(t *testing.T) {
+	variants(t, func(t *testing.T, h *Host) {
+		for _, role := range []string{"tree", "nested", ""} {
+			g := newGroup(t, h, nil)
+			switch role {
+			case "tree":
+				if out, err := start(t, g, role).Output(); err != nil {
+					t.Fatalf("%s %v", out, err)
+				}
+			case "nested":
+				for _, path := range g.Paths() {
+					if err := os.Mkdir(path+"/below", 0o755); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			paths := g.Paths()
+			for range 2 {
+				if err := g.End(soon(t)); err != nil {
+					t.Errorf("%q: %v", role, err)
+				}
+			}
+			for _, path := range paths {
+				if exists(path) {
+					t.Errorf("%q: %s is still there", role, path)
+				}
+			}
+		}
+	})
+}
+
 func TestSweepRemovesWhatADeadShimLeft(t *testing.T) {
 	variants(t, func(t *testing.T, h *Host) {
 		for _, byName := range []bool{true, false} {

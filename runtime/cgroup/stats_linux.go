@@ -14,9 +14,23 @@ import (
 // error (E2002) means that one which exists could not be read.
 func (g *Group) Stats() (Stats, error) {
 	var s Stats
-	r := reader{}
+	r := reader{kept: &g.kept}
+	g.count(&s, &r)
+	return s, r.err
+}
+
+// keep opens the files that Stats reads, so that the end of an execution need not:
+// it is waited for, and a group is mostly made before anybody waits. What cannot be
+// opened is left to Stats.
+func (g *Group) keep() {
+	r := reader{kept: &g.kept, ahead: true}
+	g.count(&Stats{}, &r)
+}
+
+// count reads the files of Stats.
+func (g *Group) count(s *Stats, r *reader) {
 	if m := g.with(Memory); m != nil {
-		r.memory(&s, m)
+		r.memory(s, m)
 	}
 	if m := g.with(Pids); m != nil {
 		s.PidsPeak = number(r.file(m, "pids.peak"))
@@ -33,12 +47,8 @@ func (g *Group) Stats() (Stats, error) {
 		s.Throttled = duration(keyed(r.file(m, "cpu.stat"), "throttled_time"), time.Nanosecond)
 	}
 	if m := g.with(IO); m != nil {
-		r.io(&s, m)
+		r.io(s, m)
 	}
-	if r.err != nil {
-		return s, r.err
-	}
-	return s, nil
 }
 
 // Pids is the number of processes and threads in the group now; nil: it is not
@@ -59,7 +69,7 @@ func (g *Group) Pids() *int64 {
 // Sample reads what is in use now and the CPU time so far; nil: not measured. It
 // is a part of Stats, for who asks often, and may be called like it.
 func (g *Group) Sample() (memory *int64, cpu *time.Duration, pids *int64) {
-	r := reader{}
+	r := reader{kept: &g.kept}
 	if m := g.with(Memory); m != nil {
 		name := "memory.current"
 		if m.version == 1 {
@@ -99,15 +109,24 @@ type reader struct {
 	err error
 	// missing is true when the last file does not exist.
 	missing bool
+	// kept are descriptors to read from where there is one; nil: there are none.
+	kept *kept
+	// ahead: the files are opened and kept, and not read.
+	ahead bool
 }
 
 func (r *reader) file(m *member, name string) string {
-	content, err := r.read(m.path + "/" + name)
+	path := m.path + "/" + name
+	if r.ahead {
+		r.kept.open(path)
+		return ""
+	}
+	content, err := r.kept.read(&r.buffer, path)
 	// A kernel built without pressure information, or told to go without, has
-	// the files and answers EOPNOTSUPP.
-	r.missing = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)
+	// the files and answers EOPNOTSUPP. ENODEV: the group is gone, and was kept open.
+	r.missing = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENODEV)
 	if err != nil && !r.missing && r.err == nil {
-		r.err = fault.Wrap(fault.Cgroup, "read", err).WithPath(m.path + "/" + name)
+		r.err = fault.Wrap(fault.Cgroup, "read", err).WithPath(path)
 	}
 	return content
 }

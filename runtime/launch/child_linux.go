@@ -342,7 +342,9 @@ func started(m *machine) {
 }
 
 // reap is the rest of process 1's life: it waits for every orphan, reports the
-// payload's end, and exits when nothing is left.
+// payload's end, and when nothing is left waits until the launcher has done with it or
+// is gone. Its own end takes longer than an answer, for the namespaces end with it, and
+// would have the processor that the launcher needs for that.
 //
 //go:norace
 //go:nosplit
@@ -353,6 +355,7 @@ func reap(m *machine, payload uintptr) {
 			continue
 		}
 		if errno != 0 {
+			syscall.RawSyscall(unix.SYS_READ, m.status, uintptr(unsafe.Pointer(&m.scratch)), 1)
 			exit(0)
 		}
 		if pid == payload {

@@ -5,8 +5,10 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,6 +132,39 @@ func TestHeldSandboxEndsWithItsLauncher(t *testing.T) {
 		t.Error(err)
 	}
 	sb.closeAll()
+}
+
+// TestInitWaitsToBeReaped: process 1 has nothing left to do and sleeps, since its end would
+// have the processor that its launcher needs, until the launcher is through.
+func TestInitWaitsToBeReaped(t *testing.T) {
+	sb, _, compile := hold(t)
+	if err := sb.Release(compile("/usr/bin/true")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sb.Started(); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := sb.Exited(); err != nil || !exit.Alone {
+		t.Fatalf("%+v, %v", exit, err)
+	}
+	state := ""
+	for end := time.Now().Add(10 * time.Second); state != "S" && time.Now().Before(end); {
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(sb.Pid) + "/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(text), ") ")
+		if state, _, _ = strings.Cut(after, " "); state == "Z" || state == "X" {
+			break
+		}
+	}
+	if state != "S" {
+		t.Errorf("process 1 is in state %q and does not wait", state)
+	}
+	// Nobody kills it: Reap returns because it goes by itself.
+	if _, err := sb.Reap(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestHeldSandboxWaitsThroughSignals: a signal that comes to the thread which looks, as Go's

@@ -114,7 +114,7 @@ type Exit struct {
 	Status syscall.WaitStatus
 	At     time.Duration // CLOCK_MONOTONIC
 	// Alone: the payload was the last process of the sandbox but process 1,
-	// which ends by itself.
+	// which ends with Reap.
 	Alone bool
 	// Full are the tmpfs of Plan.Disks that were full at that moment. Without an
 	// init nobody looks.
@@ -168,12 +168,14 @@ func (s *Sandbox) Kill() error {
 	return unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
 }
 
-// Reap waits until process 1 is gone, and with it every process of the
+// Reap lets process 1 go and waits until it is gone, and with it every process of the
 // sandbox, closes all descriptors and returns the resource usage of process 1
 // and of the descendants that were waited for.
 func (s *Sandbox) Reap() (*unix.Rusage, error) {
 	var usage *unix.Rusage
 	var err error
+	unix.Close(s.status) // for which it waits
+	s.status = -1
 	if s.plan == nil || s.plan.HasInit {
 		_, usage, err = waitPidfd(s.pidfd, s.Pid)
 	}
