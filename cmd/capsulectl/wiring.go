@@ -23,9 +23,10 @@ func openCore(rules *policy.Policy) (api.Supervisor, func() error, error) {
 // warn tells of damage that was met and survived. Without stderr nobody is told.
 func warn(message string) { _, _ = os.Stderr.WriteString("capsulectl: warning: " + message + "\n") }
 
-// dialDaemon connects to the daemon behind a socket.
+// dialDaemon connects to the daemon behind a socket. Every verb goes on with a call, which
+// tells whether it answers.
 func dialDaemon(ctx context.Context, address string) (api.Supervisor, func() error, error) {
-	c, err := client.Dial(ctx, address)
+	c, err := client.Connect(ctx, address)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -36,6 +36,25 @@ var _ api.Supervisor = (*Client)(nil)
 // E5004 when the socket is neither root's nor the caller's own, or when the
 // supervisor does not want this caller.
 func Dial(ctx context.Context, address string) (*Client, error) {
+	c, err := Connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.api.Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
+		_ = c.Close() // the first error is the one that counts
+		err = wire.Fault(ctx, "connect to the supervisor", err)
+		if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) {
+			err = fault.Wrap(fault.Unreachable, "connect to the supervisor", err).WithPath(address).
+				WithHint("It accepts connections but does not answer: look at its log.")
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// Connect is Dial that does not wait for an answer, which saves a round trip: whether
+// the supervisor wants this caller, and answers, the first call tells.
+func Connect(ctx context.Context, address string) (*Client, error) {
 	conn, err := connect(ctx, address)
 	if err != nil {
 		f := fault.Wrap(fault.Unreachable, "connect to the supervisor", err).WithPath(address)
@@ -48,17 +67,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 	}
 	pipes := handover.NewReceiver(conn.(*net.UnixConn)) // or trust had refused it
 	calls := rpc.NewConn(pipes)
-	c := &Client{conn: pipes, rpc: calls, api: supervisorv1.NewSupervisorClient(calls), feeds: map[*feed]struct{}{}}
-	if _, err := c.api.Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
-		_ = calls.Close() // the first error is the one that counts
-		err = wire.Fault(ctx, "connect to the supervisor", err)
-		if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) {
-			err = fault.Wrap(fault.Unreachable, "connect to the supervisor", err).WithPath(address).
-				WithHint("It accepts connections but does not answer: look at its log.")
-		}
-		return nil, err
-	}
-	return c, nil
+	return &Client{conn: pipes, rpc: calls, api: supervisorv1.NewSupervisorClient(calls), feeds: map[*feed]struct{}{}}, nil
 }
 
 // maxAddress is what the address of a unix socket holds.
