@@ -166,18 +166,34 @@ func TestConnStreams(t *testing.T) {
 
 // TestConnFlood has a call whose answers nobody takes. It holds up no other.
 func TestConnFlood(t *testing.T) {
-	c := dialled(t, map[string]ttrpc.StreamHandler{"Many": echoes, "One": echo})
+	ours, theirs := net.Pipe()
+	c := NewConn(ours)
+	defer c.Close()
+	served := make(chan error, 1)
+	go func() {
+		served <- func() error {
+			many, err := readFrame(theirs)
+			for range 3 {
+				if err == nil {
+					_, err = theirs.Write(appendFrame(nil, many.stream, typeData, 0, text("x")))
+				}
+			}
+			if err != nil {
+				return err
+			}
+			one, err := readFrame(theirs)
+			if err == nil {
+				_, err = theirs.Write(appendFrame(nil, one.stream, typeResponse, 0, Message(nil).Put(2, text("y"))))
+			}
+			return err
+		}()
+	}()
 	s, err := c.Open(t.Context(), "a.Service", "Many", nil, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 5 {
-		if err := s.Send(text("x")); err != nil && err != ErrClosed {
-			t.Fatal(err)
-		}
-	}
-	if _, err := c.Call(t.Context(), "a.Service", "One", text("y")); err != nil {
-		t.Fatal(err)
+	if m, err := c.Call(t.Context(), "a.Service", "One", nil); err != nil || m.String(1) != "y" {
+		t.Fatalf("%q, %v", m, err)
 	}
 	for range 2 {
 		if _, err := s.Recv(); err != nil {
@@ -186,6 +202,12 @@ func TestConnFlood(t *testing.T) {
 	}
 	if _, err := s.Recv(); err != ErrFlood {
 		t.Errorf("%v", err)
+	}
+	if err := s.Send(nil); err != ErrClosed {
+		t.Errorf("behind the end: %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 
