@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/handover"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 )
@@ -96,7 +97,7 @@ func (a *attachment) follow(ctx context.Context, to *connection) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if a.o.Stdin != nil {
-		in, err := shim.WriteStdin(ctx)
+		in, err := shim.WriteStdin(ctx, nil, 2*shimapi.Window)
 		if err != nil {
 			return err
 		}
@@ -127,13 +128,13 @@ func (a *attachment) follow(ctx context.Context, to *connection) error {
 	if open == 0 {
 		return nil
 	}
-	out, err := shim.Attach(ctx)
+	out, err := shim.Attach(ctx, nil, 2*shimapi.Window)
 	if err != nil {
 		return err
 	}
-	// All has come, or the caller has left: ttrpc tells nobody of a ctx that is
-	// done, and the shim would hold the command up for a caller that is gone.
-	defer func() { _ = out.CloseSend() }() // fails on a lost connection
+	// All has come, or the caller has left: nobody tells the shim of a ctx that is
+	// done, and it would hold the command up for a caller that is gone.
+	defer out.CloseSend()
 	if err := out.Send(req); err != nil {
 		return err
 	}
@@ -150,7 +151,7 @@ func (a *attachment) takesPipes() bool {
 	return a.o.Hold && !a.o.NoFollow && a.o.Times == nil
 }
 
-func (a *attachment) receive(out shimv1.Shim_AttachClient, pipes *handover.Receiver, open int) error {
+func (a *attachment) receive(out shimv1.ShimAttach, pipes *handover.Receiver, open int) error {
 	for taken := int32(0); open > 0; {
 		m, err := out.Recv()
 		if err != nil {

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"

@@ -8,21 +8,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi/handover"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
 // connection is one to the shim of a detached execution.
 type connection struct {
 	shim   shimv1.ShimClient
-	client *ttrpc.Client
+	client *wire.Conn
 	pipes  *handover.Receiver
-	closed chan struct{} // closed when the connection is lost
 
 	mu      sync.Mutex
 	users   int           // guarded by mu
@@ -32,8 +31,8 @@ type connection struct {
 
 // newConnection takes over conn.
 func newConnection(conn *net.UnixConn) *connection {
-	c := &connection{pipes: handover.NewReceiver(conn), closed: make(chan struct{}), unused: make(chan struct{})}
-	c.client = ttrpc.NewClient(c.pipes, ttrpc.WithOnClose(func() { close(c.closed) }))
+	c := &connection{pipes: handover.NewReceiver(conn), unused: make(chan struct{})}
+	c.client = wire.NewConn(c.pipes)
 	c.shim = shimv1.NewShimClient(c.client)
 	return c
 }
@@ -71,7 +70,7 @@ func (c *connection) retire() {
 // open tells whether calls have a chance.
 func (c *connection) open() bool {
 	select {
-	case <-c.closed:
+	case <-c.client.Ended():
 		return false
 	default:
 		return true

@@ -9,11 +9,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/containerd/ttrpc"
-
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 )
@@ -58,7 +57,7 @@ type Execution struct {
 	dir        layout.Dir
 	supervisor *Supervisor
 	direct     net.Conn // to a shim that sends frames; nil: client and shim speak to it
-	client     *ttrpc.Client
+	client     *wire.Conn
 	shim       shimv1.ShimClient
 	process    *process
 	bundle     string // that is run in place of the request; empty: none

@@ -12,7 +12,7 @@ import (
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -177,7 +177,7 @@ func (m *minder) start(lock *os.File) error {
 	ended := make(chan struct{})
 	m.ended = ended
 	go func() { // reaps it without holding a thread for as long as it lives
-		<-conn.closed
+		<-conn.client.Ended()
 		process.wait()
 		close(ended)
 	}()
@@ -288,7 +288,7 @@ func (m *minder) follow(ctx context.Context) bool {
 	select {
 	case <-c.unused:
 	case <-late.C:
-	case <-c.closed:
+	case <-c.client.Ended():
 	case <-ctx.Done():
 	}
 	_ = c.Close() // the shim waits for it

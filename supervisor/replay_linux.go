@@ -3,7 +3,7 @@ package supervisor
 import (
 	"io"
 
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 )
 
 // replayBuffer is how much of kept output is written at a time.

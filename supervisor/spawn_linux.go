@@ -9,13 +9,13 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/shim/shimapi/failpoint"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/spare"
 )
@@ -53,7 +53,7 @@ func (s *Supervisor) spawn(id string, command []string, request []byte, st Strea
 		e.direct = conn
 		return e, nil
 	}
-	e.client = ttrpc.NewClient(conn)
+	e.client = wire.NewConn(conn)
 	e.shim = shimv1.NewShimClient(e.client)
 	return e, nil
 }

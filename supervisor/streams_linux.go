@@ -6,13 +6,13 @@ import (
 	"sync"
 
 	"github.com/capsule-run/capsule/shim/shimapi"
-	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1"
+	shimv1 "github.com/capsule-run/capsule/shim/shimapi/v1/plain"
 )
 
 // attach streams the execution's output and input.
 func (e *Execution) attach(ctx context.Context, st Streams, wg *sync.WaitGroup) error {
 	if st.Stdin != nil {
-		in, err := e.shim.WriteStdin(ctx)
+		in, err := e.shim.WriteStdin(ctx, nil, 2*shimapi.Window)
 		if err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func (e *Execution) attach(ctx context.Context, st Streams, wg *sync.WaitGroup) 
 			req.Streams = append(req.Streams, id)
 		}
 	}
-	out, err := e.shim.Attach(ctx)
+	out, err := e.shim.Attach(ctx, nil, 2*shimapi.Window)
 	if err == nil {
 		err = out.Send(req)
 	}
@@ -42,7 +42,7 @@ func (e *Execution) attach(ctx context.Context, st Streams, wg *sync.WaitGroup) 
 
 // receive copies output until it ends. A writer that fails is not written to
 // again; the execution goes on, and its response has what was kept.
-func receive(from shimv1.Shim_AttachClient, to map[shimv1.Stream]io.Writer, open int) {
+func receive(from shimv1.ShimAttach, to map[shimv1.Stream]io.Writer, open int) {
 	taken := int32(0)
 	for {
 		m, err := from.Recv()
@@ -51,7 +51,7 @@ func receive(from shimv1.Shim_AttachClient, to map[shimv1.Stream]io.Writer, open
 		}
 		if len(m.Data) == 0 {
 			if open--; open == 0 {
-				_ = from.CloseSend() // a lost shim is told by Recv
+				from.CloseSend() // a lost shim is told by Recv
 			}
 			continue
 		}
@@ -68,7 +68,7 @@ func receive(from shimv1.Shim_AttachClient, to map[shimv1.Stream]io.Writer, open
 }
 
 // sendStdin copies input until either side ends, within the window.
-func sendStdin(to shimv1.Shim_WriteStdinClient, from io.Reader) {
+func sendStdin(to shimv1.ShimWriteStdin, from io.Reader) {
 	buf := make([]byte, 32<<10)
 	for open := int32(0); ; {
 		for open >= shimapi.Window {
@@ -86,7 +86,7 @@ func sendStdin(to shimv1.Shim_WriteStdinClient, from io.Reader) {
 			open++
 		}
 		if err != nil {
-			_ = to.CloseSend() // a lost shim is told by Wait
+			to.CloseSend() // a lost shim is told by Wait
 			return
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 // openEmbedded gives the supervisor in this process for the run verb.
 func openEmbedded(rules *policy.Policy) (engine, error) {
-	quiet()
 	s, err := supervisor.New(supervisor.Options{Policy: rules})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"syscall"
 	"time"
 
@@ -93,15 +94,21 @@ func (x *remoteExecution) follow(ctx context.Context, st supervisor.Streams) *sp
 	defer x.close()
 	// An error means that it has ended, or that the connection is lost, which Wait tells.
 	defer context.AfterFunc(ctx, func() { _ = x.Kill(syscall.SIGKILL, true) })()
+	var response *spec.Response
+	var err error
+	var waiting sync.WaitGroup
+	// Beside the streams, so that the response follows their end at once.
+	waiting.Go(func() {
+		err = x.persist(context.Background(), func(s api.Supervisor) (err error) {
+			response, err = s.Wait(context.Background(), x.id)
+			return err
+		})
+	})
 	if st.Stdin != nil || st.Stdout != nil || st.Stderr != nil {
 		// What did not come through, undelivered tells.
 		_ = (&streamer{link: x.link, note: x.note}).attach(context.Background(), x.id, st)
 	}
-	var response *spec.Response
-	err := x.persist(context.Background(), func(s api.Supervisor) (err error) {
-		response, err = s.Wait(context.Background(), x.id)
-		return err
-	})
+	waiting.Wait()
 	if err == nil {
 		return response
 	}

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
-
-	"github.com/containerd/log"
 
 	"github.com/capsule-run/capsule/supervisor"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -16,7 +13,6 @@ import (
 // openCore gives the supervisor in this process for verbs about executions that
 // outlive capsulectl.
 func openCore(rules *policy.Policy) (api.Supervisor, func() error, error) {
-	quiet()
 	s, err := supervisor.New(supervisor.Options{Policy: rules, Warn: warn})
 	if err != nil {
 		return nil, nil, err
@@ -27,17 +23,12 @@ func openCore(rules *policy.Policy) (api.Supervisor, func() error, error) {
 // warn tells of damage that was met and survived. Without stderr nobody is told.
 func warn(message string) { _, _ = os.Stderr.WriteString("capsulectl: warning: " + message + "\n") }
 
-// dialDaemon connects to the daemon behind a socket.
+// dialDaemon connects to the daemon behind a socket. Every verb goes on with a call, which
+// tells whether it answers.
 func dialDaemon(ctx context.Context, address string) (api.Supervisor, func() error, error) {
-	quiet()
-	c, err := client.Dial(ctx, address)
+	c, err := client.Connect(ctx, address)
 	if err != nil {
 		return nil, nil, err
 	}
 	return c, c.Close, nil
 }
-
-// quiet keeps what ttrpc logs out of the caller's stderr: it tells what it
-// drops, such as the last acknowledgement of a stream that has ended. What
-// matters reaches the caller as a fault.
-func quiet() { log.L.Logger.SetOutput(io.Discard) }

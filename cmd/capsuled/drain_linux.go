@@ -8,11 +8,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	rpc "github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/spec/fault"
-	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1/plain"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
-
-	"github.com/containerd/ttrpc"
 )
 
 // dialTime is how long a daemon may take to answer; one that recovers answers
@@ -91,8 +90,8 @@ func identify(ctx context.Context, address string) (pidfd, pid int, err error) {
 	if err != nil {
 		return -1, 0, fault.Wrap(fault.Unreachable, op, err).WithPath(address).WithHint(hint)
 	}
-	rpc := ttrpc.NewClient(conn)
-	defer rpc.Close() // and the connection; nothing is under way
+	calls := rpc.NewConn(conn)
+	defer calls.Close() // and the connection; nothing is under way
 	peer, err := wire.Peer(conn)
 	if err != nil {
 		return -1, 0, err
@@ -103,7 +102,7 @@ func identify(ctx context.Context, address string) (pidfd, pid int, err error) {
 			return -1, 0, fault.Wrap(fault.SystemCall, fmt.Sprintf("pidfd_open of process %d", peer.Pid), err)
 		}
 	}
-	if _, err := supervisorv1.NewSupervisorClient(rpc).Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
+	if _, err := supervisorv1.NewSupervisorClient(calls).Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
 		if pidfd >= 0 {
 			_ = unix.Close(pidfd)
 		}

@@ -70,7 +70,7 @@ var importRules = []struct {
 	{"runtime/breach", nil, "a name and a build tag"},
 	{"runtime", []string{"spec/fault"}, "what touches the kernel knows OCI and faults, not requests"},
 	{"shim", []string{"spec", "runtime"}, "the shim serves any supervisor"},
-	{"supervisor", []string{"spec", "shim/shimapi", "shim/layout"}, "the supervisor knows a shim by its protocol and its directory only"},
+	{"supervisor", []string{"spec", "shim/shimapi", "shim/layout", "runtime/wire"}, "the supervisor knows a shim by its protocol and its directory only"},
 	{"cmd", []string{"spec", "runtime", "shim", "supervisor"}, "programs do not use the tools of the tree"},
 }
 
@@ -143,7 +143,7 @@ var linkRules = []struct {
 	// urfave/cli itself brings text/template and regexp.
 	{"cmd/capsulectl", []string{
 		"net/http", "crypto/tls", "html/template", "github.com/russross/blackfriday",
-		"google.golang.org/grpc/internal/transport",
+		"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/containerd/ttrpc", "github.com/sirupsen/logrus",
 		module + "/runtime/launch", "github.com/godbus/dbus",
 	}},
 }

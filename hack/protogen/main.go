@@ -1,11 +1,12 @@
 // Protogen turns .proto files into Go without protoc. It parses and links them
 // with protocompile, which is a Go module like any other, and then speaks
-// protoc's plugin protocol to the generators that go.mod pins as tools.
+// protoc's plugin protocol to the generators that go.mod pins as tools. What these
+// make is for programs that live long; plain.go makes the rest.
 //
 //	go run ./hack/protogen [-out DIR] FILE.proto...
 //
 // Files are named relative to the current directory, which is also the import
-// root. Each output stands beside its .proto, below DIR (default: here).
+// root. Each output stands beside its .proto, or in plain there, below DIR (default: here).
 package main
 
 import (
@@ -72,8 +73,15 @@ func run(ctx context.Context, out string, names []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
-		if err := write(out, response); err != nil {
-			return fmt.Errorf("%s: %w", p, err)
+		for _, f := range response.File {
+			if err := write(out, f.GetName(), f.GetContent()); err != nil {
+				return fmt.Errorf("%s: %w", p, err)
+			}
+		}
+	}
+	for _, f := range files {
+		if err := writePlain(out, f); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -126,19 +134,14 @@ func ask(ctx context.Context, plugin string, request *pluginpb.CodeGeneratorRequ
 	return response, nil
 }
 
-// write stores the generated files below out and refuses names that leave it.
-func write(out string, response *pluginpb.CodeGeneratorResponse) error {
-	for _, f := range response.File {
-		if !filepath.IsLocal(f.GetName()) {
-			return fmt.Errorf("output %q leaves the output directory", f.GetName())
-		}
-		path := filepath.Join(out, filepath.FromSlash(f.GetName()))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(f.GetContent()), 0o644); err != nil {
-			return err
-		}
+// write stores a generated file below out and refuses a name that leaves it.
+func write(out, name, text string) error {
+	if !filepath.IsLocal(name) {
+		return fmt.Errorf("output %q leaves the output directory", name)
 	}
-	return nil
+	path := filepath.Join(out, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
 }

@@ -1,6 +1,7 @@
-// Package wire speaks ttrpc and as much of Protocol Buffers as the services of shims need,
-// without reflection. A shim is started for each execution or pod and lives as long: what
-// generated code registers at every start is a third of its time and of its memory.
+// Package wire speaks ttrpc and as much of Protocol Buffers as our services need, without
+// reflection. A shim is started for each execution or pod and lives as long, capsulectl for
+// each call: what protobuf's generated code registers at every start is a third of the time
+// and of the memory of the one, and a fifth of the time of the other.
 //
 // A frame of ttrpc, as in its PROTOCOL.md:
 //

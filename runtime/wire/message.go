@@ -105,6 +105,18 @@ func (m Message) Uint(field int) (last uint64) {
 	return last
 }
 
+// Present tells whether there is a field that is a number.
+func (m Message) Present(field int) bool {
+	for len(m) > 0 {
+		number, kind, _, _, rest, err := m.field()
+		if err != nil || number == field && kind == varint {
+			return err == nil
+		}
+		m = rest
+	}
+	return false
+}
+
 // Bool is a field that is true or false.
 func (m Message) Bool(field int) bool { return m.Uint(field) != 0 }
 

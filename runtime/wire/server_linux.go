@@ -182,7 +182,7 @@ func (c *session) read() {
 		case f.kind != typeRequest:
 			return
 		case f.stream%2 != 1 || f.stream <= last:
-			c.answer(f.stream, nil, &Status{InvalidArgument, "the number of a call is odd and higher than those before"})
+			c.answer(f.stream, nil, &Status{Code: InvalidArgument, Text: "the number of a call is odd and higher than those before"})
 		default:
 			last = f.stream
 			c.start(f)
@@ -194,7 +194,7 @@ func (c *session) read() {
 func (c *session) start(f frame) {
 	service, method, request := f.payload.String(1), f.payload.String(2), f.payload.Message(3)
 	if err := request.Check(); err != nil {
-		c.answer(f.stream, nil, &Status{InvalidArgument, err.Error()})
+		c.answer(f.stream, nil, &Status{Code: InvalidArgument, Text: err.Error()})
 		return
 	}
 	ctx, cancel := c.ctx, context.CancelFunc(func() {})
@@ -230,7 +230,7 @@ func (c *session) start(f frame) {
 // answer sends the response of a call.
 func (c *session) answer(number uint32, result Message, err error) {
 	if err == nil && len(result) > largest-headerSize {
-		err = &Status{Unknown, "the answer is too large"}
+		err = &Status{Code: Unknown, Text: "the answer is too large"}
 	}
 	if err == nil {
 		_ = c.send(number, typeResponse, 0, Message(nil).Open(2, len(result)), result) // the reader sees that it is gone
@@ -279,6 +279,3 @@ func (c *session) send(number uint32, kind, flags byte, parts ...[]byte) error {
 	}
 	return err
 }
-
-// keptBuffer is the largest buffer that stays with a connection, in bytes.
-const keptBuffer = 128 << 10

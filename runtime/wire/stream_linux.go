@@ -33,7 +33,7 @@ func (s *Stream) Recv() (Message, error) {
 		case ok:
 			return m, nil
 		case s.full:
-			return nil, &Status{ResourceExhausted, "more messages are under way than the call allows"}
+			return nil, &Status{Code: ResourceExhausted, Text: "more messages are under way than the call allows"}
 		}
 		return nil, io.EOF
 	case <-s.ctx.Done():
@@ -48,7 +48,7 @@ func (s *Stream) Send(head Message, tail []byte) error {
 		return err
 	}
 	if len(head)+len(tail) > largest {
-		return &Status{Unknown, "the message is too large"}
+		return &Status{Code: Unknown, Text: "the message is too large"}
 	}
 	return s.session.send(s.number, typeData, 0, head, tail)
 }
@@ -63,7 +63,7 @@ func (s *Stream) SendWith(head Message, with *os.File) error {
 		return err
 	}
 	if len(head) > largest {
-		return &Status{Unknown, "the message is too large"}
+		return &Status{Code: Unknown, Text: "the message is too large"}
 	}
 	c := s.session
 	conn, ok := c.conn.(*os.File)

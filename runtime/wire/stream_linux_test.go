@@ -68,7 +68,7 @@ func TestStreams(t *testing.T) {
 				return err
 			}
 			if m.String(1) == "fail" {
-				return &Status{FailedPrecondition, "as you wish"}
+				return &Status{Code: FailedPrecondition, Text: "as you wish"}
 			}
 			value := m.Message(2)
 			if err := s.Send(Message(nil).PutString(1, m.String(1)).Open(2, len(value)), value); err != nil {

@@ -45,9 +45,9 @@ func TestClientOfTtrpc(t *testing.T) {
 		server := Server{Call: func(_ context.Context, service, method string, m Message) (Message, error) {
 			switch method {
 			case "Fail":
-				return nil, &Status{NotFound, "no such thing"}
+				return nil, &Status{Code: NotFound, Text: "no such thing"}
 			case "Torn":
-				return nil, &Status{AlreadyExists, "/a/\xff" + strings.Repeat("x", largest)}
+				return nil, &Status{Code: AlreadyExists, Text: "/a/\xff" + strings.Repeat("x", largest)}
 			case "Odd":
 				return nil, errors.New("odd")
 			}

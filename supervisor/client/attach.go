@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -12,7 +11,7 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
-	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1/plain"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
 )
 
@@ -38,10 +37,6 @@ func (c *Client) attach(ctx context.Context, id string, o *api.AttachOptions, ta
 		Since: wire.Nanos(o.Since), Times: o.Times != nil,
 		Pipe: handover.Supported && o.Hold && !o.NoFollow && o.Times == nil,
 	}
-	method := "Attach"
-	if o.NoFollow {
-		method = "Logs"
-	}
 	a := &attachment{o: o, pipes: c.conn, sinks: map[supervisorv1.Stream]*sink{}, room: make(chan int32, wire.Window), over: make(chan struct{}), taken: taken}
 	a.sink(supervisorv1.Stream_STREAM_STDOUT, "stdout", o.Stdout, o.StdoutOffset)
 	a.sink(supervisorv1.Stream_STREAM_STDERR, "stderr", o.Stderr, o.StderrOffset)
@@ -51,17 +46,34 @@ func (c *Client) attach(ctx context.Context, id string, o *api.AttachOptions, ta
 	if len(first.Streams) == 0 {
 		first.Streams = []supervisorv1.Stream{supervisorv1.Stream_STREAM_UNSPECIFIED}
 	}
-	s, err := c.open(ctx, method, first)
-	if err != nil {
-		return err
+	if err := ctx.Err(); err != nil {
+		return wire.Fault(ctx, "attach", err)
 	}
-	a.stream = s
+	// Its context is not the caller's: the supervisor is to be told of the end.
+	open := c.api.Attach
+	if o.NoFollow {
+		open = func(ctx context.Context, first *supervisorv1.AttachRequest, waiting int) (supervisorv1.SupervisorAttach, error) {
+			s, err := c.api.Logs(ctx, first, waiting)
+			return supervisorv1.SupervisorAttach(s), err
+		}
+	}
+	var err error
+	if a.stream, err = open(context.Background(), first, mostWaiting); err != nil {
+		return wire.Fault(ctx, "attach", err)
+	}
 	return a.run(ctx)
 }
 
+// ackEvery is how many messages are acknowledged at once.
+const ackEvery = wire.Window / 2
+
+// mostWaiting is how many messages of the supervisor may wait to be taken: never more than
+// the window are under way, and a few without data.
+const mostWaiting = 2 * wire.Window
+
 // attachment is one call of Attach.
 type attachment struct {
-	stream *stream
+	stream supervisorv1.SupervisorAttach
 	o      *api.AttachOptions
 	pipes  *handover.Receiver
 	sinks  map[supervisorv1.Stream]*sink
@@ -110,7 +122,7 @@ func (a *attachment) run(ctx context.Context) error {
 	if err != nil {
 		close(a.over) // what is queued is not written
 	}
-	a.stream.close()
+	a.stream.CloseSend()
 	for _, s := range a.sinks {
 		if !s.ended {
 			close(s.queue)
@@ -126,36 +138,38 @@ func (a *attachment) run(ctx context.Context) error {
 // dispatch takes what arrives and hands it to those who wait for it. It waits
 // for nobody but the supervisor.
 func (a *attachment) dispatch(ctx context.Context) error {
-	arrived := receive[supervisorv1.AttachResponse](a.stream)
 	open, exited := len(a.sinks), a.o.NoFollow
 	for {
 		select {
 		case <-ctx.Done():
 			return wire.Fault(ctx, "attach", ctx.Err())
-		case m := <-arrived:
-			if m.err != nil {
-				if open == 0 && exited && errors.Is(m.err, io.EOF) {
+		case message, ok := <-a.stream.In():
+			if !ok {
+				err := a.stream.Err()
+				if open == 0 && exited && err == nil {
 					return nil
 				}
-				return cutShort(ctx, m.err)
+				return cutShort(ctx, err)
 			}
-			if err := a.take(m.message); err != nil {
+			m := new(supervisorv1.AttachResponse)
+			m.Decode(message)
+			if err := a.take(m); err != nil {
 				return err
 			}
-			if m.message.End {
+			if m.End {
 				open--
 			}
-			exited = exited || m.message.Exited
+			exited = exited || m.Exited
 			if open <= 0 && exited {
-				a.stream.close() // the supervisor waits for it
+				a.stream.CloseSend() // the supervisor waits for it
 			}
 		}
 	}
 }
 
-// cutShort is the error of a stream that ended before the output did.
+// cutShort is the error of a stream that ended, with err or well, before the output did.
 func cutShort(ctx context.Context, err error) error {
-	if errors.Is(err, io.EOF) {
+	if err == nil {
 		return fault.New(fault.Unreachable, "attach", "the supervisor ended the stream early")
 	}
 	return wire.Fault(ctx, "attach", err)
@@ -284,7 +298,7 @@ func (a *attachment) acknowledge() {
 	defer a.mu.Unlock()
 	if a.unacked++; a.unacked == ackEvery {
 		a.unacked = 0
-		a.stream.send(&supervisorv1.AttachRequest{Acknowledged: ackEvery})
+		_ = a.stream.Send(&supervisorv1.AttachRequest{Acknowledged: ackEvery}) // the end is told by In
 	}
 }
 
@@ -310,7 +324,7 @@ func (a *attachment) sendStdin() {
 		if n > 0 {
 			under++
 		}
-		if (n > 0 || err != nil) && !a.stream.send(m) {
+		if (n > 0 || err != nil) && a.stream.Send(m) != nil {
 			return
 		}
 		if err != nil {

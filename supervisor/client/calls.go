@@ -8,7 +8,7 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
-	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1/plain"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
 )
 
@@ -23,13 +23,9 @@ func (c *Client) Run(ctx context.Context, r *api.StartRequest) (*spec.Response, 
 		}
 		return c.Wait(ctx, e.ID)
 	}
-	var m supervisorv1.RunResponse
-	request := &supervisorv1.RunRequest{Start: wire.FromStart(r)}
-	if err := bounded("run", request); err != nil {
-		return nil, err
-	}
-	if err := c.invoke(ctx, "Run", request, &m); err != nil {
-		return nil, err
+	m, err := c.api.Run(ctx, &supervisorv1.RunRequest{Start: wire.FromStart(r)})
+	if err != nil {
+		return nil, wire.Fault(ctx, "run", err)
 	}
 	return c.response(ctx, m.Response, m.OutputElided)
 }
@@ -40,11 +36,7 @@ func (c *Client) Start(ctx context.Context, r *api.StartRequest) (*api.Started, 
 	if err != nil {
 		return nil, err
 	}
-	request := wire.FromStart(r)
-	if err := bounded("start", request); err != nil {
-		return nil, err
-	}
-	m, err := c.api.Start(ctx, request)
+	m, err := c.api.Start(ctx, wire.FromStart(r))
 	if err != nil {
 		return nil, wire.Fault(ctx, "start", err)
 	}
@@ -67,9 +59,9 @@ func (c *Client) WaitOwned(ctx context.Context, id string) (*spec.Response, erro
 }
 
 func (c *Client) wait(ctx context.Context, id string, own bool) (*spec.Response, error) {
-	var m supervisorv1.WaitResponse
-	if err := c.invoke(ctx, "Wait", &supervisorv1.WaitRequest{ExecutionId: id, Own: own}, &m); err != nil {
-		return nil, err
+	m, err := c.api.Wait(ctx, &supervisorv1.WaitRequest{ExecutionId: id, Own: own})
+	if err != nil {
+		return nil, wire.Fault(ctx, "wait", err)
 	}
 	return c.response(ctx, m.Response, m.OutputElided)
 }
@@ -102,11 +94,7 @@ func (c *Client) Kill(ctx context.Context, id string, sig syscall.Signal, all bo
 // List implements api.Supervisor. A page may have fewer executions than its
 // size although another follows; only an empty Next says that it is the last.
 func (c *Client) List(ctx context.Context, f *api.Filter) (*api.Page, error) {
-	request := wire.FromFilter(f)
-	if err := bounded("list", request); err != nil {
-		return nil, err
-	}
-	m, err := c.api.List(ctx, request)
+	m, err := c.api.List(ctx, wire.FromFilter(f))
 	if err != nil {
 		return nil, wire.Fault(ctx, "list", err)
 	}
@@ -135,11 +123,7 @@ func (c *Client) Inspect(ctx context.Context, id string) (*api.Details, error) {
 
 // Stats implements api.Supervisor.
 func (c *Client) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
-	request := &supervisorv1.StatsRequest{ExecutionIds: ids}
-	if err := bounded("stats", request); err != nil {
-		return nil, err
-	}
-	m, err := c.api.Stats(ctx, request)
+	m, err := c.api.Stats(ctx, &supervisorv1.StatsRequest{ExecutionIds: ids})
 	if err != nil {
 		return nil, wire.Fault(ctx, "stats", err)
 	}
@@ -188,27 +172,31 @@ func (c *Client) Health(ctx context.Context) (status string, problems []string, 
 
 // Events implements api.Supervisor. What f returns is returned as it is.
 func (c *Client) Events(ctx context.Context, after uint64, follow bool, f func(api.Event) error) error {
-	s, err := c.open(ctx, "Events", &supervisorv1.EventsRequest{After: after, NoFollow: !follow})
-	if err != nil {
-		return err
+	if err := ctx.Err(); err != nil {
+		return wire.Fault(ctx, "events", err)
 	}
-	defer s.close()
-	arrived := receive[supervisorv1.EventsResponse](s)
+	s, err := c.api.Events(context.Background(), &supervisorv1.EventsRequest{After: after, NoFollow: !follow}, mostWaiting)
+	if err != nil {
+		return wire.Fault(ctx, "events", err)
+	}
+	defer s.CloseSend()
 	taken := int32(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return wire.Fault(ctx, "events", ctx.Err())
-		case m := <-arrived:
-			if m.err != nil {
-				return ended(ctx, "events", m.err)
+		case message, ok := <-s.In():
+			if !ok {
+				return wire.Fault(ctx, "events", s.Err())
 			}
-			if err := f(wire.ToEvent(m.message)); err != nil {
+			m := new(supervisorv1.EventsResponse)
+			m.Decode(message)
+			if err := f(wire.ToEvent(m)); err != nil {
 				return err
 			}
 			if taken++; taken == ackEvery {
 				taken = 0
-				s.send(&supervisorv1.EventsRequest{Acknowledged: ackEvery})
+				_ = s.Send(&supervisorv1.EventsRequest{Acknowledged: ackEvery}) // the end is told by In
 			}
 		}
 	}

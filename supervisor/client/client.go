@@ -9,15 +9,12 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
-	"github.com/containerd/ttrpc"
-	"google.golang.org/protobuf/proto"
-
+	rpc "github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/shimapi/handover"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
-	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1/plain"
 	"github.com/capsule-run/capsule/supervisor/api/wire"
 )
 
@@ -25,7 +22,7 @@ import (
 // use; calls and streams share the connection without waiting for each other.
 type Client struct {
 	conn *handover.Receiver
-	rpc  *ttrpc.Client
+	rpc  *rpc.Conn
 	api  supervisorv1.SupervisorClient
 
 	mu    sync.Mutex
@@ -39,6 +36,25 @@ var _ api.Supervisor = (*Client)(nil)
 // E5004 when the socket is neither root's nor the caller's own, or when the
 // supervisor does not want this caller.
 func Dial(ctx context.Context, address string) (*Client, error) {
+	c, err := Connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.api.Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
+		_ = c.Close() // the first error is the one that counts
+		err = wire.Fault(ctx, "connect to the supervisor", err)
+		if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) {
+			err = fault.Wrap(fault.Unreachable, "connect to the supervisor", err).WithPath(address).
+				WithHint("It accepts connections but does not answer: look at its log.")
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// Connect is Dial that does not wait for an answer, which saves a round trip: whether
+// the supervisor wants this caller, and answers, the first call tells.
+func Connect(ctx context.Context, address string) (*Client, error) {
 	conn, err := connect(ctx, address)
 	if err != nil {
 		f := fault.Wrap(fault.Unreachable, "connect to the supervisor", err).WithPath(address)
@@ -50,18 +66,8 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 		return nil, err
 	}
 	pipes := handover.NewReceiver(conn.(*net.UnixConn)) // or trust had refused it
-	rpc := ttrpc.NewClient(pipes)
-	c := &Client{conn: pipes, rpc: rpc, api: supervisorv1.NewSupervisorClient(rpc), feeds: map[*feed]struct{}{}}
-	if _, err := c.api.Health(ctx, &supervisorv1.HealthRequest{}); err != nil {
-		_ = rpc.Close() // the first error is the one that counts
-		err = wire.Fault(ctx, "connect to the supervisor", err)
-		if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) {
-			err = fault.Wrap(fault.Unreachable, "connect to the supervisor", err).WithPath(address).
-				WithHint("It accepts connections but does not answer: look at its log.")
-		}
-		return nil, err
-	}
-	return c, nil
+	calls := rpc.NewConn(pipes)
+	return &Client{conn: pipes, rpc: calls, api: supervisorv1.NewSupervisorClient(calls), feeds: map[*feed]struct{}{}}, nil
 }
 
 // maxAddress is what the address of a unix socket holds.
@@ -118,49 +124,6 @@ func trust(conn net.Conn, address string) error {
 // Close ends the connection, and with it calls that are open. Executions go on,
 // but those with KillOnDisconnect that nobody takes over.
 func (c *Client) Close() error {
-	// ttrpc complains on stderr of what is under way when it is told itself.
-	_ = c.conn.Close() // it may be closed already
-	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
-	defer cancel()
-	_ = c.rpc.UserOnCloseWait(ctx) // an error says that it took long
-	_ = c.rpc.Close()              // gives none
-	return nil
-}
-
-// closePatience is how long Close waits for streams to notice.
-const closePatience = 2 * time.Second
-
-// invoke makes a call that may take long. Unlike ttrpc's own it lets the
-// supervisor know when ctx ends it.
-func (c *Client) invoke(ctx context.Context, method string, request, response proto.Message) error {
-	if err := ctx.Err(); err != nil {
-		return wire.Fault(ctx, method, err)
-	}
-	s, err := c.rpc.NewStream(context.Background(), &ttrpc.StreamDesc{StreamingClient: true}, wire.Service, method, request)
-	if err != nil {
-		return wire.Fault(ctx, method, err)
-	}
-	answer := response.ProtoReflect().New().Interface()
-	done := make(chan error, 1)
-	// After a cancelled call it takes the answer off ttrpc's hands.
-	go func() { done <- s.RecvMsg(answer) }()
-	select {
-	case err := <-done:
-		if err != nil {
-			return wire.Fault(ctx, method, err)
-		}
-		proto.Merge(response, answer)
-		return nil
-	case <-ctx.Done():
-		_ = s.CloseSend() // fails when the connection is lost, which needs no cancelling
-		return wire.Fault(ctx, method, ctx.Err())
-	}
-}
-
-// bounded refuses a request that ttrpc could not send.
-func bounded(op string, m proto.Message) error {
-	if n := proto.Size(m); n > wire.MaxMessage-1024 {
-		return fault.New(fault.OutOfRange, op, fmt.Sprintf("the request has %d bytes, a message holds 4 MiB", n))
-	}
+	_ = c.rpc.Close() // it may be lost already
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 func (c *connection) begun(ctx context.Context, r *supervisorv1.StartRequest) (*api.Started, error) {
 	// An end of the connection between the record of the execution and the note
 	// of its owner would leave it to nobody.
-	e, err := c.supervisor().Start(context.WithoutCancel(ctx), wire.ToStart(r))
+	e, err := c.supervisor().Start(context.WithoutCancel(ctx), toStart(r))
 	if err != nil {
 		return nil, err
 	}
@@ -108,9 +108,9 @@ func (c *connection) kill(ctx context.Context, r *supervisorv1.KillRequest) (*su
 
 // summary makes the message of s, shortened when it would fill an answer alone.
 func summary(s *api.Summary) *supervisorv1.Summary {
-	m := wire.FromSummary(s)
+	m := fromSummary(s)
 	if proto.Size(m) > wire.MaxResponse/2 {
-		wire.Shorten(m)
+		shorten(m)
 	}
 	return m
 }
@@ -118,13 +118,13 @@ func summary(s *api.Summary) *supervisorv1.Summary {
 // list answers with a smaller page than it was asked for when the larger one
 // does not fit into a message.
 func (c *connection) list(ctx context.Context, r *supervisorv1.ListRequest) (*supervisorv1.ListResponse, error) {
-	f := wire.ToFilter(r)
+	f := toFilter(r)
 	for {
 		p, err := c.supervisor().List(ctx, f)
 		if err != nil {
 			return nil, err
 		}
-		m := wire.FromPage(p)
+		m := fromPage(p)
 		if proto.Size(m) <= wire.MaxRequest {
 			return m, nil
 		}
@@ -133,7 +133,7 @@ func (c *connection) list(ctx context.Context, r *supervisorv1.ListRequest) (*su
 			continue
 		}
 		for _, s := range m.Executions {
-			wire.Shorten(s)
+			shorten(s)
 		}
 		return m, nil
 	}
@@ -162,11 +162,11 @@ func (c *connection) stats(ctx context.Context, r *supervisorv1.StatsRequest) (*
 	}
 	m := &supervisorv1.StatsResponse{}
 	for i := range all {
-		m.Stats = append(m.Stats, wire.FromStats(&all[i]))
+		m.Stats = append(m.Stats, fromStats(&all[i]))
 	}
 	if proto.Size(m) > wire.MaxRequest {
 		for _, s := range m.Stats {
-			s.Command = wire.ShortenCommand(s.Command)
+			s.Command = shortenCommand(s.Command)
 		}
 	}
 	return m, nil
@@ -189,7 +189,7 @@ func (c *connection) info(ctx context.Context, _ *supervisorv1.InfoRequest) (*su
 	if err != nil {
 		return nil, err
 	}
-	return wire.FromInfo(i), nil
+	return fromInfo(i), nil
 }
 
 func (c *connection) health(ctx context.Context, _ *supervisorv1.HealthRequest) (*supervisorv1.HealthResponse, error) {

@@ -109,7 +109,7 @@ func (c *connection) serve() {
 	defer context.AfterFunc(c.s.ctx, func() { c.gate.end(nil) })()
 	_ = c.gate.SetReadDeadline(time.Now().Add(c.s.o.FrameTimeout)) // a lost connection is found by the read
 	// Serve returns when the gate says that the connection is over.
-	_ = srv.Serve(wire.Quiet(c.s.ctx), &single{gate: c.gate})
+	_ = srv.Serve(quiet(c.s.ctx), &single{gate: c.gate})
 	_ = srv.Close() // its one connection is closed
 	c.s.owners.disconnected(c)
 	c.mu.Lock()
@@ -208,7 +208,7 @@ func (s *Server) refuse(conn net.Conn, caller wire.Credentials, f *fault.Fault) 
 
 // refusal is the frame that answers the request with that header.
 func refusal(header [headerSize]byte, f *fault.Fault) ([]byte, error) {
-	st, ok := status.FromError(wire.Status(f))
+	st, ok := status.FromError(statusOf(f))
 	if !ok {
 		return nil, errors.New("a fault is always a status")
 	}

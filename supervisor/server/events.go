@@ -11,7 +11,6 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
-	"github.com/capsule-run/capsule/supervisor/api/wire"
 )
 
 func (c *connection) events(ctx context.Context, s ttrpc.StreamServer) error {
@@ -46,7 +45,7 @@ func (c *connection) events(ctx context.Context, s ttrpc.StreamServer) error {
 		if err := window.take(ctx); err != nil {
 			return err
 		}
-		return s.SendMsg(wire.FromEvent(&e))
+		return s.SendMsg(fromEvent(&e))
 	})
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errCallerLeft):

@@ -74,7 +74,7 @@ func unary[Q any, R any, PQ interface {
 			return nil, err
 		}
 		if size := proto.Size(answer); size > wire.MaxMessage-1024 {
-			return nil, wire.Status(fault.New(fault.OutOfRange, name, fmt.Sprintf("the answer has %d bytes, a message holds 4 MiB", size)).
+			return nil, statusOf(fault.New(fault.OutOfRange, name, fmt.Sprintf("the answer has %d bytes, a message holds 4 MiB", size)).
 				WithHint("Ask for less."))
 		}
 		return answer, nil
@@ -125,10 +125,10 @@ func (c *connection) stream(name string, f func(context.Context, ttrpc.StreamSer
 // its errors made into a status.
 func (c *connection) call(name string, stream bool, f func() error) error {
 	if err := c.begin(stream); err != nil {
-		return wire.Status(err)
+		return statusOf(err)
 	}
 	defer c.finish(stream)
-	return wire.Status(guarded(c.s.o.Log, name, f))
+	return statusOf(guarded(c.s.o.Log, name, f))
 }
 
 func (c *connection) begin(stream bool) error {

@@ -7,7 +7,7 @@ import (
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
-	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1/plain"
 )
 
 // Nanos is a time as messages have it: nanoseconds since the epoch, 0 for the
@@ -27,14 +27,6 @@ func Time(n int64) time.Time {
 	return time.Unix(0, n).UTC()
 }
 
-func fromInt(n *int) *int32 {
-	if n == nil {
-		return nil
-	}
-	v := int32(*n)
-	return &v
-}
-
 func toInt(n *int32) *int {
 	if n == nil {
 		return nil
@@ -43,16 +35,7 @@ func toInt(n *int32) *int {
 	return &v
 }
 
-// FromSummary makes the message of s.
-func FromSummary(s *api.Summary) *supervisorv1.Summary {
-	return &supervisorv1.Summary{
-		ExecutionId: s.ID, Status: s.Status, Reason: s.Reason, Command: validList(s.Command), Labels: validMap(s.Labels),
-		OwnerUid: s.Owner, Created: Nanos(s.Created), Started: Nanos(s.Started), Completed: Nanos(s.Completed),
-		ExitCode: fromInt(s.ExitCode), Signal: fromInt(s.Signal), KillOnDisconnect: s.KillOnDisconnect,
-	}
-}
-
-// ToSummary is the reverse of FromSummary; a nil message gives the zero value.
+// ToSummary reads an execution; a nil message gives the zero value.
 func ToSummary(m *supervisorv1.Summary) api.Summary {
 	if m == nil {
 		return api.Summary{}
@@ -72,14 +55,6 @@ func FromStart(r *api.StartRequest) *supervisorv1.StartRequest {
 	}
 }
 
-// ToStart is the reverse of FromStart; a nil message gives the zero value.
-func ToStart(m *supervisorv1.StartRequest) *api.StartRequest {
-	return &api.StartRequest{
-		Request: m.GetRequest(), ID: m.GetExecutionId(), Profile: m.GetProfile(),
-		StreamStdin: m.GetStreamStdin(), KillOnDisconnect: m.GetKillOnDisconnect(), HoldOutput: m.GetHoldOutput(),
-	}
-}
-
 // FromFilter makes the message of f.
 func FromFilter(f *api.Filter) *supervisorv1.ListRequest {
 	return &supervisorv1.ListRequest{
@@ -88,24 +63,7 @@ func FromFilter(f *api.Filter) *supervisorv1.ListRequest {
 	}
 }
 
-// ToFilter is the reverse of FromFilter.
-func ToFilter(m *supervisorv1.ListRequest) *api.Filter {
-	return &api.Filter{
-		All: m.All, Statuses: m.Statuses, Labels: m.Labels, PageSize: int(m.PageSize),
-		Page: m.Page, IDPrefix: m.IdPrefix, Since: Time(m.Since),
-	}
-}
-
-// FromPage makes the message of p.
-func FromPage(p *api.Page) *supervisorv1.ListResponse {
-	m := &supervisorv1.ListResponse{NextPage: p.Next}
-	for i := range p.Executions {
-		m.Executions = append(m.Executions, FromSummary(&p.Executions[i]))
-	}
-	return m
-}
-
-// ToPage is the reverse of FromPage.
+// ToPage reads a page.
 func ToPage(m *supervisorv1.ListResponse) *api.Page {
 	p := &api.Page{Next: m.NextPage}
 	for _, s := range m.Executions {
@@ -114,20 +72,7 @@ func ToPage(m *supervisorv1.ListResponse) *api.Page {
 	return p
 }
 
-// FromStats makes the message of s.
-func FromStats(s *api.Stats) *supervisorv1.Stats {
-	m := &supervisorv1.Stats{
-		ExecutionId: s.ID, Command: validList(s.Command), MemoryLimitBytes: s.MemoryLimit, PidsLimit: s.PidsLimit,
-		MemoryBytes: s.Memory, Pids: s.Pids,
-	}
-	if s.Metrics != nil {
-		// NaN and infinity, which alone cannot be encoded, are not measured.
-		m.Metrics, _ = json.Marshal(s.Metrics)
-	}
-	return m
-}
-
-// ToStats is the reverse of FromStats. Metrics that are not JSON are E6002.
+// ToStats reads live counters. Metrics that are not JSON are E6002.
 func ToStats(m *supervisorv1.Stats) (api.Stats, error) {
 	s := api.Stats{ID: m.ExecutionId, Command: m.Command, MemoryLimit: m.MemoryLimitBytes, PidsLimit: m.PidsLimit,
 		Memory: m.MemoryBytes, Pids: m.Pids}
@@ -141,30 +86,12 @@ func ToStats(m *supervisorv1.Stats) (api.Stats, error) {
 	return s, nil
 }
 
-// FromEvent makes the message of e.
-func FromEvent(e *api.Event) *supervisorv1.EventsResponse {
-	return &supervisorv1.EventsResponse{
-		Sequence: e.Sequence, Time: Nanos(e.Time), Type: e.Type, ExecutionId: e.ExecutionID, Attributes: validMap(e.Attributes),
-	}
-}
-
-// ToEvent is the reverse of FromEvent.
+// ToEvent reads an event.
 func ToEvent(m *supervisorv1.EventsResponse) api.Event {
 	return api.Event{Sequence: m.Sequence, Time: Time(m.Time), Type: m.Type, ExecutionID: m.ExecutionId, Attributes: m.Attributes}
 }
 
-// FromInfo makes the message of i.
-func FromInfo(i *api.Info) *supervisorv1.InfoResponse {
-	return &supervisorv1.InfoResponse{
-		Version: i.Version, StateDir: valid(i.StateDir), Running: int32(i.Running), Queued: int32(i.Queued),
-		MaxConcurrent: int32(i.MaxConcurrent), MaxQueued: int32(i.MaxQueued),
-		MemoryBudgetBytes: i.MemoryBudget, MemoryReservedBytes: i.MemoryInUse,
-		HistoryExecutions: int32(i.History), HistoryBytes: i.HistoryBytes, Sequence: i.Sequence,
-		Started: Nanos(i.Started), Draining: i.Draining, Pid: int32(i.Pid), ApiVersions: []string{Version},
-	}
-}
-
-// ToInfo is the reverse of FromInfo. It is never embedded.
+// ToInfo reads what a supervisor says of itself. It is never embedded.
 func ToInfo(m *supervisorv1.InfoResponse) *api.Info {
 	return &api.Info{
 		Version: m.Version, StateDir: m.StateDir, Running: int(m.Running), Queued: int(m.Queued),

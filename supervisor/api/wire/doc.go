@@ -1,6 +1,7 @@
 // Package wire is how the types of package api travel in messages of
-// capsule.supervisor.v1: one place that both the server and the client use, so
-// that neither can disagree with the other.
+// capsule.supervisor.v1, as a caller needs it: it registers nothing and knows no
+// reflection (see runtime/wire). Package server has the reverse, made of protobuf's
+// own code.
 package wire
 
 const (

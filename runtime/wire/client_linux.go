@@ -1,77 +1,13 @@
 package wire
 
 import (
-	"encoding/binary"
-	"io"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec/fault"
 )
-
-// The types of a frame.
-const (
-	typeRequest  = 1
-	typeResponse = 2
-	typeData     = 3
-)
-
-// The flags of a frame of data; a request that opens a call of several messages may have
-// the first.
-const (
-	flagRemoteClosed = 1 // the sender sends nothing more
-	flagNoData       = 4 // the payload is no message
-)
-
-const (
-	headerSize = 10
-	// largest is what ttrpc allows a payload to have.
-	largest = 4 << 20
-)
-
-// frame is one of ttrpc's.
-type frame struct {
-	stream      uint32
-	kind, flags byte
-	payload     Message
-}
-
-// readFrame reads one frame. io.EOF: there is no further one.
-func readFrame(r io.Reader) (f frame, err error) {
-	var header [headerSize]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return f, err
-	}
-	size := binary.BigEndian.Uint32(header[:])
-	f.stream, f.kind, f.flags = binary.BigEndian.Uint32(header[4:]), header[8], header[9]
-	if size > largest {
-		return f, ErrMalformed
-	}
-	f.payload = make(Message, size)
-	if _, err = io.ReadFull(r, f.payload); err != nil {
-		return f, err
-	}
-	return f, f.payload.Check()
-}
-
-// appendFrame appends a frame whose payload comes in parts.
-func appendFrame(b []byte, stream uint32, kind, flags byte, parts ...[]byte) []byte {
-	size := 0
-	for _, p := range parts {
-		size += len(p)
-	}
-	b = slices.Grow(b, headerSize+size)
-	b = binary.BigEndian.AppendUint32(b, uint32(size))
-	b = binary.BigEndian.AppendUint32(b, stream)
-	b = append(b, kind, flags)
-	for _, p := range parts {
-		b = append(b, p...)
-	}
-	return b
-}
 
 // Client calls a service at a unix socket, one call after the other.
 type Client struct {
@@ -109,10 +45,7 @@ func (c *Client) Call(service, method string, request Message, within time.Durat
 	if answer.stream != c.stream || answer.kind != typeResponse {
 		return ErrMalformed
 	}
-	if status := answer.payload.Message(1); status.Uint(1) != 0 {
-		return &Status{Code(status.Uint(1)), status.String(2)}
-	}
-	return nil
+	return readStatus(answer.payload.Message(1))
 }
 
 // Close ends the connection, where there is one.

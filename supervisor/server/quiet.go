@@ -1,4 +1,4 @@
-package wire
+package server
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Quiet keeps what ttrpc's server logs of its callers' mistakes, at level error
+// quiet keeps what ttrpc's server logs of its callers' mistakes, at level error
 // and to stderr, out of the process's log: who connects could fill it.
-func Quiet(ctx context.Context) context.Context {
+func quiet(ctx context.Context) context.Context {
 	l := logrus.New()
 	l.SetOutput(io.Discard)
 	l.SetLevel(logrus.PanicLevel)

@@ -1,10 +1,11 @@
-package wire
+package server
 
 import (
 	"strings"
 	"unicode/utf8"
 
 	supervisorv1 "github.com/capsule-run/capsule/supervisor/api/v1"
+	"github.com/capsule-run/capsule/supervisor/api/wire"
 )
 
 // A message that has a string which is not UTF-8 cannot be encoded at all. A
@@ -43,9 +44,9 @@ func validMap(m map[string]string) map[string]string {
 // maxShown is how much of a command is left where it does not fit.
 const maxShown = 4 << 10
 
-// ShortenCommand leaves the first 4 KiB of a command, for places where the
+// shortenCommand leaves the first 4 KiB of a command, for places where the
 // whole does not fit into a message. "..." stands for the rest.
-func ShortenCommand(command []string) []string {
+func shortenCommand(command []string) []string {
 	left := maxShown
 	for i, arg := range command {
 		if len(arg) > left {
@@ -60,14 +61,14 @@ func ShortenCommand(command []string) []string {
 	return command
 }
 
-// Shorten cuts what may be long in a summary.
-func Shorten(s *supervisorv1.Summary) {
-	s.Command = ShortenCommand(s.Command)
+// shorten cuts what may be long in a summary.
+func shorten(s *supervisorv1.Summary) {
+	s.Command = shortenCommand(s.Command)
 	size := 0
 	for k, v := range s.Labels {
 		size += len(k) + len(v)
 	}
-	if size > MaxResponse {
+	if size > wire.MaxResponse {
 		s.Labels = nil
 	}
 }
