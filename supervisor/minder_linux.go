@@ -280,7 +280,6 @@ func (m *minder) follow(ctx context.Context) bool {
 	}
 	m.finish(decodeResult(m.rec.ExecutionID, m.rec.Created, data))
 	failpoint.Here("supervisor.finished")
-	runtime.Gosched() // who waits for the response first: the shim tears down when the connection ends
 	// Whoever is attached gets the last bytes; the shim waits for us that long.
 	c.retire()
 	late := time.NewTimer(attachedPatience)
