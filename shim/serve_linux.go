@@ -244,7 +244,7 @@ func (s *server) offer() (*os.File, error) {
 	defer quick.Stop()
 	select {
 	case <-quick.C:
-	case <-s.e.gone:
+	case <-s.e.ended: // the starter has the answer, or what it says is recorded
 		return nil, nil
 	}
 	if s.e.writeBundle != nil {

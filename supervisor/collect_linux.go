@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
@@ -265,9 +266,10 @@ func (s *Supervisor) tellCollected(id string, r *spec.Response) {
 	s.emit(kind, id, outcome(r))
 }
 
-// outcome are the attributes of an event about an ended execution.
+// outcome are the attributes of an event about an ended execution. They are copies: those of
+// a decoded response would keep all of its strings for as long as the event is kept.
 func outcome(r *spec.Response) map[string]string {
-	a := map[string]string{"status": string(r.Status), "reason": string(r.Termination.Reason)}
+	a := map[string]string{"status": strings.Clone(string(r.Status)), "reason": strings.Clone(string(r.Termination.Reason))}
 	if r.ExitCode != nil {
 		a["exit_code"] = strconv.Itoa(*r.ExitCode)
 	}
@@ -275,7 +277,7 @@ func outcome(r *spec.Response) map[string]string {
 		a["signal"] = strconv.Itoa(*r.Signal)
 	}
 	if r.Error != nil {
-		a["code"] = r.Error.Code
+		a["code"] = strings.Clone(r.Error.Code)
 	}
 	if phases, err := json.Marshal(r.Metrics.StartupPhases); err == nil && r.Metrics.StartupUS != nil {
 		a["startup_us"], a["startup_phases_us"] = strconv.FormatInt(*r.Metrics.StartupUS, 10), string(phases)

@@ -20,6 +20,10 @@ func (c *console) detach(ctx context.Context, inv *invocation, o *order, rep *re
 		return rep.refuse(err)
 	}
 	defer l.close()
+	// One that is not there yet would find Start when it comes, after the caller has given up.
+	if err := answers(ctx, l.current()); err != nil {
+		return rep.refuse(err)
+	}
 	start := o.start()
 	start.StreamStdin = inv.stdin
 	if start.ID == "" {

@@ -91,8 +91,11 @@ func (l *link) reconnect(ctx context.Context, number int, deadline time.Time) bo
 			return false
 		}
 		s, closer, err := l.dial(ctx)
-		if err == nil && l.resume != nil {
-			if err = l.resume(ctx, s); err != nil {
+		if err == nil {
+			if err = answers(ctx, s); err == nil && l.resume != nil {
+				err = l.resume(ctx, s)
+			}
+			if err != nil {
 				_ = closer() // of no use any more
 			}
 		}
@@ -104,6 +107,18 @@ func (l *link) reconnect(ctx context.Context, number int, deadline time.Time) bo
 		l.supervisor, l.closer, l.dialled = s, closer, number+1
 	}
 	return time.Now().Before(deadline)
+}
+
+// answers waits until the supervisor answers, where that is not certain.
+func answers(ctx context.Context, s api.Supervisor) error {
+	h, ok := s.(interface {
+		Health(context.Context) (string, []string, error)
+	})
+	if !ok {
+		return nil
+	}
+	_, _, err := h.Health(ctx)
+	return err
 }
 
 // pause is the sleep of a link outside of tests.

@@ -39,7 +39,9 @@ func (r *remote) Start(ctx context.Context, o *order, st supervisor.Streams) (ex
 	x := &remoteExecution{remote: r, id: start.ID, created: created, done: make(chan *spec.Response, 1)}
 	if err != nil {
 		if ctx.Err() != nil {
-			_ = x.Kill(syscall.SIGKILL, true) // it may have been started all the same
+			// It may have been started all the same. A daemon that does not answer ends it
+			// when nobody takes it over.
+			_ = x.kill(syscall.SIGKILL, true, abandonPatience)
 			err = fault.Wrap(fault.Cancelled, "start the execution", ctx.Err())
 		}
 		r.close()
@@ -79,9 +81,16 @@ func (x *remoteExecution) Wait() *spec.Response { return <-x.done }
 // killPatience is how long the daemon may take to pass a signal on.
 const killPatience = 15 * time.Second
 
+// abandonPatience is how long it may take to hear that a start is given up.
+const abandonPatience = time.Second
+
 // Kill implements execution.
 func (x *remoteExecution) Kill(sig syscall.Signal, all bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
+	return x.kill(sig, all, killPatience)
+}
+
+func (x *remoteExecution) kill(sig syscall.Signal, all bool, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return x.persist(ctx, func(s api.Supervisor) error {
 		_, err := s.Kill(ctx, x.id, sig, all)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // ErrClosed is the error of calls whose connection has ended.
@@ -28,9 +30,9 @@ type Conn struct {
 	conn  io.ReadWriteCloser
 	ended chan struct{}
 
-	writing sync.Mutex
-	buf     []byte // of a frame that is written; guarded by writing
-	last    uint32 // the number of the newest call; guarded by writing
+	writing chan struct{} // one element: whose turn it is to write
+	buf     []byte        // of a frame that is written; guarded by writing
+	last    uint32        // the number of the newest call; guarded by writing
 
 	mu    sync.Mutex
 	calls map[uint32]*Call // that have not ended; nil: the connection has. Guarded by mu
@@ -38,7 +40,7 @@ type Conn struct {
 
 // NewConn takes over a connection to a service and reads from it until it ends.
 func NewConn(conn io.ReadWriteCloser) *Conn {
-	c := &Conn{conn: conn, ended: make(chan struct{}), calls: map[uint32]*Call{}}
+	c := &Conn{conn: conn, ended: make(chan struct{}), writing: make(chan struct{}, 1), calls: map[uint32]*Call{}}
 	go c.read()
 	return c
 }
@@ -62,13 +64,15 @@ type Call struct {
 	in   chan Message // closed at the end
 	err  error        // why it ended, nil when it did well; set before in is closed
 	over bool         // in is closed; guarded by conn.mu
+	torn bool         // by us: the service goes on, and is told by CloseSend; guarded by conn.mu
 
 	mu     sync.Mutex
 	closed bool // nothing more is sent; guarded by mu
 }
 
 // Open begins a call of several messages. Without a first one none is sent: Send does. As
-// many messages of the service may wait to be taken. ctx ends Recv alone.
+// many messages of the service may wait to be taken. ctx ends Recv, and what waits for a
+// service that reads nothing.
 func (c *Conn) Open(ctx context.Context, service, method string, first Message, waiting int) (*Call, error) {
 	s, err := c.open(ctx, service, method, first, waiting)
 	if err == nil && first != nil && len(first) == 0 {
@@ -79,6 +83,9 @@ func (c *Conn) Open(ctx context.Context, service, method string, first Message, 
 
 func (c *Conn) open(ctx context.Context, service, method string, request Message, waiting int) (*Call, error) {
 	head := Message(make([]byte, 0, 64+len(service)+len(method))).PutString(1, service).PutString(2, method)
+	if at, ok := ctx.Deadline(); ok {
+		head = head.PutUint(4, uint64(max(time.Until(at), 1))) // for the service, which gives up by itself
+	}
 	if request != nil {
 		head = head.Open(3, len(request))
 	}
@@ -86,8 +93,10 @@ func (c *Conn) open(ctx context.Context, service, method string, request Message
 		return nil, tooLarge(len(request))
 	}
 	s := &Call{conn: c, ctx: ctx, in: make(chan Message, waiting)}
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	if err := c.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer c.pass()
 	c.last += 2 // odd numbers, in their order on the wire
 	s.number = c.last - 1
 	c.mu.Lock()
@@ -97,20 +106,53 @@ func (c *Conn) open(ctx context.Context, service, method string, request Message
 	}
 	c.calls[s.number] = s
 	c.mu.Unlock()
-	c.write(s.number, typeRequest, flagRemoteOpen, head, request)
+	if err := c.write(ctx, s.number, typeRequest, flagRemoteOpen, head, request); err != nil {
+		s.forget()
+		return nil, err
+	}
 	return s, nil
 }
 
-// write sends a frame in one piece. The caller holds writing. A failure is told by the end
-// of the connection, behind what the service had to say before it closed its end.
-func (c *Conn) write(number uint32, kind, flags byte, parts ...[]byte) {
-	c.buf = appendFrame(c.buf[:0], number, kind, flags, parts...)
-	if _, err := c.conn.Write(c.buf); err != nil && !errors.Is(err, syscall.EPIPE) {
-		_ = c.conn.Close() // it may have been a part of the frame
+// turn waits for the turn to write, unless ctx ends before. A turn that is free is taken
+// in any case.
+func (c *Conn) turn(ctx context.Context) error {
+	select {
+	case c.writing <- struct{}{}:
+		return nil
+	default:
 	}
+	select {
+	case c.writing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass ends a turn.
+func (c *Conn) pass() { <-c.writing }
+
+// write sends a frame in one piece. The caller has the turn. An error is that the deadline of
+// ctx came before the service took any of it; every other failure is told by the end of the
+// connection, behind what the service had to say before it closed its end.
+func (c *Conn) write(ctx context.Context, number uint32, kind, flags byte, parts ...[]byte) error {
+	if bounded, ok := c.conn.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		at, _ := ctx.Deadline()
+		_ = bounded.SetWriteDeadline(at) // of a connection that has ended Write tells
+	}
+	c.buf = appendFrame(c.buf[:0], number, kind, flags, parts...)
+	n, err := c.conn.Write(c.buf)
 	if cap(c.buf) > keptBuffer {
 		c.buf = nil
 	}
+	switch {
+	case err == nil || errors.Is(err, syscall.EPIPE):
+		return nil
+	case n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		return context.DeadlineExceeded
+	}
+	_ = c.conn.Close() // it may have been a part of the frame
+	return nil
 }
 
 // Call makes a call of one message either way. The service is told when ctx ends it.
@@ -131,8 +173,16 @@ func (c *Conn) Call(ctx context.Context, service, method string, request Message
 	}
 	if ctx.Err() != nil {
 		s.CloseSend()
+		s.forget()
 	}
 	return answer, err
+}
+
+// forget drops what still comes for a call that nobody waits for.
+func (s *Call) forget() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	delete(s.conn.calls, s.number)
 }
 
 // Send sends a message, and tells whether it could: not behind CloseSend or the end.
@@ -145,23 +195,35 @@ func (s *Call) Send(m Message) error {
 	if s.closed || s.hasEnded() {
 		return ErrClosed
 	}
-	s.conn.writing.Lock()
-	defer s.conn.writing.Unlock()
-	s.conn.write(s.number, typeData, 0, m)
-	return nil
+	if err := s.conn.turn(s.ctx); err != nil {
+		return err
+	}
+	defer s.conn.pass()
+	return s.conn.write(s.ctx, s.number, typeData, 0, m)
 }
+
+// lastWords is how long a service may take to read that a call is given up whose context
+// has ended.
+const lastWords = 100 * time.Millisecond
 
 // CloseSend tells the service once that nothing more is sent, unless the call has ended.
 func (s *Call) CloseSend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.hasEnded() {
+	if s.closed || s.hasEnded() && !s.isTorn() {
 		return
 	}
 	s.closed = true
-	s.conn.writing.Lock()
-	defer s.conn.writing.Unlock()
-	s.conn.write(s.number, typeData, flagRemoteClosed|flagNoData)
+	ctx := s.ctx
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		defer cancel()
+	}
+	if s.conn.turn(ctx) == nil {
+		_ = s.conn.write(ctx, s.number, typeData, flagRemoteClosed|flagNoData) // nothing can be done for who does not read
+		s.conn.pass()
+	}
 }
 
 // In gives the messages of the service and is closed at the end of the call, for which Err
@@ -191,6 +253,12 @@ func (s *Call) hasEnded() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	return s.over
+}
+
+func (s *Call) isTorn() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.torn
 }
 
 // read hands out what comes until the connection ends.
@@ -238,6 +306,7 @@ func (c *Conn) deliver(f frame) {
 	}
 	if last {
 		delete(c.calls, f.stream)
+		s.torn = err == ErrFlood
 		s.end(err)
 	}
 }

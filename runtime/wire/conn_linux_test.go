@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
@@ -260,4 +261,94 @@ func FuzzConn(f *testing.F) {
 			_, err = s.Recv()
 		}
 	})
+}
+
+// TestConnWaitsForNobody: calls that are bounded end in their time although the service reads
+// nothing, and leave nothing behind.
+func TestConnWaitsForNobody(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	conn, err := net.Dial("unix", path) // which nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewConn(conn)
+	for range 400 { // more than a socket holds
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		_, err := c.Call(ctx, "a.Service", "One", text("x"))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	c.mu.Lock()
+	if len(c.calls) != 0 {
+		t.Errorf("%d calls are kept", len(c.calls))
+	}
+	c.mu.Unlock()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServerHearsThatACallIsGivenUp: one of one message too, by its client or by its deadline.
+func TestServerHearsThatACallIsGivenUp(t *testing.T) {
+	path, listener := listen(t)
+	begun, ended, served := make(chan struct{}), make(chan error), make(chan error)
+	server := Server{Call: func(ctx context.Context, _, _ string, _ Message) (Message, error) {
+		begun <- struct{}{}
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	}}
+	go func() { served <- server.Serve(listener) }()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewConn(conn)
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error)
+	go func() {
+		_, err := c.Call(ctx, "a.Service", "Hang", nil)
+		given <- err
+	}()
+	<-begun
+	cancel()
+	if err := <-given; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	// The deadline is the service's as well: nobody reads what this client would say.
+	late, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	call, err := c.Open(late, "a.Service", "Hang", text("x"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if _, err := call.Recv(); err == nil {
+		t.Error("a call that was given up has an answer")
+	}
+	_ = c.Close()
+	listener.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConnTakesNoDamageForSuccess: a status that cannot be read is an error.
+func TestConnTakesNoDamageForSuccess(t *testing.T) {
+	if err := readStatus(Message{0xff, 0xff}); !errors.Is(err, ErrMalformed) {
+		t.Error(err)
+	}
 }

@@ -42,7 +42,7 @@ type session struct {
 	writing sync.Mutex
 	buf     []byte // of a frame that is written; guarded by writing
 
-	streams sync.Map // of the calls with several messages, by number
+	streams sync.Map // calls by number: a *Stream, or what cancels one of one message
 }
 
 // Serve answers all who connect to a listening unix socket and are of our user. It
@@ -219,10 +219,14 @@ func (c *session) start(f frame) {
 			return
 		}
 	}
+	ctx, left := context.WithCancel(ctx)
+	c.streams.Store(f.stream, left)
 	go func() {
 		defer c.done()
 		defer cancel()
+		defer left()
 		answer, err := c.server.Call(ctx, service, method, request)
+		c.streams.Delete(f.stream)
 		c.answer(f.stream, answer, err)
 	}()
 }

@@ -30,6 +30,9 @@ func (s *Status) Error() string { return s.Text }
 
 // readStatus makes the error of a google.rpc.Status; nil when the call went well.
 func readStatus(m Message) error {
+	if err := m.Check(); err != nil {
+		return err
+	}
 	if m.Uint(1) == 0 {
 		return nil
 	}

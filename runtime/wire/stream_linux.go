@@ -120,7 +120,11 @@ func (c *session) deliver(f frame) {
 	if !ok {
 		return
 	}
-	s := v.(*Stream)
+	s, several := v.(*Stream)
+	if !several { // a caller that sends nothing more to a call of one message has given it up
+		v.(context.CancelFunc)()
+		return
+	}
 	if f.flags&flagNoData == 0 && !s.over {
 		select {
 		case s.in <- f.payload:

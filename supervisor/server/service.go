@@ -128,7 +128,12 @@ func (c *connection) call(name string, stream bool, f func() error) error {
 		return statusOf(err)
 	}
 	defer c.finish(stream)
-	return statusOf(guarded(c.s.o.Log, name, f))
+	err := guarded(c.s.o.Log, name, f)
+	if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) && c.s.ctx.Err() != nil {
+		// It was not the caller's wish: to the caller the supervisor is gone.
+		err = fault.Wrap(fault.Unreachable, name, err)
+	}
+	return statusOf(err)
 }
 
 func (c *connection) begin(stream bool) error {
