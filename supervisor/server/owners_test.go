@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
 	"github.com/capsule-run/capsule/supervisor/server"
 )
@@ -132,4 +134,25 @@ func TestAnEndedExecutionIsForgotten(t *testing.T) {
 	}
 	f.end("a")
 	eventually(t, "it is forgotten", func() bool { return s.Owned() == 0 })
+}
+
+// TestEndIsNoCancellation: a supervisor that ends is gone to whoever waits, who did not cancel.
+// Which of the two, the answer or the end of the connection, comes first is left to chance.
+func TestEndIsNoCancellation(t *testing.T) {
+	for range 50 {
+		f := newFake()
+		f.waiting = make(chan string, 1)
+		address, s := serve(t, f, nil)
+		c := dial(t, address)
+		start(t, c, &api.StartRequest{ID: "a"})
+		waited := make(chan error, 1)
+		go func() { _, err := c.Wait(within(t), "a"); waited <- err }()
+		<-f.waiting
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-waited; !errors.Is(err, &fault.Fault{Code: fault.Unreachable}) {
+			t.Fatal(err)
+		}
+	}
 }

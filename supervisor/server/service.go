@@ -129,9 +129,10 @@ func (c *connection) call(name string, stream bool, f func() error) error {
 	}
 	defer c.finish(stream)
 	err := guarded(c.s.o.Log, name, f)
-	if errors.Is(err, &fault.Fault{Code: fault.Cancelled}) && c.s.ctx.Err() != nil {
+	cancelled := errors.Is(err, context.Canceled) || errors.Is(err, &fault.Fault{Code: fault.Cancelled})
+	if cancelled && c.s.ctx.Err() != nil {
 		// It was not the caller's wish: to the caller the supervisor is gone.
-		err = fault.Wrap(fault.Unreachable, name, err)
+		err = fault.New(fault.Unreachable, name, "the supervisor ends")
 	}
 	return statusOf(err)
 }
