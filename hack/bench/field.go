@@ -68,7 +68,7 @@ func newField(ctx context.Context, s settings) (f *field, err error) {
 	if err != nil {
 		return f, err
 	}
-	f.ways = append([]*bench.Way{f.bare()}, append(own, f.peers(ctx)...)...)
+	f.ways = slices.Concat([]*bench.Way{f.bare()}, f.floors(), own, f.peers(ctx))
 	if s.only != "" {
 		names := strings.Split(s.only, ",")
 		for _, name := range names {
@@ -221,7 +221,7 @@ func (f *field) compile() error {
 	if err := os.Mkdir(f.payload, 0o755); err != nil {
 		return err
 	}
-	for name, source := range map[string]string{"true": "int main(void) { return 0; }\n", "work": work} {
+	for name, source := range map[string]string{"true": "int main(void) { return 0; }\n", "work": work, "starter-c": starterC} {
 		file := filepath.Join(f.dir, name+".c")
 		if err := os.WriteFile(file, []byte(source), 0o644); err != nil {
 			return err
@@ -230,7 +230,7 @@ func (f *field) compile() error {
 			return fmt.Errorf("gcc: %w: %s", err, out)
 		}
 	}
-	return nil
+	return errors.Join(f.compileGo("empty", emptyGo), f.compileGo("starter-go", starterGo))
 }
 
 // marshal is for requests of other sandboxes, whose parts are all ours.
