@@ -4,9 +4,11 @@
 # user. Every test binary is compiled here; each machine boots once and runs
 # them all.
 #
-#   hack/vmtest.sh [-p "PATTERN..."] [KERNEL:USER...]
+#   hack/vmtest.sh [-p "PATTERN..."] [KERNEL:USER[@DIR|@-DIR]...]
 #
-# A machine systemd:USER has a real systemd, and runs hack/units alone.
+# A machine with @DIR runs the packages below this directory alone, one with @-DIR
+# all others: the work for one user may be split so that two machines are busy until
+# the end. A machine systemd:USER has a real systemd, and runs hack/units alone.
 #
 # The machines come from a runner with the command line
 #   run [--systemd] [--kernel K] --user U --cwd DIR --mem MIB --timeout S -- COMMAND...
@@ -96,27 +98,43 @@ export CAPSULE_TEST_DISPOSABLE=1
 # go run compiles Go's own library first: a quarter of an hour in here. podman takes
 # eight minutes.
 skip='^TestPrograms$/^go_run$|^TestPodman'
-while read -r p; do
+for p in $PACKAGES; do
   cd "$TOP/$p"
   name=${p//\//+} began=$SECONDS
   ./kernel.test -test.v=test2json -test.timeout="${SECONDS_EACH}s" -test.skip "$skip" >"$OUT/$name" 2>&1 </dev/null
   status=$?
   echo $status >"$OUT/$name.status"
   echo "  $CONFIG $p: exit $status, $((SECONDS - began)) s"
-done <"$TOP/$LIST"
+done
 D
 chmod +x "$work/driver"
 
-# machine KERNEL:USER: boot, run, report. The report comes in one piece, as two
+# packages_of KERNEL:USER[@DIR]: what a machine runs, a line each.
+packages_of() {
+  local dir=${1#*@}
+  case $1 in
+  systemd:*) cat "$work/list-systemd" ;;
+  *@-*) grep -Ev "^${dir#-}(/|$)" "$work/list" || true ;;
+  *@*) grep -E "^$dir(/|$)" "$work/list" || true ;;
+  *) cat "$work/list" ;;
+  esac
+}
+
+# machine KERNEL:USER[@DIR]: boot, run, report. The report comes in one piece, as two
 # machines run at a time.
 machine() {
-  local user=${1##*:} out=$work/out-${1//:/-} list=list status=0 kind=(--kernel "${1%%:*}")
-  if [ "${1%%:*}" = systemd ]; then
-    kind=(--systemd) list=list-systemd
+  local name=${1%@*} out packages status=0 kind=(--kernel "${1%%:*}")
+  local user=${name##*:}
+  out=$work/out-$(tr :@/ - <<<"$1")
+  [ "${1%%:*}" != systemd ] || kind=(--systemd)
+  packages=$(packages_of "$1")
+  if [ -z "$packages" ]; then
+    echo "machine $1: no package of the list is for it" >&2
+    return 1
   fi
   mkdir -m 777 "$out"
   (cd "$work" && "$top/$runner" "${kind[@]}" --user "$user" --cwd "$work" --mem 2048 --timeout "$seconds" \
-    --env TOP="$work" --env LIST="$list" --env OUT="$out" --env CONFIG="$1" --env SECONDS_EACH=$((seconds * 2 / 3)) --env CAPSULE_TEST_STRICT \
+    --env TOP="$work" --env PACKAGES="${packages//$'\n'/ }" --env OUT="$out" --env CONFIG="$1" --env SECONDS_EACH=$((seconds * 2 / 3)) --env CAPSULE_TEST_STRICT \
     -- "$work/driver") || status=$?
   while read -r p; do
     local file=$out/${p//\//+}
@@ -128,7 +146,7 @@ machine() {
     else
       go tool test2json -p "$p" <"$file"
     fi
-  done <"$work/$list" >"$out.json"
+  done <<<"$packages" >"$out.json"
   go run ./hack/testreport -label "machine $1" <"$out.json" >"$out.report" 2>&1 || status=1
   cat "$out.report"
   return $status
