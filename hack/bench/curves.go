@@ -133,7 +133,7 @@ func (f *field) livePoint(ctx context.Context, c *curve, d *daemon, conn *client
 // recordsCurve: what ended executions cost.
 func (f *field) recordsCurve(ctx context.Context, c *curve) error {
 	c.Name, c.Of = "Finished records", "records"
-	c.About = "Ended executions in the history, written there directly with the request and the response of a real one. Milliseconds for one\nmore execution, the newest page of the list, a list by a label that nothing has, the oldest record, and capsuled's start\nuntil it answers; the size of the file and capsuled's memory (PSS)."
+	c.About = "Ended executions in the history, written there directly with the request and the response of a real one. Milliseconds for one\nmore execution, the newest page of the list, a list by a label that nothing has, the oldest record, and capsuled's start\nuntil it answers; the size of the file and capsuled's memory (PSS), and what of that is its own: the rest are pages of the file\nthat it has looked at, which the kernel takes back when it wants them."
 	entry, err := f.sampleEntry(ctx)
 	if err != nil {
 		return err
@@ -258,7 +258,12 @@ func (f *field) recordsPoint(ctx context.Context, c *curve, oldest string) (err 
 	}
 	c.add("file, MiB", true, float64(info.Size())/(1<<20))
 	held, err := pss(d.pid())
+	if err != nil {
+		return err
+	}
 	c.add("capsuled, MiB", true, float64(held)/1024)
+	own, err := pssOwn(d.pid())
+	c.add("its own, MiB", true, float64(own)/1024)
 	return err
 }
 
