@@ -90,3 +90,33 @@ func TestAnswer(t *testing.T) {
 		t.Error(status)
 	}
 }
+
+// TestAnswerThatStays: an ended execution that cannot be collected is not in memory
+// twice, and is told as before.
+func TestAnswerThatStays(t *testing.T) {
+	testState(t)
+	s := testDaemon(t, admission.Limits{MaxConcurrent: 1})
+	dir, lock, rec := waits(t, s, 1, time.Now())
+	lock.Close()
+	place, err := s.admit(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := *rec
+	refused.Created = time.Time{} // the history takes none without
+	m := &minder{s: s, rec: rec, recorded: &refused, request: []byte("{}"), dir: dir, ticket: place, answered: make(chan struct{}), done: make(chan struct{})}
+	s.daemon.minders[rec.ExecutionID] = m
+	document := answerOf(rec.ExecutionID, true).Encode(false)
+	m.answer(document)
+	m.finish(decodeResult(rec.ExecutionID, rec.Created, document))
+	if m.settle() {
+		t.Fatal("it is in the history")
+	}
+	if have := s.Answer(t.Context(), rec.Owner, rec.ExecutionID); have != nil {
+		t.Errorf("still held: %s", have)
+	}
+	r, err := s.As(rec.Owner).Wait(t.Context(), rec.ExecutionID)
+	if err != nil || string(r.Encode(false)) != string(document) {
+		t.Errorf("%v, %v", r, err)
+	}
+}

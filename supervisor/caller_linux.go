@@ -55,7 +55,7 @@ func (s *Supervisor) Answer(ctx context.Context, uid uint32, id string) []byte {
 	}
 	select {
 	case <-m.answered:
-		return m.document
+		return m.held()
 	case <-ctx.Done():
 		return nil
 	}

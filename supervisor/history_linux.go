@@ -99,5 +99,12 @@ func pastOutput(h *history.Store, id, stream string) ([]byte, error) {
 		return nil, err
 	}
 	defer out.Close() // read only
-	return io.ReadAll(out)
+	size, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := out.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return (&keptStream{from: out, size: size}).all()
 }

@@ -35,6 +35,13 @@ type keptStream struct {
 	index              *times.Index
 }
 
+// all reads what is kept, from the beginning.
+func (k *keptStream) all() ([]byte, error) {
+	data := make([]byte, k.size)
+	n, err := io.ReadFull(k.from, data)
+	return data[:n], err
+}
+
 func (k *kept) close() {
 	for _, s := range k.streams {
 		if c, ok := s.from.(io.Closer); ok {
@@ -170,8 +177,8 @@ func (s *Supervisor) fill(r *spec.Response, dir layout.Dir) error {
 	if err := k.open(dir, r.Output); err != nil {
 		return err
 	}
-	stdout, err1 := io.ReadAll(k.streams[0].from)
-	stderr, err2 := io.ReadAll(k.streams[1].from)
+	stdout, err1 := k.streams[0].all()
+	stderr, err2 := k.streams[1].all()
 	r.SetOutput(stdout, stderr)
 	r.OutputElided = false
 	return errors.Join(err1, err2)

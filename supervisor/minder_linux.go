@@ -43,14 +43,11 @@ type minder struct {
 	request  []byte
 
 	started  chan struct{} // closed when the shim is started, or never will be
-	answered chan struct{} // closed when document is set, if it ever is, at the latest with done
+	answered chan struct{} // closed when document is set, if it ever is; at the latest with done
 	done     chan struct{} // closed when response is set
 	gone     chan struct{} // closed when the minder is done with the execution
 	unwanted chan struct{} // closed by cancel
 	ended    chan struct{} // closed when the shim is dead; nil: another supervisor started it
-	// document is the response as its shim has recorded and told it; nil: it is not fit
-	// to be passed on so.
-	document []byte
 	response *spec.Response
 	// unrecorded is the result of an execution that never ran, until it is written.
 	unrecorded []byte
@@ -58,6 +55,9 @@ type minder struct {
 	once sync.Once
 	mu   sync.Mutex
 	conn *connection // guarded by mu; nil: none is open
+	// document is the response as its shim has recorded and told it, guarded by mu; nil: it
+	// is not fit to be passed on so, or no longer held.
+	document []byte
 }
 
 // queued tells whether the execution waits for its turn.
@@ -304,11 +304,25 @@ func (m *minder) kill() {
 // is done with it.
 func (m *minder) answer(document []byte) {
 	if passable(m.rec.ExecutionID, document) {
-		m.document = document
+		m.hold(document)
 	}
 	m.ticket.release() // whoever has the answer may want the next turn
 	close(m.answered)
 	runtime.Gosched() // to whoever waits; what comes now is for nobody in a hurry
+}
+
+// hold keeps a document, or with nil lets go of the one that is kept.
+func (m *minder) hold(document []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.document = document
+}
+
+// held is the document, if it is kept.
+func (m *minder) held() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.document
 }
 
 // passable tells whether a response can be passed on as it is: it is what this version
@@ -376,6 +390,7 @@ func (m *minder) settle() bool {
 		if r != nil {
 			m.finish(r) // it is known, though not yet in the history
 		}
+		m.hold(nil) // that may take long, and the response is enough
 		return false
 	}
 	m.finish(r)

@@ -133,7 +133,7 @@ func (f *field) livePoint(ctx context.Context, c *curve, d *daemon, conn *client
 // recordsCurve: what ended executions cost.
 func (f *field) recordsCurve(ctx context.Context, c *curve) error {
 	c.Name, c.Of = "Finished records", "records"
-	c.About = "Ended executions in the history, written there directly with the request and the response of a real one. Milliseconds for one\nmore execution, the newest page of the list, a list by a label that nothing has, the oldest record, and capsuled's start\nuntil it answers; the size of the file and capsuled's memory (PSS)."
+	c.About = "Ended executions in the history, written there directly with the request and the response of a real one. Milliseconds for one\nmore execution, the newest page of the list, a list by a label that nothing has, the oldest record, and capsuled's start\nuntil it answers, after a clean stop and, in the last column, after kill -9; the size of the file; capsuled's memory (PSS) and\nwhat of it is its own: the rest are pages of the file that it has looked at, which the kernel takes back when it wants them."
 	entry, err := f.sampleEntry(ctx)
 	if err != nil {
 		return err
@@ -215,12 +215,15 @@ func seed(path string, like history.Entry, have, n int) (first string, err error
 }
 
 func (f *field) recordsPoint(ctx context.Context, c *curve, oldest string) (err error) {
-	start := time.Now()
-	d, err := f.startDaemonAt(ctx, filepath.Join(f.dir, "records"), "[state]\nhistory_count = 0\nhistory_bytes = 0\nhistory_age_seconds = 0\n")
+	start := func() (*daemon, float64, error) {
+		began := time.Now()
+		d, err := f.startDaemonAt(ctx, filepath.Join(f.dir, "records"), "[state]\nhistory_count = 0\nhistory_bytes = 0\nhistory_age_seconds = 0\n")
+		return d, float64(time.Since(began).Microseconds()) / 1000, err
+	}
+	d, began, err := start()
 	if err != nil {
 		return err
 	}
-	began := float64(time.Since(start).Microseconds()) / 1000
 	defer func() { err = errors.Join(err, d.stop()) }()
 	conn, err := client.Dial(ctx, d.address)
 	if err != nil {
@@ -258,8 +261,26 @@ func (f *field) recordsPoint(ctx context.Context, c *curve, oldest string) (err 
 	}
 	c.add("file, MiB", true, float64(info.Size())/(1<<20))
 	held, err := pss(d.pid())
+	if err != nil {
+		return err
+	}
 	c.add("capsuled, MiB", true, float64(held)/1024)
-	return err
+	own, err := pssOwn(d.pid())
+	if err != nil {
+		return err
+	}
+	c.add("its own, MiB", true, float64(own)/1024)
+	if err := d.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = d.cmd.Wait() // it was killed, which it says
+	again, began, err := start()
+	if err != nil {
+		return err
+	}
+	d = again
+	c.add("start after kill -9", true, began)
+	return nil
 }
 
 // bindsCurve: what binds of one request cost.

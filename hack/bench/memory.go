@@ -289,12 +289,17 @@ func descendants(pid int) []process {
 }
 
 // pss is the proportional memory of a process, in KiB.
-func pss(pid int) (int64, error) {
+func pss(pid int) (int64, error) { return memoryOf(pid, "Pss") }
+
+// pssOwn is what of it is of no file (Linux 5.14; 0 before), in KiB.
+func pssOwn(pid int) (int64, error) { return memoryOf(pid, "Pss_Anon") }
+
+func memoryOf(pid int, kind string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
 	}
-	return kibibytes(text, "Pss"), nil
+	return kibibytes(text, kind), nil
 }
 
 // available is the host's free memory and what it could free, in KiB.

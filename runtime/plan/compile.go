@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/binary"
 	"encoding/json"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -66,10 +67,12 @@ type compiler struct {
 	plan  *Plan
 	out   *[]Step
 	field string
-	// made are the mounts so far, in order; dirs what exists in fresh trees.
-	made []madeMount
-	dirs map[string]bool
-	next Reg // next free source register
+	// made are the mounts so far, in order, and newest the place there of the last at a
+	// destination; dirs what exists in fresh trees.
+	made   []madeMount
+	newest map[string]int
+	dirs   map[string]bool
+	next   Reg // next free source register
 	// foreign: the walls are those of the configuration, and the root is not ours.
 	foreign bool
 	// exec: the plan is that of a later process.
@@ -241,7 +244,7 @@ func (c *compiler) root() error {
 	c.wall("rootfs")
 	text, ok := c.spec.Annotations[AnnotationSkeleton]
 	if !ok {
-		c.made = append(c.made, madeMount{"/", false})
+		c.mounted("/", false)
 		return c.bindRoot()
 	}
 	var sk Skeleton
@@ -250,7 +253,7 @@ func (c *compiler) root() error {
 	} else if err := json.Unmarshal([]byte(text), &sk); err != nil {
 		return fault.Wrap(fault.InvalidBundle, "decode skeleton", err).WithField("annotations." + AnnotationSkeleton)
 	}
-	c.made = append(c.made, madeMount{"/", true})
+	c.mounted("/", true)
 	c.tmpfsRoot(sk)
 	return c.fill(sk)
 }
@@ -370,19 +373,35 @@ func (c *compiler) mkdirs(dir string) error {
 	return nil
 }
 
-// fresh tells whether the tree that will hold p was made by this plan.
-func (c *compiler) fresh(p string) bool {
-	for i := len(c.made) - 1; i >= 0; i-- {
-		if within(p, c.made[i].dest) {
-			return c.made[i].fresh
-		}
+// mounted notes a mount.
+func (c *compiler) mounted(dest string, fresh bool) {
+	if c.newest == nil {
+		c.newest = map[string]int{}
 	}
-	return false
+	c.newest[dest] = len(c.made)
+	c.made = append(c.made, madeMount{dest, fresh})
 }
 
-// within tells whether p is dir or lies below it.
-func within(p, dir string) bool {
-	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+// fresh tells whether the tree that will hold p was made by this plan: the last
+// mount at p or above it is the one that is seen there.
+func (c *compiler) fresh(p string) bool {
+	last := -1
+	for dir := range upwards(p) {
+		if i, ok := c.newest[dir]; ok {
+			last = max(last, i)
+		}
+	}
+	return last >= 0 && c.made[last].fresh
+}
+
+// upwards yields an absolute, clean path and the directories above it. To look for
+// those costs the same however many mounts there are.
+func upwards(p string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for yield(p) && len(p) > 1 {
+			p = p[:max(1, strings.LastIndexByte(p, '/'))]
+		}
+	}
 }
 
 // rel is a sandbox path relative to RegRoot.

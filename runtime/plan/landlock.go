@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/binary"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -124,35 +125,38 @@ type landlockRule struct {
 func (c *compiler) landlockRules() []landlockRule {
 	handles := handled(c.facts.Landlock)
 	rules := []landlockRule{{"/", c.rootRights() & handles, "root"}}
+	given := map[string]uint64{"/": rules[0].rights}
+	hidden := hiddenOf(c.spec.Mounts)
 	for i, m := range c.spec.Mounts {
-		dest := path.Clean(m.Destination)
-		if c.covered(i, dest) {
+		if hidden[i] {
 			continue
 		}
-		have := uint64(0)
-		for _, r := range rules {
-			if within(dest, r.path) {
-				have |= r.rights
-			}
+		dest, have := path.Clean(m.Destination), uint64(0)
+		for dir := range upwards(dest) {
+			have |= given[dir]
 		}
 		rights := c.mountRights(m, dest) & handles
 		// A queue is opened in the kernel's own mount of its file system, above
 		// which there is no rule (mq_open(3)).
 		if rights&^have != 0 || m.Type == "mqueue" {
 			rules = append(rules, landlockRule{dest, rights, mountField(i)})
+			given[dest] = rights
 		}
 	}
 	return rules
 }
 
-// covered tells whether a later mount lies on mount i or on a directory above.
-func (c *compiler) covered(i int, dest string) bool {
-	for _, later := range c.spec.Mounts[i+1:] {
-		if within(dest, path.Clean(later.Destination)) {
-			return true
+// hiddenOf tells of each mount whether a later one lies on it or on a directory above.
+func hiddenOf(mounts []specs.Mount) []bool {
+	list, later := make([]bool, len(mounts)), make(map[string]bool, len(mounts))
+	for i, m := range slices.Backward(mounts) {
+		dest := path.Clean(m.Destination)
+		for dir := range upwards(dest) {
+			list[i] = list[i] || later[dir]
 		}
+		later[dest] = true
 	}
-	return false
+	return list
 }
 
 // rootRights are those of the root directory. One that is made of a skeleton

@@ -219,7 +219,7 @@ func (c *compiler) attach(dest string, source Reg, kind Kind) error {
 	c.do(OpMoveMount, dest, reg(source), str(""), reg(RegTarget), str(""), flag(moveMountFEmptyPath|moveMountTEmptyPath, "F_EMPTY_PATH|T_EMPTY_PATH"))
 	c.closeReg(RegTarget)
 	c.closeReg(source)
-	c.made = append(c.made, madeMount{dest, false})
+	c.mounted(dest, false)
 	return nil
 }
 
@@ -264,7 +264,7 @@ func (c *compiler) mountFS(dest string, m specs.Mount, o options) error {
 	c.do(OpMount, dest, str(source), str("."), str(m.Type), flag(int64(msFlags(set)), attrNote(set)), str(strings.Join(o.data, ",")))
 	c.do(OpFchdir, "/", reg(RegRoot))
 	c.closeReg(RegTarget)
-	c.made = append(c.made, madeMount{dest, m.Type == "tmpfs"})
+	c.mounted(dest, m.Type == "tmpfs")
 	c.dirs[dest] = true // also where a root on disk brought the mount point
 	if m.Type == "tmpfs" && dest != "/dev" && len(c.plan.Disks) < MaxDisks {
 		c.plan.Disks = append(c.plan.Disks, dest)

@@ -35,7 +35,7 @@ func (p *prober) mapped(field, path string, s source, readonly bool) bool {
 	if p.facts.Host.Rootless {
 		return false
 	}
-	err := p.idmap.try(s.fd)
+	err := p.mappable(&s)
 	switch {
 	case err == nil:
 		return true

@@ -37,6 +37,45 @@ func (i *IDMapProbe) try(fd int) error {
 	return os.NewSyscallError("mount_setattr", unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr))
 }
 
+// mountFacts is what the binds of one request say of their mounts.
+type mountFacts struct {
+	tried int
+	// above are the directories that have a mount below them; nil: not looked at.
+	above map[string]bool
+	// errs are the answers of try by the id of the mount.
+	errs map[uint64]error
+}
+
+// triedEach is how many binds of a request are tried each for itself. A try ends with
+// a wait for all processors (RCU), and to read the table of mounts takes as long as some.
+const triedEach = 4
+
+// mappable says why the tree at s cannot be idmapped, or nothing. Where no mount lies
+// below, that is a matter of the mount that s is on and asked once for each.
+func (p *prober) mappable(s *source) error {
+	m := &p.mounts
+	if m.tried++; m.tried <= triedEach {
+		return p.idmap.try(s.fd)
+	}
+	if m.above == nil {
+		table, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return p.idmap.try(s.fd)
+		}
+		m.above, m.errs = aboveMounts(parseMounts(string(table))), map[uint64]error{}
+	}
+	var st unix.Statx_t
+	if m.above[s.path] || unix.Statx(s.fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return p.idmap.try(s.fd)
+	}
+	err, known := m.errs[st.Mnt_id]
+	if !known {
+		err = p.idmap.try(s.fd)
+		m.errs[st.Mnt_id] = err
+	}
+	return err
+}
+
 // Close forgets the user namespace; another use makes another.
 func (i *IDMapProbe) Close() {
 	if i.userns != nil {

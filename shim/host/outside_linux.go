@@ -107,7 +107,7 @@ func (p *prober) bundleBind(m *specs.Mount, i int, dir string, o *Outside) {
 	}
 	defer unix.Close(src.fd)
 	m.Source = src.path
-	o.Binds[i] = !o.Rootless && p.idmap.try(src.fd) == nil
+	o.Binds[i] = !o.Rootless && p.mappable(&src) == nil
 }
 
 // shown says whether a mount is one that Build makes of the host's own directories.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,6 +62,36 @@ func TestIDMap(t *testing.T) {
 	r.Isolation.WritablePaths, r.Isolation.ReadonlyPaths = []string{dir + "/no"}, nil
 	r.Isolation.AllowDegraded = []string{"idmap"}
 	checkDegraded(t, r)
+}
+
+// TestIDMapOfMany: of many binds each has the answer of its own mounts.
+func TestIDMapOfMany(t *testing.T) {
+	needRoot(t)
+	dir := scratch(t)
+	for _, name := range []string{"/yes", "/no", "/both", "/both/below"} {
+		must(t, os.Mkdir(dir+name, 0o700))
+	}
+	mountOn(t, dir+"/no", "ramfs", "")
+	mountOn(t, dir+"/both/below", "ramfs", "")
+	r := request()
+	for i := range 3 * triedEach {
+		for _, in := range []string{"/yes/", "/no/"} {
+			path := dir + in + strconv.Itoa(i)
+			must(t, os.Mkdir(path, 0o700))
+			r.Isolation.ReadonlyPaths = append(r.Isolation.ReadonlyPaths, path)
+		}
+		r.Isolation.ReadonlyPaths = append(r.Isolation.ReadonlyPaths, dir+"/both", dir+"/both/below", dir+"/no", dir+"/yes")
+	}
+	f, err := Probe(r, Options{})
+	must(t, err)
+	for _, b := range f.Host.Binds {
+		if b.IDMap != strings.HasPrefix(b.Source, dir+"/yes") {
+			t.Errorf("%s: %v", b.Source, b.IDMap)
+		}
+	}
+	if got, want := len(f.Warnings), 3*triedEach*4; got != want {
+		t.Errorf("%d warnings, not one for each of %d", got, want)
+	}
 }
 
 func checkDegraded(t *testing.T, r *spec.Request) {

@@ -61,6 +61,7 @@ type prober struct {
 	opt    Options
 	policy policy
 	idmap  *IDMapProbe
+	mounts mountFacts
 	facts  *Facts
 	faults fault.List
 }

@@ -50,6 +50,20 @@ func parseMounts(table string) []mount {
 	return list
 }
 
+// aboveMounts are the directories with a mount somewhere below them.
+func aboveMounts(mounts []mount) map[string]bool {
+	above := map[string]bool{}
+	for i := range mounts {
+		for dir := mounts[i].point; len(dir) > 1; {
+			if dir = dir[:max(1, strings.LastIndexByte(dir, '/'))]; above[dir] {
+				break // and so are those above it
+			}
+			above[dir] = true
+		}
+	}
+	return above
+}
+
 // Unescape undoes the octal escapes of space, tab, newline and backslash in the paths of
 // mountinfo.
 func Unescape(s string) string {

@@ -81,3 +81,12 @@ func TestGaps(t *testing.T) {
 		}
 	}
 }
+
+func TestAboveMounts(t *testing.T) {
+	above := aboveMounts([]mount{{point: "/"}, {point: "/a/b/c"}, {point: "/a/d"}, {point: "/a/b"}})
+	for path, want := range map[string]bool{"/": true, "/a": true, "/a/b": true, "/a/b/c": false, "/a/d": false, "/b": false, "/a/": false} {
+		if above[path] != want {
+			t.Errorf("%s: %v", path, above[path])
+		}
+	}
+}

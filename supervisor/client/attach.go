@@ -339,6 +339,9 @@ func (a *attachment) sendStdin() {
 // fetch puts output into a response that came without.
 func (c *Client) fetch(ctx context.Context, r *spec.Response) error {
 	var out, errs buffer
+	if n := r.Output; n != nil {
+		out, errs = bufferOf(n.Stdout), bufferOf(n.Stderr)
+	}
 	err := c.Attach(ctx, r.ExecutionID, &api.AttachOptions{Stdout: &out, Stderr: &errs, NoFollow: true})
 	if err != nil {
 		return err
@@ -352,6 +355,14 @@ func (c *Client) fetch(ctx context.Context, r *spec.Response) error {
 
 // buffer is as much of bytes.Buffer as is needed.
 type buffer []byte
+
+// mostKept is the most that a request may have kept of a stream, in bytes.
+const mostKept = 1 << 30
+
+// bufferOf has room for what is kept of a stream, so that it is not copied as it comes.
+func bufferOf(n spec.StreamCount) buffer {
+	return make(buffer, 0, min(max(n.BytesKept, 0), mostKept))
+}
 
 // Write implements io.Writer.
 func (b *buffer) Write(p []byte) (int, error) {

@@ -3,6 +3,7 @@ package history
 import (
 	"encoding/binary"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -24,22 +25,26 @@ const (
 type piece struct {
 	name string
 	data []byte
-	// from has the data, length bytes at an offset, until it is loaded.
+	// from has the data instead, length bytes at an offset.
 	from       io.ReaderAt
 	at, length int64
 }
 
-// load reads what is not in memory.
-func (p *piece) load() error {
+// seal is the value of a piece, in the memory of room if it has enough.
+func (p *piece) seal(id uuid.UUID, room []byte) ([]byte, error) {
+	size := int64(len(p.data))
+	if p.from != nil {
+		size = p.length
+	}
+	sealed := slices.Grow(room[:0], checksumBytes+int(size))[:checksumBytes+size]
+	payload := sealed[checksumBytes:]
 	if p.from == nil {
-		return nil
+		copy(payload, p.data)
+	} else if n, err := p.from.ReadAt(payload, p.at); n < len(payload) {
+		return room, fault.Wrap(fault.IO, "read output", err)
 	}
-	data := make([]byte, p.length)
-	if n, err := p.from.ReadAt(data, p.at); n < len(data) {
-		return fault.Wrap(fault.IO, "read output", err)
-	}
-	p.data, p.from = data, nil
-	return nil
+	binary.BigEndian.PutUint32(sealed, checksum(pieceName(id, p.name), payload))
+	return sealed, nil
 }
 
 func chunkName(stream byte, number int64) string {
@@ -85,11 +90,12 @@ func split(e *Entry) []piece {
 }
 
 func putPieces(b *bbolt.Bucket, id uuid.UUID, pieces []piece) error {
-	for _, p := range pieces {
-		if err := p.load(); err != nil {
+	for i := range pieces {
+		sealed, err := pieces[i].seal(id, nil)
+		if err != nil {
 			return err
 		}
-		if err := b.Put([]byte(p.name), seal(pieceName(id, p.name), p.data)); err != nil {
+		if err := b.Put([]byte(pieces[i].name), sealed); err != nil {
 			return err
 		}
 	}
@@ -114,12 +120,14 @@ func (s *Store) stage(id uuid.UUID, e *Entry) error {
 		return c.bucket(bucketStaging).Put(id[:], []byte{})
 	})
 	pieces := split(e)
+	// A transaction has done with its values when it ends, so that all groups share memory.
+	var sealed [stageBytes / chunkBytes][]byte
 	for err == nil && !skip && len(pieces) > 0 {
-		group := pieces[:min(len(pieces), stageBytes/chunkBytes)]
+		group := pieces[:min(len(pieces), len(sealed))]
 		pieces = pieces[len(group):]
 		for i := range group {
-			if err == nil && !skip {
-				err = group[i].load() // before the transaction, which others wait for
+			if err == nil {
+				sealed[i], err = group[i].seal(id, sealed[i]) // before the transaction, which others wait for
 			}
 		}
 		if err != nil {
@@ -130,11 +138,14 @@ func (s *Store) stage(id uuid.UUID, e *Entry) error {
 			if skip = c.bucket(bucketStaging).Get(id[:]) == nil; skip {
 				return nil
 			}
-			return putPieces(c.bucket(bucketBodies).Bucket(id[:]), id, group)
+			b := c.bucket(bucketBodies).Bucket(id[:])
+			for i := range group {
+				if err := b.Put([]byte(group[i].name), sealed[i]); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
-		for i := range group {
-			group[i].data = nil // it is stored
-		}
 	}
 	if err != nil {
 		// The space is wanted back now; should it fail, the next Open does it.

@@ -81,8 +81,10 @@ type Store struct {
 	// state guards totals and shares, which are written with writer held too.
 	state  sync.Mutex
 	totals totals
-	// shares is what is kept of each owner; nil: not counted yet.
-	shares map[uint32]share
+	// shares is what is kept of each owner; nil: not counted yet. since is by how much they
+	// have changed while they are counted, which who holds counting does.
+	shares, since map[uint32]share
+	counting      sync.Mutex
 }
 
 // Open opens the history at path, or begins one; the directory is made with

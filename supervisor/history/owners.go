@@ -1,6 +1,8 @@
 package history
 
 import (
+	"sync"
+
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
@@ -44,10 +46,12 @@ func (s *Store) expireOwners(l Limits) (removed []string, err error) {
 	return removed, err
 }
 
-// beyond chooses what is beyond the bounds. All records are read the first time
-// alone: from then on commits keep the shares.
+// beyond chooses what is beyond the bounds.
 func (s *Store) beyond(o Owners) (ids []uuid.UUID, err error) {
-	s.writer.Lock() // what is counted does not change meanwhile
+	if err := s.countOwners(); err != nil {
+		return nil, err
+	}
+	s.writer.Lock() // what is chosen from does not change meanwhile
 	defer s.writer.Unlock()
 	those, over := &sieve{}, []uint32{}
 	for uid, have := range s.shares {
@@ -55,7 +59,7 @@ func (s *Store) beyond(o Owners) (ids []uuid.UUID, err error) {
 			over, those.any = append(over, uid), append(those.any, ownerPart(uid))
 		}
 	}
-	if s.shares != nil && len(over) == 0 {
+	if len(over) == 0 {
 		return nil, nil
 	}
 	var counted map[uint32]share
@@ -68,30 +72,59 @@ func (s *Store) beyond(o Owners) (ids []uuid.UUID, err error) {
 	}
 	s.state.Lock()
 	defer s.state.Unlock()
-	if s.shares == nil {
-		s.shares = counted
-	}
 	for _, uid := range over { // without what was damaged since it was counted
 		s.shares[uid] = counted[uid]
 	}
 	return ids, nil
 }
 
-// TotalsOf are Totals of one owner. Until housekeeping has counted the shares of
-// owners, which it does when they are bounded, the records are read.
+// TotalsOf are Totals of one owner. The first time all records are read: from then on
+// commits keep the shares. What cannot be read is not counted; a list tells why.
 func (s *Store) TotalsOf(owner uint32) (count int, bytes int64) {
+	_ = s.countOwners() // there is nothing then
 	s.state.Lock()
-	have, counted := s.shares[owner], s.shares != nil
-	s.state.Unlock()
-	if !counted {
-		// What cannot be read is not counted; a list tells why.
-		_ = s.db.View(func(tx *bbolt.Tx) error {
-			_, counted := ownersBeyond(tx, Owners{}, &sieve{all: [][]byte{ownerPart(owner)}})
-			have = counted[owner]
-			return nil
-		})
-	}
+	defer s.state.Unlock()
+	have := s.shares[owner]
 	return have.count, have.bytes
+}
+
+// countOwners reads the shares of owners if nobody has. Nobody waits for it but those who want
+// them: it looks at the records of one moment, and what is written meanwhile is added.
+func (s *Store) countOwners() error {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	s.writer.Lock()
+	if s.shares != nil {
+		s.writer.Unlock()
+		return nil
+	}
+	s.since = map[uint32]share{}
+	unlock := sync.OnceFunc(s.writer.Unlock)
+	var counted map[uint32]share
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		unlock() // tx does not see what is written from here on
+		_, counted = ownersBeyond(tx, Owners{}, &sieve{})
+		return nil
+	})
+	unlock()
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	s.state.Lock()
+	defer s.state.Unlock()
+	if err == nil {
+		addShares(counted, s.since)
+		s.shares = counted
+	}
+	s.since = nil
+	return err
+}
+
+// addShares changes shares by others.
+func addShares(shares, by map[uint32]share) {
+	for owner, more := range by {
+		have := shares[owner]
+		shares[owner] = share{have.count + more.count, have.bytes + more.bytes}
+	}
 }
 
 // ownersBeyond chooses what is beyond the bounds, counting from the newest, and

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/capsule-run/capsule/spec/fault"
@@ -59,8 +60,13 @@ func TestOwnersBounds(t *testing.T) {
 // TestOwnersAreCounted: what is believed of the owners is what the records say,
 // whatever came and went since they were counted.
 func TestOwnersAreCounted(t *testing.T) {
+	t.Run("bounded", func(t *testing.T) { testOwnersAreCounted(t, history.Owners{Count: 30, Bytes: 200_000}) })
+	t.Run("asked for", func(t *testing.T) { testOwnersAreCounted(t, history.Owners{}) })
+}
+
+func testOwnersAreCounted(t *testing.T, bounds history.Owners) {
 	s := open(t, filepath.Join(t.TempDir(), "history.db"), history.Options{})
-	s.SetLimits(history.Limits{OutputBytes: 60_000, Owners: history.Owners{Count: 30, Bytes: 200_000}})
+	s.SetLimits(history.Limits{OutputBytes: 60_000, Owners: bounds})
 	random := rand.New(rand.NewPCG(5, 6))
 	next := 0
 	for range 60 {
@@ -83,6 +89,7 @@ func TestOwnersAreCounted(t *testing.T) {
 		if _, err := s.Retain(epoch); err != nil {
 			t.Fatal(err)
 		}
+		s.TotalsOf(0) // by then they are counted, bounds or none
 		believed, counted := history.Shares(s)
 		if !maps.Equal(believed, counted) {
 			t.Fatalf("believed %v\ncounted  %v", believed, counted)
@@ -91,9 +98,47 @@ func TestOwnersAreCounted(t *testing.T) {
 			if count, bytes := s.TotalsOf(uid); int64(count) != have[0] || bytes != have[1] {
 				t.Fatalf("of %d there are %d, %d, not %v", uid, count, bytes, have)
 			}
-			if uid != 0 && have[0] > 1 && (have[0] > 30 || have[1] > 200_000) {
+			if bounds.Count > 0 && uid != 0 && have[0] > 1 && (have[0] > 30 || have[1] > 200_000) {
 				t.Fatalf("%d has %v", uid, have)
 			}
+		}
+	}
+}
+
+// TestOwnersAreCountedMeanwhile: what is written while the shares are counted is in them, once.
+func TestOwnersAreCountedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	var all []history.Entry
+	for n := range 3000 {
+		all = append(all, entry(n))
+	}
+	for round := range 20 {
+		s, err := history.Open(path, history.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Put(all...); err != nil { // known from the second round on
+			t.Fatal(err)
+		}
+		next := len(all) + 2*round
+		var writes sync.WaitGroup
+		for _, f := range []func() error{
+			func() error { return s.Put(entry(next), entry(next+1)) },
+			func() error { return s.Remove(id(next - 1)) },
+			func() error { s.TotalsOf(0); return nil },
+		} {
+			writes.Go(func() {
+				if err := f(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		writes.Wait()
+		if believed, counted := history.Shares(s); !maps.Equal(believed, counted) {
+			t.Errorf("believed %v\ncounted  %v", believed, counted)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -102,11 +102,11 @@ func (s *Store) transact(operations []*operation) error {
 		s.state.Lock()
 		defer s.state.Unlock()
 		s.totals = c.totals
-		for owner, by := range c.owners {
-			if s.shares != nil {
-				have := s.shares[owner]
-				s.shares[owner] = share{have.count + by.count, have.bytes + by.bytes}
-			}
+		if s.shares != nil {
+			addShares(s.shares, c.owners)
+		}
+		if s.since != nil {
+			addShares(s.since, c.owners)
 		}
 	}
 	return err

@@ -73,10 +73,10 @@ func (s *Store) Get(id string) (*Record, error) {
 			return err
 		}
 		r = &Record{Summary: h.Summary, Digest: h.Digest, StdoutBytes: h.Stdout, StderrBytes: h.Stderr, OutputDropped: h.Dropped}
-		if r.Request, err = readPiece(tx, parsed, nameRequest); err != nil {
+		if r.Request, err = readPiece(tx, parsed, nameRequest, nil); err != nil {
 			return err
 		}
-		r.Response, err = readPiece(tx, parsed, nameResponse)
+		r.Response, err = readPiece(tx, parsed, nameResponse, nil)
 		return err
 	})
 	if err != nil {
@@ -97,14 +97,15 @@ func (s *Store) Times(id string) ([]byte, error) {
 		if tx.Bucket([]byte(bucketIDs)).Get(parsed[:]) == nil {
 			return notFound(id)
 		}
-		data, _ = readPiece(tx, parsed, nameTimes) // without them all is there but the times
+		data, _ = readPiece(tx, parsed, nameTimes, nil) // without them all is there but the times
 		return nil
 	})
 	return data, err
 }
 
-// readPiece returns a copy of a piece of the body of id.
-func readPiece(tx *bbolt.Tx, id uuid.UUID, name string) ([]byte, error) {
+// readPiece returns a copy of a piece of the body of id, in the memory of room if
+// it has enough.
+func readPiece(tx *bbolt.Tx, id uuid.UUID, name string, room []byte) ([]byte, error) {
 	b := tx.Bucket([]byte(bucketBodies)).Bucket(id[:])
 	if b == nil {
 		return nil, unreadable(id.String(), errors.New("its body is missing"))
@@ -113,7 +114,7 @@ func readPiece(tx *bbolt.Tx, id uuid.UUID, name string) ([]byte, error) {
 	if err != nil {
 		return nil, unreadable(id.String(), fmt.Errorf("piece %q: %w", name, err))
 	}
-	return append([]byte(nil), data...), nil
+	return append(room[:0], data...), nil
 }
 
 // Output returns what was kept of a stream, "stdout" or "stderr". It is read
@@ -187,7 +188,9 @@ func (o *output) load(chunk int64) error {
 		if tx.Bucket([]byte(bucketIDs)).Get(o.id[:]) == nil {
 			return notFound(o.id.String())
 		}
-		data, err := readPiece(tx, o.id, chunkName(o.stream, chunk))
+		room := o.data
+		o.data, o.chunk = nil, -1 // whatever comes of it, what it had is overwritten
+		data, err := readPiece(tx, o.id, chunkName(o.stream, chunk), room)
 		if err != nil {
 			if _, h, headErr := locate(tx, o.id); headErr == nil && h.Dropped {
 				return notKept(o.id.String())

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -44,6 +45,12 @@ func (s *Store) trim() error {
 	return err
 }
 
+// hasNone tells from how encodeHead writes that a record has no output, which for those
+// that had theirs dropped before saves the look into the body. False: it may have some.
+func hasNone(v []byte) bool {
+	return bytes.HasSuffix(v, []byte(`,"output_dropped":true}`)) || bytes.HasSuffix(v, []byte(`,"stdout_bytes":0,"stderr_bytes":0}`))
+}
+
 // outgrown chooses the oldest records that have output, never the newest one.
 func (s *Store) outgrown(tx *bbolt.Tx) (all []outgrown) {
 	output := s.sums().output
@@ -51,7 +58,7 @@ func (s *Store) outgrown(tx *bbolt.Tx) (all []outgrown) {
 	newest, _ := c.Last()
 	for k, v := c.First(); k != nil && output > s.limits.Load().OutputBytes && string(k) != string(newest); k, v = c.Next() {
 		_, id, ok := parseKey(k)
-		if !ok {
+		if !ok || hasNone(v) {
 			continue
 		}
 		if body, n := bodySize(tx, id[:]); n > 0 {
