@@ -31,6 +31,13 @@ func (d *daemon) remove(id string) {
 	d.byAge = slices.Delete(d.byAge, at, at+1)
 }
 
+// live is how many executions are minded.
+func (d *daemon) live() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.minders)
+}
+
 // age is where a minder stands in byAge, or belongs. The caller holds mu.
 func (d *daemon) age(m *minder) (at int, there bool) {
 	return slices.BinarySearchFunc(d.byAge, m, func(a, b *minder) int { return b.place().compare(a.place()) })
