@@ -158,7 +158,7 @@ const everyLiving = math.MaxInt
 // begin, that pass a filter, newest first, those in the foreground of another process
 // among them. What a daemon minds costs it nothing unless it is shown.
 func (c *caller) living(f *api.Filter, after *place, n int) (found []*entry, err error) {
-	minders, others, err := c.s.present()
+	minders, others, err := c.s.present(f.IDPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +189,15 @@ func (c *caller) living(f *api.Filter, after *place, n int) (found []*entry, err
 }
 
 // present are those who mind an execution, the newest first, and the ids of the
-// executions in the state directory that nobody minds.
-func (s *Supervisor) present() (minders []*minder, others []string, err error) {
+// executions in the state directory that nobody minds. Of those whose id does not begin
+// with the prefix some may be missing.
+func (s *Supervisor) present(prefix string) (minders []*minder, others []string, err error) {
+	if _, err := executionID(prefix); err == nil && prefix != "" {
+		if m := s.minder(prefix); m != nil {
+			return []*minder{m}, nil, nil
+		}
+		return nil, []string{prefix}, nil // if it is there
+	}
 	dir, err := os.Open(s.state.Executions())
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.IO, "read executions", err)
@@ -253,7 +260,7 @@ func passes(s *api.Summary, f *api.Filter) bool {
 // Info implements api.Supervisor.
 func (c *caller) Info(context.Context) (*api.Info, error) {
 	i := &api.Info{StateDir: string(c.s.state), Pid: os.Getpid(), Embedded: c.s.daemon == nil, APIVersions: []string{"v1"}}
-	minders, others, err := c.s.present()
+	minders, others, err := c.s.present("")
 	if err != nil {
 		return nil, err
 	}

@@ -176,6 +176,11 @@ func TestListIsWhatTheDiskTells(t *testing.T) {
 	same("those that wait", api.Filter{Statuses: []string{api.StatusQueued}}, own, 16)
 	same("label", api.Filter{Labels: map[string]string{"a": ""}}, own, 6)
 	same("prefix", api.Filter{IDPrefix: testID(0)[:20]}, own, 9)
+	for _, n := range []int{3, 6, 7} { // nobody's, a damaged one, one that is minded
+		same("a whole id", api.Filter{IDPrefix: testID(n)}, own, 1)
+		same("a whole id", api.Filter{IDPrefix: testID(n)}, other, 0)
+	}
+	same("an id that is not there", api.Filter{IDPrefix: testID(99)}, own, 0)
 	same("another's", api.Filter{}, other, 3)
 	same("nobody's", api.Filter{}, other+1, 0)
 	info, err := s.As(own).Info(t.Context())

@@ -40,7 +40,7 @@ func (s *Supervisor) Watch(ctx context.Context) {
 // look measures all that run and returns what has been told of them.
 func (s *Supervisor) look(ctx context.Context, m *config.Monitoring, told map[crossing]bool) map[crossing]bool {
 	all := &caller{s, 0}
-	minders, others, err := s.present()
+	minders, others, err := s.present("")
 	if err != nil {
 		return told // housekeeping tells
 	}
