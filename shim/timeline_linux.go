@@ -1,15 +1,13 @@
 package shim
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
+	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/spec"
 )
-
-// timelineMS is the time between two points unless the configuration says
-// otherwise. An execution that ends before the first costs nothing.
-const timelineMS = 100
 
 // timeline samples an execution. It needs no thread of its own: each point is
 // read by a timer's callback, in three reads of the control group.
@@ -22,10 +20,7 @@ type timeline struct {
 
 // beginTimeline takes points until stop or the end.
 func (e *execution) beginTimeline(stop <-chan struct{}) {
-	every := int64(timelineMS)
-	if e.boot.TimelineMS != 0 {
-		every = e.boot.TimelineMS
-	}
+	every := cmp.Or(e.boot.TimelineMS, shimapi.TimelineMS)
 	if every < 0 {
 		return
 	}

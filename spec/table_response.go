@@ -26,7 +26,7 @@ var responseObject = object{title: "ExecutionResponse", fields: []field{
 	{name: "metrics", at: func(o any) any { return &o.(*Response).Metrics }, required: true, object: &metricsObject,
 		doc: "What was measured; null where nothing was."},
 	{name: "timeline", at: func(o any) any { return &o.(*Response).Timeline }, omit: true, object: &timelineObject,
-		doc: "Use of resources over time. Present when the command ran until the first point, 0.1 s after its start unless `monitoring.timeline_ms` says otherwise."},
+		doc: "Use of resources over time. Present when the command ran until the first point, 0.1 s after its start unless `monitoring.timeline_ms` says otherwise; later among many executions."},
 	{name: "enforcement", at: func(o any) any { return &o.(*Response).Enforcement }, omit: true, object: &enforcementObject,
 		doc: "What the kernel confirmed; in a verdict on a pod the limits are those of its configuration. Present when a sandbox was built."},
 	{name: "denials", at: func(o any) any { return &o.(*Response).Denials }, omit: true, object: &denialObject,

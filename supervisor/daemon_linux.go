@@ -52,6 +52,7 @@ type daemon struct {
 
 	mu      sync.Mutex
 	minders map[string]*minder // by id; guarded by mu
+	byAge   []*minder          // the same, the newest last; guarded by mu
 	closed  bool               // no minder begins any more; guarded by mu
 	minding sync.WaitGroup
 	// ctx ends when the supervisor closes; executions go on.
@@ -184,7 +185,10 @@ func (d *daemon) enter(s *Supervisor, m *minder) (closed bool, known *minder) {
 		m.ticket.release() // it was begun meanwhile
 		return false, known
 	}
+	d.remove(m.rec.ExecutionID)
 	d.minders[m.rec.ExecutionID] = m
+	at, _ := d.age(m)
+	d.byAge = slices.Insert(d.byAge, at, m)
 	if m.queued() {
 		s.emit(api.EventQueued, m.rec.ExecutionID, nil)
 		m.letGo()
@@ -193,12 +197,6 @@ func (d *daemon) enter(s *Supervisor, m *minder) (closed bool, known *minder) {
 		d.minding.Add(1)
 	}
 	return d.closed, nil
-}
-
-func (d *daemon) forget(id string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.minders, id)
 }
 
 // minder returns who minds an execution; nil: nobody.

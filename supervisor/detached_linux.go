@@ -51,7 +51,7 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 		return nil, err
 	}
 	data := req.Encode()
-	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: time.Now().UTC(),
+	rec := &shimapi.Record{Version: shimapi.RecordVersion, ExecutionID: id, Owner: owner, Created: now(),
 		Digest: digestOf(data), Command: req.Command, Labels: req.Labels,
 		MemoryBytes: req.Resources.MemoryBytes, MaxPids: req.Resources.MaxPids, TimeoutMS: timeoutOf(req),
 		StreamStdin: r.StreamStdin, KillOnDisconnect: r.KillOnDisconnect, HoldOutput: r.HoldOutput, InlineStdin: req.Stdin != nil}
@@ -94,6 +94,10 @@ func (s *Supervisor) launch(owner uint32, r *api.StartRequest) (*api.Started, er
 	}
 	return started, nil
 }
+
+// now is the time as a record has it: without the monotonic clock, which is not recorded
+// and would order executions otherwise.
+func now() time.Time { return time.Now().Round(0).UTC() }
 
 // digestOf tells one resolved request from another.
 func digestOf(request []byte) string {

@@ -31,6 +31,9 @@ type entry struct {
 	damaged error
 }
 
+// place is where it stands in a list.
+func (e *entry) place() place { return place{e.summary.Created, e.summary.ID} }
+
 func notFound(id string) error {
 	return fault.New(fault.NotFound, "", "no execution "+id)
 }
@@ -151,12 +154,10 @@ func decodeResult(id string, created time.Time, data []byte) *spec.Response {
 // yet, if it is in memory: with its output it may be too large to be read for
 // everybody who asks. Nobody changes it.
 func (s *Supervisor) told(id string) *spec.Response {
-	m := s.minder(id)
-	if m == nil || !isClosed(m.done) && !isClosed(m.answered) {
-		return nil
+	if m := s.minder(id); m != nil {
+		return m.told()
 	}
-	<-m.done // it comes right after the answer
-	return m.response
+	return nil
 }
 
 // response loads the response of an ended execution: the whole one, or in a

@@ -61,7 +61,7 @@ func (s *Supervisor) foreground(id string) (*entry, error) {
 }
 
 // inForeground are those of ids that are foreground executions and pass a filter.
-func (c *caller) inForeground(ids []string, f *api.Filter) (found []api.Summary) {
+func (c *caller) inForeground(ids []string, f *api.Filter) (found []*entry) {
 	if !c.owns(uint32(os.Geteuid())) {
 		return nil
 	}
@@ -78,7 +78,7 @@ func (c *caller) inForeground(ids []string, f *api.Filter) (found []api.Summary)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			found = append(found, e.summary)
+			found = append(found, e)
 		})
 	}
 	asked.Wait()

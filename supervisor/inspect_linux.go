@@ -97,31 +97,36 @@ func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
 	if len(ids) > pageMax {
 		return nil, fault.New(fault.OutOfRange, "", "more than 1000 executions").WithField("/execution_ids")
 	}
+	var live []*entry
 	if all {
-		live, err := c.living(&api.Filter{})
-		if err != nil {
+		var err error
+		if live, err = c.living(&api.Filter{}, nil, everyLiving); err != nil {
 			return nil, err
 		}
-		for _, e := range live {
-			ids = append(ids, e.ID)
-		}
 	}
-	found := make([]*api.Stats, len(ids))
-	faults := make([]error, len(ids))
+	n := max(len(ids), len(live))
+	found := make([]*api.Stats, n)
+	faults := make([]error, n)
 	var asked sync.WaitGroup
 	slots := make(chan struct{}, shimsAtOnce)
-	for i, id := range ids {
+	for i := range n {
 		slots <- struct{}{}
 		asked.Go(func() {
 			defer func() { <-slots }()
-			found[i], faults[i] = c.statsOf(ctx, id)
+			if all {
+				found[i], faults[i] = c.statsOf(ctx, live[i])
+			} else if e, err := c.find(ids[i]); err != nil {
+				faults[i] = err
+			} else {
+				found[i], faults[i] = c.statsOf(ctx, e)
+			}
 		})
 	}
 	asked.Wait()
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Wrap(fault.Cancelled, "stats", err)
 	}
-	stats := make([]api.Stats, 0, len(ids))
+	stats := make([]api.Stats, 0, n)
 	for i, one := range found {
 		switch {
 		case faults[i] == nil:
@@ -134,16 +139,12 @@ func (c *caller) Stats(ctx context.Context, ids []string) ([]api.Stats, error) {
 }
 
 // statsOf measures one execution.
-func (c *caller) statsOf(ctx context.Context, id string) (*api.Stats, error) {
-	e, err := c.find(id)
-	if err != nil {
-		return nil, err
-	}
+func (c *caller) statsOf(ctx context.Context, e *entry) (*api.Stats, error) {
 	if !e.summary.Live() {
 		return nil, fault.New(fault.InvalidValue, "", "the execution has ended").WithField("/execution_id").
 			WithHint("inspect shows what was measured.")
 	}
-	one := &api.Stats{ID: id, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
+	one := &api.Stats{ID: e.summary.ID, Command: e.summary.Command, Metrics: new(spec.Metrics), MemoryLimit: e.memory, PidsLimit: e.pids}
 	if e.summary.Status != api.StatusRunning {
 		return one, nil
 	}

@@ -1,12 +1,15 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/api"
@@ -24,6 +27,41 @@ const (
 	inStateDir = "s"
 	inHistory  = "h"
 )
+
+// place is where an execution stands in a list: newest first, then by id downwards.
+type place struct {
+	created time.Time
+	id      string
+}
+
+// compare is negative when p comes before other.
+func (p place) compare(other place) int {
+	return cmp.Or(other.created.Compare(p.created), strings.Compare(other.id, p.id))
+}
+
+// token continues a list after this place. It holds while executions come and go.
+func (p place) token() string {
+	return inStateDir + ":" + strconv.FormatInt(p.created.Unix(), 10) + "." + strconv.Itoa(p.created.Nanosecond()) + "." + p.id
+}
+
+// placeOf reads what follows the first word of a token. Nothing is the begin of the
+// list, nil.
+func placeOf(token string) (*place, error) {
+	if token == "" {
+		return nil, nil
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, badPage()
+	}
+	seconds, err1 := strconv.ParseInt(parts[0], 10, 64)
+	nanoseconds, err2 := strconv.ParseInt(parts[1], 10, 64)
+	id, err3 := executionID(parts[2])
+	if err1 != nil || err2 != nil || err3 != nil || id != parts[2] || nanoseconds < 0 || nanoseconds >= int64(time.Second) {
+		return nil, badPage()
+	}
+	return &place{time.Unix(seconds, nanoseconds), id}, nil
+}
 
 // List implements api.Supervisor. Executions that are not in the history yet,
 // all that live among them, come first.
@@ -43,21 +81,19 @@ func (c *caller) List(_ context.Context, f *api.Filter) (*api.Page, error) {
 	where, token, _ := strings.Cut(f.Page, ":")
 	switch where {
 	case "", inStateDir:
-		after, err := position(token)
+		after, err := placeOf(token)
 		if err != nil {
 			return nil, err
 		}
-		living, err := c.living(f)
+		living, err := c.living(f, after, size+1)
 		if err != nil {
 			return nil, err
 		}
-		if after > len(living) {
-			after = len(living)
+		for _, e := range living[:min(len(living), size)] {
+			page.Executions = append(page.Executions, e.summary)
 		}
-		page.Executions = living[after:]
-		if len(page.Executions) > size {
-			page.Executions = page.Executions[:size]
-			page.Next = inStateDir + ":" + strconv.Itoa(after+size)
+		if len(living) > size {
+			page.Next = living[size-1].place().token()
 			return page, nil
 		}
 		token = ""
@@ -73,17 +109,6 @@ func (c *caller) List(_ context.Context, f *api.Filter) (*api.Page, error) {
 
 func badPage() error {
 	return fault.New(fault.InvalidValue, "", "not a token of this supervisor").WithField("/page").WithHint("Begin with an empty page.")
-}
-
-func position(token string) (int, error) {
-	if token == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(token)
-	if err != nil || n < 0 {
-		return 0, badPage()
-	}
-	return n, nil
 }
 
 // ended adds up to n executions of the history to a page.
@@ -126,47 +151,93 @@ func wantsEnded(f *api.Filter) bool {
 	return slices.ContainsFunc(f.Statuses, func(s string) bool { return !(&api.Summary{Status: s}).Live() })
 }
 
-// living are the executions of the state directory that pass a filter, newest
-// first, those in the foreground of another process among them.
-func (c *caller) living(f *api.Filter) ([]api.Summary, error) {
-	found, others, err := c.recorded(f)
+// everyLiving is the number of executions that no list of them exceeds.
+const everyLiving = math.MaxInt
+
+// living are the first n executions of the state directory behind a place, nil: from the
+// begin, that pass a filter, newest first, those in the foreground of another process
+// among them. What a daemon minds costs it nothing unless it is shown.
+func (c *caller) living(f *api.Filter, after *place, n int) (found []*entry, err error) {
+	minders, others, err := c.s.present(f.IDPrefix)
 	if err != nil {
 		return nil, err
 	}
-	found = append(found, c.inForeground(others, f)...)
-	slices.SortFunc(found, func(a, b api.Summary) int {
-		if d := b.Created.Compare(a.Created); d != 0 {
-			return d
+	rest := c.unminded(others, f, true)
+	if after != nil {
+		// Equal comes before: the place itself was on the page before.
+		from, _ := slices.BinarySearchFunc(minders, *after, func(m *minder, p place) int { return cmp.Or(m.place().compare(p), -1) })
+		minders = minders[from:]
+		from, _ = slices.BinarySearchFunc(rest, *after, func(e *entry, p place) int { return cmp.Or(e.place().compare(p), -1) })
+		rest = rest[from:]
+	}
+	for _, m := range minders {
+		for len(rest) > 0 && rest[0].place().compare(m.place()) < 0 {
+			found, rest = append(found, rest[0]), rest[1:]
 		}
-		return strings.Compare(b.ID, a.ID)
-	})
-	return found, nil
+		if len(found) >= n || m.rec.Created.Before(f.Since) {
+			break
+		}
+		if !c.owns(m.rec.Owner) || !strings.HasPrefix(m.rec.ExecutionID, f.IDPrefix) {
+			continue
+		}
+		if e, err := m.entry(); err == nil && passes(&e.summary, f) {
+			found = append(found, e)
+		}
+	}
+	found = append(found, rest...)
+	return found[:min(len(found), n)], nil
 }
 
-// recorded are the recorded executions of the state directory that pass a filter,
-// in no order, and the ids of those that have no record.
-func (c *caller) recorded(f *api.Filter) (found []api.Summary, others []string, err error) {
-	entries, err := os.ReadDir(c.s.state.Executions())
+// present are those who mind an execution, the newest first, and the ids of the
+// executions in the state directory that nobody minds. Of those whose id does not begin
+// with the prefix some may be missing.
+func (s *Supervisor) present(prefix string) (minders []*minder, others []string, err error) {
+	if _, err := executionID(prefix); err == nil && prefix != "" {
+		if m := s.minder(prefix); m != nil {
+			return []*minder{m}, nil, nil
+		}
+		return nil, []string{prefix}, nil // if it is there
+	}
+	dir, err := os.Open(s.state.Executions())
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.IO, "read executions", err)
 	}
-	for _, entry := range entries {
-		id := entry.Name()
-		if _, err := executionID(id); err != nil || !strings.HasPrefix(id, f.IDPrefix) {
-			continue
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.IO, "read executions", err)
+	}
+	// In this order nothing is missed that is taken over meanwhile.
+	minders, names = s.minders(names)
+	for _, name := range names {
+		if _, err := executionID(name); err == nil {
+			others = append(others, name)
 		}
-		if m := c.s.minder(id); m != nil && !c.owns(m.rec.Owner) {
-			continue // one caller's list does not cost what all others run
+	}
+	return minders, others, nil
+}
+
+// unminded reads those of ids that pass a filter, newest first. foreground: those in the
+// foreground of another process, too.
+func (c *caller) unminded(ids []string, f *api.Filter, foreground bool) (found []*entry) {
+	var others []string
+	for _, id := range ids {
+		if !strings.HasPrefix(id, f.IDPrefix) {
+			continue
 		}
 		e, err := c.s.inState(id)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			others = append(others, id)
 		case err == nil && c.owns(e.summary.Owner) && passes(&e.summary, f):
-			found = append(found, e.summary)
+			found = append(found, e)
 		}
 	}
-	return found, others, nil
+	if foreground {
+		found = append(found, c.inForeground(others, f)...)
+	}
+	slices.SortFunc(found, func(a, b *entry) int { return a.place().compare(b.place()) })
+	return found
 }
 
 func passes(s *api.Summary, f *api.Filter) bool {
@@ -189,12 +260,21 @@ func passes(s *api.Summary, f *api.Filter) bool {
 // Info implements api.Supervisor.
 func (c *caller) Info(context.Context) (*api.Info, error) {
 	i := &api.Info{StateDir: string(c.s.state), Pid: os.Getpid(), Embedded: c.s.daemon == nil, APIVersions: []string{"v1"}}
-	living, err := c.living(&api.Filter{})
+	minders, others, err := c.s.present("")
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range living {
-		if e.Status == api.StatusQueued {
+	for _, m := range minders {
+		switch {
+		case !c.owns(m.rec.Owner) || isClosed(m.done):
+		case m.queued():
+			i.Queued++
+		default:
+			i.Running++
+		}
+	}
+	for _, e := range c.unminded(others, &api.Filter{}, true) {
+		if e.summary.Status == api.StatusQueued {
 			i.Queued++
 		} else {
 			i.Running++

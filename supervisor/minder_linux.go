@@ -38,7 +38,7 @@ type minder struct {
 	ticket *ticket
 	ready  *ready // the shim that begins it; nil: a new one is started
 	// recorded and request are the whole of what is recorded while that is at hand: an
-	// execution that lives does not hold it when it is long.
+	// execution that lives does not hold it when it is long. letGo alone changes them.
 	recorded *shimapi.Record
 	request  []byte
 
@@ -58,6 +58,7 @@ type minder struct {
 	// document is the response as its shim has recorded and told it, guarded by mu; nil: it
 	// is not fit to be passed on so, or no longer held.
 	document []byte
+	runs time.Time   // since when the command runs; guarded by mu; zero: nobody has looked, or it does not
 }
 
 // queued tells whether the execution waits for its turn.
@@ -206,6 +207,8 @@ const shortRequest = 4 << 10
 
 // letGo drops what is long, or has stdin, which the history does not get. The directory has it.
 func (m *minder) letGo() {
+	m.mu.Lock() // for those who ask meanwhile
+	defer m.mu.Unlock()
 	if len(m.request) > shortRequest || m.recorded != nil && m.recorded.InlineStdin {
 		m.recorded, m.request = nil, nil
 	}

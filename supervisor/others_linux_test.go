@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/spec/fault"
-	"github.com/capsule-run/capsule/supervisor/admission"
 	"github.com/capsule-run/capsule/supervisor/api"
 )
 
@@ -40,47 +39,57 @@ func TestRefuseForOthers(t *testing.T) {
 	}
 }
 
-// TestListOpensNothingOfOthers: a list reads the records of its caller alone.
+// TestListOpensNothingOfOthers: a list reads the records of its caller alone, those of
+// its page, and of them what the daemon does not remember. Info reads none.
 func TestListOpensNothingOfOthers(t *testing.T) {
-	testState(t)
-	s := testDaemon(t, admission.Limits{MaxConcurrent: 1, MaxQueued: 8})
-	s.daemon.queue.Adopt(0, 0) // nothing begins
+	s := testQueue(t)
 	const caller, other = 1000, 1001
 	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(watch)
-	var ids []string
-	watched := map[int32]uint32{}
-	for _, owner := range []uint32{caller, other} {
-		e, err := s.As(owner).Start(t.Context(), &api.StartRequest{Request: []byte(`{"command":["/bin/true"]}`)})
+	watched := map[int32]string{}
+	start := func(what string, owner uint32, request string) {
+		t.Helper()
+		wd, err := unix.InotifyAddWatch(watch, s.state.Execution(begin(t, s, owner, request)).Record(), unix.IN_OPEN)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids = append(ids, e.ID)
-		wd, err := unix.InotifyAddWatch(watch, s.state.Execution(e.ID).Record(), unix.IN_OPEN)
-		if err != nil {
-			t.Fatal(err)
-		}
-		watched[int32(wd)] = owner
+		watched[int32(wd)] = what
 	}
-	page, err := s.As(caller).List(t.Context(), &api.Filter{})
-	if err != nil || len(page.Executions) != 1 || page.Executions[0].ID != ids[0] {
+	start("long, on the next page", caller, longRequest)
+	start("long", caller, longRequest)
+	start("short", caller, doNothing)
+	start("another's", other, longRequest)
+	opened := func() map[string]int {
+		opened := map[string]int{}
+		buffer := make([]byte, 4<<10)
+		n, err := unix.Read(watch, buffer)
+		if err != nil && err != unix.EAGAIN { // nothing was opened
+			t.Fatal(err)
+		}
+		for at := 0; at < n; { // inotify(7); files have no names in their own events
+			event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at]))
+			opened[watched[event.Wd]]++
+			at += unix.SizeofInotifyEvent + int(event.Len)
+		}
+		return opened
+	}
+	for _, uid := range []uint32{0, caller, other} {
+		if _, err := s.As(uid).Info(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have := opened(); len(have) != 0 {
+		t.Errorf("info opens %v", have)
+	}
+	page, err := s.As(caller).List(t.Context(), &api.Filter{PageSize: 2})
+	if err != nil || len(page.Executions) != 2 || page.Next == "" {
 		t.Fatalf("%+v, %v", page, err)
 	}
-	opened := map[uint32]int{}
-	buffer := make([]byte, 4<<10)
-	n, err := unix.Read(watch, buffer)
-	if err != nil {
-		t.Fatal("no record was opened:", err)
-	}
-	for at := 0; at < n; { // inotify(7); files have no names in their own events
-		event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at]))
-		opened[watched[event.Wd]]++
-		at += unix.SizeofInotifyEvent + int(event.Len)
-	}
-	if opened[caller] == 0 || opened[other] != 0 {
-		t.Errorf("records opened by owner: %v", opened)
+	// That there is a next page it knows by the first one there.
+	if have := opened(); have["long"] == 0 || have["short"]+have["another's"] != 0 {
+		t.Errorf("records opened: %v", have)
 	}
 }

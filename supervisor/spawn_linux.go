@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net"
@@ -64,8 +65,26 @@ func (s *Supervisor) bootstrap(id string, owner uint32, command []string) shimap
 	if p := s.policy.Load(); p != nil {
 		rules, timeline = p.ForShim(owner, command), p.Config().Monitoring.Timeline()
 	}
+	if d := s.daemon; d != nil {
+		timeline = timelineAmong(timeline, d.live())
+	}
 	return shimapi.Bootstrap{Policy: rules, TimelineMS: timeline, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
 		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}
+}
+
+// timelineApart is how far apart, in ms, the points of all executions together are at least:
+// each wakes a shim, for about a quarter of a millisecond of a processor, and those of a
+// thousand executions would take more than a machine of two has.
+const timelineApart = 5
+
+// timelineAmong is the time between the first points of a time line, in ms, of one among so
+// many executions: a multiple of what is configured. 0: the shim's own; below: there is none.
+func timelineAmong(configured int64, live int) int64 {
+	if configured < 0 {
+		return configured
+	}
+	every := cmp.Or(configured, shimapi.TimelineMS)
+	return every * max(1, (int64(live)*timelineApart+every-1)/every)
 }
 
 // makeLocked makes a directory and locks it. A directory that nobody has

@@ -40,22 +40,28 @@ func (s *Supervisor) Watch(ctx context.Context) {
 // look measures all that run and returns what has been told of them.
 func (s *Supervisor) look(ctx context.Context, m *config.Monitoring, told map[crossing]bool) map[crossing]bool {
 	all := &caller{s, 0}
-	live, _, err := all.recorded(&api.Filter{})
+	minders, others, err := s.present("")
 	if err != nil {
 		return told // housekeeping tells
 	}
+	live := all.unminded(others, &api.Filter{}, false)
+	for _, m := range minders {
+		if e, err := m.entry(); err == nil {
+			live = append(live, e)
+		}
+	}
 	next := map[crossing]bool{}
-	for i := range live {
-		if live[i].Status != api.StatusRunning {
+	for _, e := range live {
+		if e.summary.Status != api.StatusRunning {
 			continue
 		}
-		id := live[i].ID
+		id := e.summary.ID
 		for limit := range told {
 			if limit.id == id {
 				next[limit] = true
 			}
 		}
-		for _, u := range s.uses(ctx, all, id, m) {
+		for _, u := range s.uses(ctx, e, m) {
 			at := crossing{id, u.limit}
 			if u.percent == 0 || u.most <= 0 || next[at] || float64(u.used) < float64(u.most)*float64(u.percent)/100 {
 				continue
@@ -75,11 +81,7 @@ type use struct {
 }
 
 // uses measures one execution; nothing when it just ends.
-func (s *Supervisor) uses(ctx context.Context, all *caller, id string, m *config.Monitoring) (list []use) {
-	e, err := all.find(id)
-	if err != nil || !e.summary.Live() {
-		return nil
-	}
+func (s *Supervisor) uses(ctx context.Context, e *entry, m *config.Monitoring) (list []use) {
 	req, err := s.request(e)
 	if err != nil || req == nil {
 		return nil

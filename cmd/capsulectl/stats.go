@@ -20,7 +20,8 @@ null in the first sample. WAITED is the share of the time since the sample befor
 which one of its tasks waited for a processor, for memory, for a disk.
 
 With --plot it draws memory, CPU and processes over time, of ended executions too: up
-to 255 points, from 0.1 s after the start on (monitoring.timeline_ms).
+to 255 points, from 0.1 s after the start on (monitoring.timeline_ms; later, where a
+daemon has many executions).
 
 Usage:
   capsulectl stats [--no-stream] [ID...]

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,18 +249,17 @@ type process struct {
 	pss     int64 // KiB
 }
 
-// descendants are all processes below pid.
-func descendants(pid int) []process {
+// family are all processes below pid, with their parents.
+func family(pid int) map[int]int {
 	parents := map[int]int{}
 	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, entry := range entries {
-		text, err := os.ReadFile(entry)
-		if err != nil {
+		fields := statFields(entry)
+		if fields == nil {
 			continue // it has ended
 		}
-		fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 		child, _ := strconv.Atoi(strings.Split(entry, "/")[2]) // a number, by the pattern
-		parents[child], _ = strconv.Atoi(string(fields[1]))    // a number, by the kernel's word
+		parents[child], _ = strconv.Atoi(fields[1])            // a number, by the kernel's word
 	}
 	below := func(p int) bool {
 		for range 100 {
@@ -269,11 +269,36 @@ func descendants(pid int) []process {
 		}
 		return false
 	}
-	var all []process
-	for child, parent := range parents {
-		if !below(child) {
-			continue
+	maps.DeleteFunc(parents, func(child, _ int) bool { return !below(child) })
+	return parents
+}
+
+// statFields are those of a file as of proc_pid_stat(5) from the state on; nil: it cannot
+// be read.
+func statFields(path string) []string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+}
+
+// spentBelow is the processor time of all processes below pid that live.
+func spentBelow(pid int) (sum time.Duration) {
+	for child := range family(pid) {
+		if fields := statFields(fmt.Sprintf("/proc/%d/stat", child)); fields != nil {
+			user, _ := strconv.ParseInt(fields[11], 10, 64)   // numbers, by the kernel's word,
+			kernel, _ := strconv.ParseInt(fields[12], 10, 64) // in hundredths of a second
+			sum += time.Duration(user+kernel) * time.Second / 100
 		}
+	}
+	return sum
+}
+
+// descendants are all processes below pid.
+func descendants(pid int) []process {
+	var all []process
+	for child, parent := range family(pid) {
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", child))
 		if err != nil {
 			continue // it has ended

@@ -10,6 +10,10 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
+// TimelineMS is the default of Bootstrap.TimelineMS. What ends before the first point
+// costs nothing.
+const TimelineMS = 100
+
 // BootstrapVersion is the version of Bootstrap that this package speaks.
 const BootstrapVersion = 6
 
@@ -90,7 +94,7 @@ type Bootstrap struct {
 	// Stderr of the directory. The result then has none, though Output counts it.
 	OutputFiles bool
 	// TimelineMS is the time until the first point of the time line and between
-	// two of them, in milliseconds. 0: the default; below 0: there is none.
+	// two of them, in milliseconds. 0: the constant TimelineMS; below 0: there is none.
 	TimelineMS int64
 	// SeccompHelper is the path of capsule-seccomp.
 	SeccompHelper string

@@ -125,7 +125,7 @@ func daemonKeys() []key {
 		{Name: "monitoring.enabled", at: func(c *Config) any { return &c.Monitoring.Enabled }, def: true, doc: "Whether a daemon watches running executions for the thresholds below, and whether executions have a [time line](limits.md#accounting)."},
 		{Name: "monitoring.interval_ms", at: func(c *Config) any { return &c.Monitoring.IntervalMS }, def: 1000, min: 100, max: 3600000, doc: "Time between two looks for the thresholds, in milliseconds."},
 		{Name: "monitoring.timeline_ms", at: func(c *Config) any { return &c.Monitoring.TimelineMS }, def: 100, min: 100, max: 3600000,
-			doc: "Time until the first point of an execution's time line and between two points, in milliseconds. It doubles whenever there are 256."},
+			doc: "Time until the first point of an execution's time line and between two points, in milliseconds. It doubles whenever there are 256, and begins as a multiple [among many executions](limits.md#accounting)."},
 		{Name: "monitoring.prometheus", at: func(c *Config) any { return &c.Monitoring.Prometheus }, def: "", expand: true,
 			doc: "Where a daemon serves metrics: `unix:PATH` or a loopback `HOST:PORT`. Empty: nowhere. Taken in at the start only."},
 		{Name: "monitoring.memory_percent", at: func(c *Config) any { return &c.Monitoring.MemoryPercent }, def: 0, max: 100, doc: "Percentage of memory_bytes whose crossing is an event (`execution.threshold`), once for each execution. 0: none."},
