@@ -102,6 +102,7 @@ func shimMain() {
 		_, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, firstUnused, 0xffffffff, 0)
 	}
 	if errno == 0 {
+		syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, shimapi.TimerSlack, 0, 0, 0, 0)
 		syscall.RawSyscall(unix.SYS_CHDIR, uintptr(address("/\x00")), 0, 0)
 		syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(&w.path)), uintptr(unsafe.Pointer(&w.argv)), uintptr(unsafe.Pointer(&w.envp)))
 	}
