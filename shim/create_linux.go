@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -92,9 +93,13 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	return err
 }
 
+// usualSlack is the timer slack of a sandbox: what Linux gives the first process. This
+// process may have shimapi.TimerSlack.
+const usualSlack = 50 * time.Microsecond
+
 // prepare opens what the sandbox is made of.
 func (e *execution) prepare() (err error) {
-	o := launch.Options{Stdin: e.stdio.payload[0], Stdout: e.stdio.payload[1], Stderr: e.stdio.payload[2], CgroupFD: -1, Keep: e.slot}
+	o := launch.Options{Stdin: e.stdio.payload[0], Stdout: e.stdio.payload[1], Stderr: e.stdio.payload[2], CgroupFD: -1, Keep: e.slot, TimerSlack: usualSlack}
 	if e.group != nil {
 		o.CgroupFD, o.Tasks = e.group.DirFD(), e.group.TasksFDs()
 	}

@@ -129,7 +129,7 @@ func (s *spare) launch(t *translation) error {
 	if err := s.watch(t.config); err != nil {
 		return err
 	}
-	o := launch.Options{Stdin: ends[0], Stdout: ends[1], Stderr: ends[2], CgroupFD: -1, Keep: s.slot, Hold: true}
+	o := launch.Options{Stdin: ends[0], Stdout: ends[1], Stderr: ends[2], CgroupFD: -1, Keep: s.slot, Hold: true, TimerSlack: usualSlack}
 	if s.group != nil {
 		o.CgroupFD, o.Tasks = s.group.DirFD(), s.group.TasksFDs()
 	}

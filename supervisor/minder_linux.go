@@ -58,7 +58,7 @@ type minder struct {
 	// document is the response as its shim has recorded and told it, guarded by mu; nil: it
 	// is not fit to be passed on so, or no longer held.
 	document []byte
-	runs time.Time   // since when the command runs; guarded by mu; zero: nobody has looked, or it does not
+	runs     time.Time // since when the command runs; guarded by mu; zero: nobody has looked, or it does not
 }
 
 // queued tells whether the execution waits for its turn.

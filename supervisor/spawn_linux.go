@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -251,8 +252,24 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 	if s.beside {
 		env = append(env, besideEnvironment)
 	}
+	defer patient()()
 	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
 	return &process{pid: pid}, err
+}
+
+// patient gives the calling thread the timer slack of a shim, which a child has from the
+// thread that makes it, until the returned function is called. It only saves time: where
+// the kernel refuses, nothing changes.
+func patient() (restore func()) {
+	runtime.LockOSThread()
+	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil || slack >= shimapi.TimerSlack || unix.Prctl(unix.PR_SET_TIMERSLACK, shimapi.TimerSlack, 0, 0, 0) != nil {
+		return runtime.UnlockOSThread
+	}
+	return func() {
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0) // it was taken before
+		runtime.UnlockOSThread()
+	}
 }
 
 // wait returns when the process is dead. How it ended is told by what it wrote.

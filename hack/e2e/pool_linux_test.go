@@ -72,7 +72,7 @@ func TestPreparedSandbox(t *testing.T) {
 	h := openHouse(t) // second, so that its pool is gone when the first looks what is left
 	pool := h.pooled(1)
 	me := pool.As(uint32(os.Geteuid()))
-	show := "id; pwd; env | sort; cat /proc/self/limits; grep -E 'Cap|NoNew|Seccomp:' /proc/self/status; cat; stat -L -c %t:%T /dev/stdin; df -P /tmp /workspace | tail -2; cat /etc/hostname; ls /proc/self/fd; exit 3"
+	show := "id; pwd; env | sort; cat /proc/self/limits /proc/self/timerslack_ns; grep -E 'Cap|NoNew|Seccomp:' /proc/self/status; cat; stat -L -c %t:%T /dev/stdin; df -P /tmp /workspace | tail -2; cat /etc/hostname; ls /proc/self/fd; exit 3"
 	for name, tc := range map[string]struct {
 		change func(*spec.Request)
 		ready  bool

@@ -1,17 +1,20 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/capsule-run/capsule/shim/shimapi"
 )
 
 // witness is a shim that writes down what it was given, and then dies.
 const witness = `#!/bin/sh
 exec 2>/dev/null
-{ echo "started $1"; env | sort; ls -l /proc/self/fd; } >>%OUT%
+{ echo "started $1"; env | sort; ls -l /proc/self/fd; echo "slack $(cat /proc/self/timerslack_ns)"; } >>%OUT%
 `
 
 // TestShimInheritsNothing starts capsulectl with a secret in its environment and
@@ -55,6 +58,9 @@ func TestShimInheritsNothing(t *testing.T) {
 	if n := strings.Count(text, "started \n"); n < 1 || n > 2 {
 		t.Errorf("the shim was started %d times", n)
 	}
+	if want := fmt.Sprintf("slack %d\n", shimapi.TimerSlack); !strings.Contains(text, want) {
+		t.Errorf("the shim has not %q:\n%s", want, text)
+	}
 	for _, secret := range []string{"SECRET", dir + "\n", "CAPSULE_STATE"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the shim has %q:\n%s", secret, text)
@@ -62,6 +68,14 @@ func TestShimInheritsNothing(t *testing.T) {
 	}
 	if !strings.Contains(string(answer), `"reason":"shim_lost"`) && !strings.Contains(string(answer), `"code":"E6004"`) {
 		t.Errorf("answer: %s", answer)
+	}
+}
+
+// TestTimersAreTheUsual: a command's timers are as exact as elsewhere, whatever its shim has.
+func TestTimersAreTheUsual(t *testing.T) {
+	c := begin(t)
+	if o := c.human("--", "cat", "/proc/self/timerslack_ns"); o.out != "50000\n" {
+		t.Errorf("%q: %s", o.out, o.stderr)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ type Options struct {
 	// Hold builds the sandbox and waits before Plan.Command, which comes later by
 	// Sandbox.Release. The plan needs an init.
 	Hold bool
+	// TimerSlack is by how much the kernel may delay the sandbox's timers to wake for
+	// several at once (PR_SET_TIMERSLACK). 0: what the calling thread has.
+	TimerSlack time.Duration
 }
 
 // cloneArgs is struct clone_args of clone3(2), Linux 5.7.
@@ -77,7 +81,7 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		return nil, err
 	}
 	m := enc.machine
-	m.hasInit = p.HasInit
+	m.hasInit, m.slack = p.HasInit, uintptr(o.TimerSlack)
 	for i, path := range p.Disks {
 		m.disks[i], m.diskCount = enc.cstring(path), uintptr(i+1)
 	}

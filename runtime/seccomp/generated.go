@@ -45,17 +45,17 @@ var networkARM64Reporting string
 func generated(name, goarch string) (key, object, reporting string) {
 	switch name + "/" + goarch {
 	case "default/amd64":
-		return "434c4f62acb4caa04d1f65c4f6c2712ff26a02995a734549c2e4ad97685bb42d", defaultAMD64, defaultAMD64Reporting
+		return "774bfc9a883b6e697124a10c8c0b63b6394ba7eea07ff2e37115b51675e5de37", defaultAMD64, defaultAMD64Reporting
 	case "default/arm64":
-		return "10cfb69b89850163e92a895016ced40e14b3e084688ad07e4600daca19868331", defaultARM64, defaultARM64Reporting
+		return "4bb9eeed885a05e5126ead7af38885bfeaf0611dd9bd9a4f90e11dc2d0903f8b", defaultARM64, defaultARM64Reporting
 	case "strict/amd64":
-		return "b58a57e436d7ed4880458b968939754784e984f49051dcd8578eab656a864014", strictAMD64, strictAMD64Reporting
+		return "f94e79a35625ac6a358ddcc6b77746587f89fccf094a3f2849c258f55aa7dfd5", strictAMD64, strictAMD64Reporting
 	case "strict/arm64":
-		return "0dd955b06525eaceb6c5e66ff3e075e23301f3a5365b734c875b84fa4844fa3e", strictARM64, strictARM64Reporting
+		return "46e4a139f6fdb4daeb8c4d4d419f79008e3d70d67c3b9f5caeee7bfac90f5595", strictARM64, strictARM64Reporting
 	case "network/amd64":
-		return "d67e6b1c1e73ced277907537cb50313a65bb3892309403f3d965dedeb01766a6", networkAMD64, networkAMD64Reporting
+		return "772b4419a106be41ffca5d25b8cdde99ca57505c781ed5b872d52a1f186dc7f4", networkAMD64, networkAMD64Reporting
 	case "network/arm64":
-		return "12bdec54235efb5d8100fe7fe020f46fe7abb955240142a444600d666c7f1f41", networkARM64, networkARM64Reporting
+		return "4601a7156b4248aaed88ea82854397aa7483a272fc0274e517129412b2c4239f", networkARM64, networkARM64Reporting
 	}
 	return "", "", ""
 }

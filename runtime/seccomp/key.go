@@ -12,10 +12,10 @@ import (
 )
 
 // FormatVersion stands for everything besides the OCI object that decides the
-// bytes of a program: the compiler's options (binary tree, answer to foreign
+// bytes of a program: the compiler's options (binary tree, compacted, answer to foreign
 // architectures), its reading of OCI, and the layout of a cache file. It rises
 // with each change of these, so that no older file is read again.
-const FormatVersion = "2"
+const FormatVersion = "3"
 
 //go:generate go run ./internal/gen
 

@@ -106,6 +106,9 @@ func TestSandboxBinds(t *testing.T) {
 		must(t, os.Chown(dir+name, 1234, 1235))
 		must(t, os.Chown(dir+name+"/f", 1234, 1235))
 	}
+	// Another owner than the others'.
+	must(t, os.Chown(dir+"/ro", 77, 78))
+	must(t, os.Chown(dir+"/ro/f", 77, 78))
 	// The path of the temporary directory has parents that only root may search.
 	got := sandbox(t, `cat `+dir+`/rw/f `+dir+`/ro/f /workspace/f /data/file
 		echo new > `+dir+`/rw/new && stat -c '%u %g' `+dir+`/rw/new

@@ -116,6 +116,9 @@ func compile(s *specs.LinuxSeccomp, goarch string, o options) ([]byte, error) {
 		added = append(added, rules...)
 	}
 	raw, err := export(filter)
+	if err == nil && o.optimize == binaryTree {
+		raw, err = bpf.Compact(raw)
+	}
 	if err != nil {
 		return nil, err
 	}
