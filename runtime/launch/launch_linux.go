@@ -128,9 +128,16 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		pr.trees = append(pr.trees, fd)
 		m.regs[plan.RegProcFS] = uintptr(fd)
 	}
-	if err := pr.openSources(); err != nil {
-		pr.Close()
-		return nil, err
+	var maps idMaps
+	defer maps.close()
+	for i := range p.Sources {
+		fd, err := openSource(&p.Sources[i], &maps)
+		if err != nil {
+			pr.Close()
+			return nil, err
+		}
+		pr.trees = append(pr.trees, fd)
+		m.regs[p.Sources[i].Reg] = uintptr(fd)
 	}
 	return pr, nil
 }

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -11,25 +12,9 @@ import (
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
-// openSources makes the detached mounts of the plan.
-func (pr *Prepared) openSources() error {
-	known := mappings{}
-	defer known.close()
-	for i := range pr.plan.Sources {
-		s := &pr.plan.Sources[i]
-		fd, err := openSource(s, known)
-		if err != nil {
-			return err
-		}
-		pr.trees = append(pr.trees, fd)
-		pr.enc.machine.regs[s.Reg] = uintptr(fd)
-	}
-	return nil
-}
-
 // openSource makes a detached copy of a host mount. The path is canonical; a
 // symlink that appeared in it since is refused.
-func openSource(s *plan.Source, known mappings) (fd int, err error) {
+func openSource(s *plan.Source, maps *idMaps) (fd int, err error) {
 	wrap := func(op string, err error) error {
 		return fault.Wrap(fault.Filesystem, op, err).WithPath(s.Path).WithField(s.Field)
 	}
@@ -58,7 +43,7 @@ func openSource(s *plan.Source, known mappings) (fd int, err error) {
 	}
 	attr := unix.MountAttr{Attr_set: s.Set, Attr_clr: s.Clear, Propagation: s.Propagation}
 	if len(s.UIDMap) > 0 {
-		ns, err := known.of(s.UIDMap, s.GIDMap)
+		ns, err := maps.of(s.UIDMap, s.GIDMap)
 		if err != nil {
 			unix.Close(tree)
 			return -1, err
@@ -73,26 +58,32 @@ func openSource(s *plan.Source, known mappings) (fd int, err error) {
 	return tree, nil
 }
 
-// mappings are user namespaces by their maps. A mount takes the maps alone, so
-// that one namespace, which costs a process, does for all that have the same.
-type mappings map[string]*os.File
+// idMaps are the user namespaces of idmapped mounts that are being made. Each takes a
+// process of its own for a moment, and most mounts of a sandbox have the same owner.
+type idMaps []idMap
 
-// of is the namespace with these maps. It stays the mappings'.
-func (m mappings) of(uid, gid []plan.IDMap) (*os.File, error) {
-	key := mapText(uid) + "/" + mapText(gid)
-	if m[key] == nil {
-		ns, err := UserNamespace(uid, gid)
-		if err != nil {
-			return nil, err
-		}
-		m[key] = ns
-	}
-	return m[key], nil
+type idMap struct {
+	uid, gid []plan.IDMap
+	userns   *os.File
 }
 
-func (m mappings) close() {
-	for _, ns := range m {
-		_ = ns.Close() // nothing was written
+// of is the user namespace with these maps, which close closes.
+func (m *idMaps) of(uid, gid []plan.IDMap) (*os.File, error) {
+	for _, known := range *m {
+		if slices.Equal(known.uid, uid) && slices.Equal(known.gid, gid) {
+			return known.userns, nil
+		}
+	}
+	userns, err := UserNamespace(uid, gid)
+	if err == nil {
+		*m = append(*m, idMap{uid, gid, userns})
+	}
+	return userns, err
+}
+
+func (m *idMaps) close() {
+	for _, known := range *m {
+		_ = known.userns.Close() // nothing was written
 	}
 }
 

@@ -9,13 +9,13 @@ import (
 	"github.com/capsule-run/capsule/runtime/plan"
 )
 
-// TestMappings: sources with the same maps share one namespace, and only they do.
-func TestMappings(t *testing.T) {
+// TestIDMaps: sources with the same maps share one namespace, and only they do.
+func TestIDMaps(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
 	maps := func(inside uint32) []plan.IDMap { return []plan.IDMap{{Inside: inside, Outside: 0x70000000, Size: 1}} }
-	known := mappings{}
+	var known idMaps
 	defer known.close()
 	var inodes []uint64
 	for _, pair := range [][2]uint32{{1, 2}, {1, 2}, {2, 1}, {1, 1}} {
