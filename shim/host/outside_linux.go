@@ -289,33 +289,3 @@ func makePlace(root int, names []string, file bool) error {
 	}
 	return nil
 }
-
-// LockRange takes the slots that a range of host ids lies in, for a bundle that
-// brings its own: E2006 when an execution of this state directory owns one of
-// them. Ids outside the slots are nobody's here; the file is nil then.
-func LockRange(stateDir string, ranges []specs.LinuxIDMapping) (*os.File, error) {
-	var file *os.File
-	for _, r := range ranges {
-		for n := range uint64(slots) {
-			first := uint64(firstSlotID) + n*bundle.IDRange
-			if uint64(r.HostID)+uint64(r.Size) <= first || uint64(r.HostID) >= first+bundle.IDRange {
-				continue
-			}
-			if file == nil {
-				name := path.Join(stateDir, slotsName)
-				fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-				if err != nil {
-					return nil, fault.Wrap(fault.IO, "open slots", err).WithPath(name)
-				}
-				file = os.NewFile(uintptr(fd), name)
-			}
-			lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: int64(n), Len: 1}
-			if err := setLock(int(file.Fd()), &lock); err != nil {
-				file.Close()
-				return nil, fault.New(fault.IDMapping, "take host ids", "an execution that runs owns host id "+strconv.FormatUint(first, 10)).
-					WithField("linux.uidMappings").WithHint("Wait until it has ended, or map other host ids.")
-			}
-		}
-	}
-	return file, nil
-}

@@ -3,11 +3,14 @@ package host
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/spec/fault"
-	"golang.org/x/sys/unix"
 )
 
 // The host ids from 0x70000000 to 0x7ffdffff are divided into slots of
@@ -64,4 +67,48 @@ func setLock(fd int, lock *unix.Flock_t) error {
 			return err
 		}
 	}
+}
+
+// lettingGo is how long an execution may take from its verdict to the end of its processes.
+const lettingGo = time.Second
+
+// awaitLock takes a lock, from one who is letting go of it too.
+func awaitLock(fd int, lock *unix.Flock_t) bool {
+	for end := time.Now().Add(lettingGo); setLock(fd, lock) != nil; time.Sleep(lettingGo / 100) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// LockRange takes the slots that a range of host ids lies in, for a bundle that
+// brings its own: E2006 when an execution of this state directory owns one of
+// them, also a moment later: one that has told its verdict takes a while to let go.
+// Ids outside the slots are nobody's here; the file is nil then.
+func LockRange(stateDir string, ranges []specs.LinuxIDMapping) (*os.File, error) {
+	var file *os.File
+	for _, r := range ranges {
+		for n := range uint64(slots) {
+			first := uint64(firstSlotID) + n*bundle.IDRange
+			if uint64(r.HostID)+uint64(r.Size) <= first || uint64(r.HostID) >= first+bundle.IDRange {
+				continue
+			}
+			if file == nil {
+				name := filepath.Join(stateDir, slotsName)
+				fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+				if err != nil {
+					return nil, fault.Wrap(fault.IO, "open slots", err).WithPath(name)
+				}
+				file = os.NewFile(uintptr(fd), name)
+			}
+			lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: int64(n), Len: 1}
+			if !awaitLock(int(file.Fd()), &lock) {
+				file.Close()
+				return nil, fault.New(fault.IDMapping, "take host ids", "an execution that runs owns host id "+strconv.FormatUint(first, 10)).
+					WithField("linux.uidMappings").WithHint("Wait until it has ended, or map other host ids.")
+			}
+		}
+	}
+	return file, nil
 }

@@ -5,6 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/capsule-run/capsule/shim/bundle"
 	"github.com/capsule-run/capsule/spec/fault"
@@ -83,5 +86,27 @@ func BenchmarkAllocateSlot(b *testing.B) {
 			b.Fatal(err)
 		}
 		lock.Close()
+	}
+}
+
+// TestLockRange: a bundle's own ids are its own while it runs, and the next run of it may
+// come before the one before has let go.
+func TestLockRange(t *testing.T) {
+	dir := t.TempDir()
+	ids := []specs.LinuxIDMapping{{HostID: firstSlotID + 5*bundle.IDRange, Size: bundle.IDRange}}
+	running, err := LockRange(dir, ids)
+	must(t, err)
+	if lock, err := LockRange(dir, ids); !errors.Is(err, &fault.Fault{Code: fault.IDMapping}) {
+		t.Errorf("%v, %v; want E2006", lock, err)
+	}
+	go func() {
+		time.Sleep(lettingGo / 10)
+		running.Close()
+	}()
+	next, err := LockRange(dir, ids)
+	must(t, err)
+	must(t, next.Close())
+	if lock, err := LockRange(dir, []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}); lock != nil || err != nil {
+		t.Errorf("ids of nobody: %v, %v", lock, err)
 	}
 }
