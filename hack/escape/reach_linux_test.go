@@ -64,13 +64,18 @@ func TestDescriptorsAreClosed(t *testing.T) {
 			errno, _ := a.Error.Details["errno"].(string)
 			return errno
 		}
-		for fd := 3; fd < min(65, 3+rounds(10)); fd++ {
-			switch errno := try(fmt.Sprint(fd)); errno {
-			case "ENOENT":
-			case "ELOOP":
-				open++
-			default:
-				t.Errorf("descriptor %d: %s", fd, errno)
+		// Each number is tried in a sandbox of its own, and they do not have the same open
+		// under the same: what is open too much is so in every count.
+		for counts := 0; counts == 0 || open > 3 && counts < 5; counts++ {
+			open = 0
+			for fd := 3; fd < min(65, 3+rounds(10)); fd++ {
+				switch errno := try(fmt.Sprint(fd)); errno {
+				case "ENOENT":
+				case "ELOOP":
+					open++
+				default:
+					t.Errorf("descriptor %d: %s", fd, errno)
+				}
 			}
 		}
 		if open > 3 {
