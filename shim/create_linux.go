@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -93,9 +92,9 @@ func (e *execution) create(req *spec.Request, streamStdin bool) error {
 	return err
 }
 
-// usualSlack is the timer slack of a sandbox: what Linux gives the first process. This
-// process may have shimapi.TimerSlack.
-const usualSlack = 50 * time.Microsecond
+// usualSlack is the timer slack of a sandbox, in nanoseconds: what Linux gives the first
+// process. This process may have shimapi.TimerSlack.
+const usualSlack = 50_000
 
 // prepare opens what the sandbox is made of.
 func (e *execution) prepare() (err error) {

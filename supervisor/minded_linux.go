@@ -31,13 +31,6 @@ func (d *daemon) remove(id string) {
 	d.byAge = slices.Delete(d.byAge, at, at+1)
 }
 
-// live is how many executions are minded.
-func (d *daemon) live() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.minders)
-}
-
 // age is where a minder stands in byAge, or belongs. The caller holds mu.
 func (d *daemon) age(m *minder) (at int, there bool) {
 	return slices.BinarySearchFunc(d.byAge, m, func(a, b *minder) int { return b.place().compare(a.place()) })
@@ -99,10 +92,8 @@ func (m *minder) entry() (*entry, error) {
 		describe(&e.summary, told)
 	} else if data, err := readResult(m.dir); err == nil {
 		describe(&e.summary, decodeResult(id, rec.Created, data))
-	} else {
-		return e, nil
 	}
-	_, err := os.Lstat(m.dir.Record())
+	_, err := os.Lstat(m.dir.Record()) // last: it may go while the rest is looked at
 	return e, err
 }
 

@@ -7,12 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/capsule-run/capsule/runtime/slack"
 	"github.com/capsule-run/capsule/runtime/wire"
 	"github.com/capsule-run/capsule/shim/layout"
 	"github.com/capsule-run/capsule/shim/shimapi"
@@ -67,7 +67,7 @@ func (s *Supervisor) bootstrap(id string, owner uint32, command []string) shimap
 		rules, timeline = p.ForShim(owner, command), p.Config().Monitoring.Timeline()
 	}
 	if d := s.daemon; d != nil {
-		timeline = timelineAmong(timeline, d.live())
+		timeline = timelineAmong(timeline, d.queue.Snapshot().Running)
 	}
 	return shimapi.Bootstrap{Policy: rules, TimelineMS: timeline, Version: shimapi.BootstrapVersion, ExecutionID: id, StateDir: s.state,
 		SeccompHelper: filepath.Join(filepath.Dir(s.shim), "capsule-seccomp")}
@@ -79,13 +79,13 @@ func (s *Supervisor) bootstrap(id string, owner uint32, command []string) shimap
 const timelineApart = 5
 
 // timelineAmong is the time between the first points of a time line, in ms, of one among so
-// many executions: a multiple of what is configured. 0: the shim's own; below: there is none.
-func timelineAmong(configured int64, live int) int64 {
+// many that run: a multiple of what is configured. 0: the shim's own; below: there is none.
+func timelineAmong(configured int64, running int) int64 {
 	if configured < 0 {
 		return configured
 	}
 	every := cmp.Or(configured, shimapi.TimelineMS)
-	return every * max(1, (int64(live)*timelineApart+every-1)/every)
+	return every * max(1, (int64(running)*timelineApart+every-1)/every)
 }
 
 // makeLocked makes a directory and locks it. A directory that nobody has
@@ -236,7 +236,7 @@ type process struct {
 
 // startProcess starts the shim program with the given descriptors from 0 on.
 // os.StartProcess would first fork a process only to see whether pidfds work.
-func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, error) {
+func (s *Supervisor) startProcess(args []string, files ...*os.File) (p *process, err error) {
 	fds := make([]uintptr, len(files))
 	for i, f := range files {
 		fds[i] = f.Fd()
@@ -252,24 +252,11 @@ func (s *Supervisor) startProcess(args []string, files ...*os.File) (*process, e
 	if s.beside {
 		env = append(env, besideEnvironment)
 	}
-	defer patient()()
-	pid, err := syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
-	return &process{pid: pid}, err
-}
-
-// patient gives the calling thread the timer slack of a shim, which a child has from the
-// thread that makes it, until the returned function is called. It only saves time: where
-// the kernel refuses, nothing changes.
-func patient() (restore func()) {
-	runtime.LockOSThread()
-	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	if err != nil || slack >= shimapi.TimerSlack || unix.Prctl(unix.PR_SET_TIMERSLACK, shimapi.TimerSlack, 0, 0, 0) != nil {
-		return runtime.UnlockOSThread
-	}
-	return func() {
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0) // it was taken before
-		runtime.UnlockOSThread()
-	}
+	p = new(process)
+	slack.During(shimapi.TimerSlack, func() {
+		p.pid, err = syscall.ForkExec(s.shim, args, &syscall.ProcAttr{Dir: "/", Env: env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
+	})
+	return p, err
 }
 
 // wait returns when the process is dead. How it ended is told by what it wrote.

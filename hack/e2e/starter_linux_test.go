@@ -71,11 +71,15 @@ func TestShimInheritsNothing(t *testing.T) {
 	}
 }
 
-// TestTimersAreTheUsual: a command's timers are as exact as elsewhere, whatever its shim has.
+// TestTimersAreTheUsual: a command's timers are as exact as elsewhere, whatever its shim has,
+// also after it has asked for its default.
 func TestTimersAreTheUsual(t *testing.T) {
 	c := begin(t)
-	if o := c.human("--", "cat", "/proc/self/timerslack_ns"); o.out != "50000\n" {
-		t.Errorf("%q: %s", o.out, o.stderr)
+	ask := python("import ctypes\nl = ctypes.CDLL(None)\nprint(l.prctl(30, 0, 0, 0, 0))\nl.prctl(29, 0, 0, 0, 0)\nprint(l.prctl(30, 0, 0, 0, 0))")
+	for name, isolation := range map[string]object{"usual": {}, "without init": {"init": false}} {
+		if o := c.run(object{"command": ask, "isolation": isolation}); o.text() != "50000\n50000\n" {
+			t.Errorf("%s: %q, %+v", name, o.text(), o.Error)
+		}
 	}
 }
 

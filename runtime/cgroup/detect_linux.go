@@ -154,7 +154,7 @@ func mountedSubtree(root string) string {
 		return ""
 	}
 	for line := range strings.Lines(content) {
-		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == root && fields[3] != "/" {
+		if fields := strings.Split(line, " "); len(fields) > 4 && fields[4] == root && fields[3] != "/" {
 			return fields[3]
 		}
 	}

@@ -93,7 +93,6 @@ type machine struct {
 	peer                 uintptr // the launcher's end, closed first
 	keep                 uintptr // a descriptor that process 1 holds until it dies
 	hasKeep, hasInit     bool
-	slack                uintptr // timer slack in nanoseconds; 0: the launcher's
 	stack                uintptr // top of the payload's stack until it execs
 	report               report
 	failed               uint32 // set by the vfork child, which shares our memory
@@ -154,9 +153,6 @@ func sandboxMain(m *machine) {
 	syscall.RawSyscall(unix.SYS_CLOSE, m.peer, 0, 0)
 	// For the time until credentials change, which clears it.
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-	if m.slack != 0 {
-		syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, m.slack, 0, 0, 0, 0)
-	}
 	defaultSignals(m)
 	if m.before.count != 0 {
 		if !walk(m, &m.before, phaseBefore) {

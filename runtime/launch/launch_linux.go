@@ -6,12 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/capsule-run/capsule/runtime/plan"
+	"github.com/capsule-run/capsule/runtime/slack"
 	"github.com/capsule-run/capsule/spec/fault"
 )
 
@@ -33,9 +33,8 @@ type Options struct {
 	// Hold builds the sandbox and waits before Plan.Command, which comes later by
 	// Sandbox.Release. The plan needs an init.
 	Hold bool
-	// TimerSlack is by how much the kernel may delay the sandbox's timers to wake for
-	// several at once (PR_SET_TIMERSLACK). 0: what the calling thread has.
-	TimerSlack time.Duration
+	// TimerSlack is that of the sandbox, in nanoseconds. 0: what the calling thread has.
+	TimerSlack int
 }
 
 // cloneArgs is struct clone_args of clone3(2), Linux 5.7.
@@ -81,7 +80,7 @@ func Prepare(p *plan.Plan, o Options) (*Prepared, error) {
 		return nil, err
 	}
 	m := enc.machine
-	m.hasInit, m.slack = p.HasInit, uintptr(o.TimerSlack)
+	m.hasInit = p.HasInit
 	for i, path := range p.Disks {
 		m.disks[i], m.diskCount = enc.cstring(path), uintptr(i+1)
 	}
@@ -260,7 +259,13 @@ func (pr *Prepared) Start() (*Sandbox, error) {
 func (pr *Prepared) clone(args *cloneArgs) (pid uintptr, err error) {
 	clone := func() error {
 		var errno syscall.Errno
-		if pid, errno = forkSandbox(args, pr.enc.machine); errno != 0 {
+		fork := func() { pid, errno = forkSandbox(args, pr.enc.machine) }
+		if pr.opts.TimerSlack != 0 {
+			slack.During(pr.opts.TimerSlack, fork)
+		} else {
+			fork()
+		}
+		if errno != 0 {
 			return cloneFault(errno, pr.opts.CgroupFD >= 0)
 		}
 		return nil

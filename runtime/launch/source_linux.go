@@ -74,6 +74,9 @@ func (m *idMaps) of(uid, gid []plan.IDMap) (*os.File, error) {
 			return known.userns, nil
 		}
 	}
+	if len(*m) == maxIDMaps {
+		m.close()
+	}
 	userns, err := UserNamespace(uid, gid)
 	if err == nil {
 		*m = append(*m, idMap{uid, gid, userns})
@@ -81,10 +84,15 @@ func (m *idMaps) of(uid, gid []plan.IDMap) (*os.File, error) {
 	return userns, err
 }
 
+// maxIDMaps bounds the descriptors that are held; with more owners some namespaces are made
+// again.
+const maxIDMaps = 16
+
 func (m *idMaps) close() {
 	for _, known := range *m {
 		_ = known.userns.Close() // nothing was written
 	}
+	*m = nil
 }
 
 // UserNamespace makes a user namespace with the given maps for an idmapped

@@ -32,4 +32,9 @@ func TestIDMaps(t *testing.T) {
 	if inodes[0] != inodes[1] || inodes[0] == inodes[2] || inodes[0] == inodes[3] || inodes[2] == inodes[3] {
 		t.Errorf("namespaces %d of the maps 1/2, 1/2, 2/1 and 1/1", inodes)
 	}
+	for i := range uint32(2 * maxIDMaps) {
+		if _, err := known.of(maps(i), maps(i)); err != nil || len(known) > maxIDMaps {
+			t.Fatalf("%d held, %v", len(known), err)
+		}
+	}
 }

@@ -86,7 +86,7 @@ func nsFile(t specs.LinuxNamespaceType) string {
 func mountPoints(mountinfo []byte) map[string]string {
 	all := map[string]string{}
 	for line := range bytes.Lines(mountinfo) {
-		if f := bytes.Fields(line); len(f) > 5 {
+		if f := bytes.Split(line, []byte(" ")); len(f) > 5 {
 			all[string(f[4])] = string(f[5])
 		}
 	}

@@ -35,11 +35,12 @@ type mount struct {
 	device bool
 }
 
-// parseMounts reads proc_pid_mountinfo(5).
+// parseMounts reads proc_pid_mountinfo(5). Fields have single spaces between them; every
+// other white space but tabs and newlines may be in a name as it is.
 func parseMounts(table string) []mount {
 	var list []mount
 	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		end := slices.Index(fields, "-")
 		if end < 6 || len(fields) < end+3 {
 			continue

@@ -21,13 +21,14 @@ const table = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 31 22 8:33 / /mnt/ntfs rw - fuseblk /dev/sdd1 rw
 32 22 0:36 / /over rw - tmpfs tmpfs rw
 33 22 0:37 / /over rw - nfs server:/y rw
+34 22 0:38 /a b /non breaking rw - nfs server:/z rw
 a line that is none
 `
 
 func TestReach(t *testing.T) {
 	exists := func(path string) bool { return path != "/gone" }
 	mounts := parseMounts(table)
-	if len(mounts) != 12 {
+	if len(mounts) != 13 {
 		t.Fatalf("%d mounts: %+v", len(mounts), mounts)
 	}
 	for _, c := range []struct {
@@ -46,6 +47,7 @@ func TestReach(t *testing.T) {
 		{"memory", []shownPath{{"/tmp/x", true}, {"/proc", false}}, IO{}},
 		{"a disk behind a process", []shownPath{{"/mnt/ntfs", false}}, IO{Elsewhere: []string{"/mnt/ntfs (fuseblk)"}}},
 		{"the upper of two", []shownPath{{"/over", false}}, IO{Elsewhere: []string{"/over (nfs)"}}},
+		{"a space that is none of the table's", []shownPath{{"/non breaking/x", false}}, IO{Elsewhere: []string{"/non breaking (nfs)"}}},
 		{"a name that begins alike", []shownPath{{"/tmpx", true}}, IO{Buffered: []string{"/ (ext4)"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -89,7 +89,7 @@ func (v *View) limits() error {
 func (v *View) mounts() error {
 	return lines("/proc/self/mountinfo", func(line string) {
 		head, tail, _ := strings.Cut(line, " - ")
-		left, right := strings.Fields(head), strings.Fields(tail)
+		left, right := strings.Split(head, " "), strings.Split(tail, " ")
 		if len(left) < 6 || len(right) < 3 {
 			return
 		}

@@ -81,15 +81,25 @@ func (s *Store) beyond(o Owners) (ids []uuid.UUID, err error) {
 // TotalsOf are Totals of one owner. The first time all records are read: from then on
 // commits keep the shares. What cannot be read is not counted; a list tells why.
 func (s *Store) TotalsOf(owner uint32) (count int, bytes int64) {
-	_ = s.countOwners() // there is nothing then
+	if !s.counted() {
+		_ = s.countOwners() // there is nothing then
+	}
 	s.state.Lock()
 	defer s.state.Unlock()
 	have := s.shares[owner]
 	return have.count, have.bytes
 }
 
-// countOwners reads the shares of owners if nobody has. Nobody waits for it but those who want
-// them: it looks at the records of one moment, and what is written meanwhile is added.
+// counted tells whether the shares of owners are known.
+func (s *Store) counted() bool {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.shares != nil
+}
+
+// countOwners reads the shares of owners if nobody has. It looks at the records of one
+// moment, and what is written meanwhile is added: others wait for it only where the file
+// outgrows its mapping, is made anew or closed.
 func (s *Store) countOwners() error {
 	s.counting.Lock()
 	defer s.counting.Unlock()

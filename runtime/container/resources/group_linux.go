@@ -109,8 +109,8 @@ func mounts() []mount {
 	var all []mount
 	for line := range strings.Lines(string(text)) {
 		// proc_pid_mountinfo(5): the file system's type, source and options follow a dash.
-		head, tail, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		left, right := strings.Fields(head), strings.Fields(tail)
+		head, tail, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		left, right := strings.Split(head, " "), strings.Split(tail, " ")
 		if !ok || len(left) < 5 || len(right) < 3 || left[4] != top && path.Dir(left[4]) != top {
 			continue
 		}

@@ -25,8 +25,9 @@ func Compact(raw []byte) ([]byte, error) {
 		return raw, nil
 	}
 	short := lay(shorten(program, old))
-	// Nothing above has to be believed: what comes out is compared with what went in.
-	if len(short) >= len(program) || !equal(program, old, short, decisionsOf(short)) {
+	// Little of the above has to be believed: what comes out is compared with what went
+	// in, as a whole, and by running both around each of their constants.
+	if len(short) >= len(program) || !equal(program, old, short, decisionsOf(short)) || !sameAnswers(program, short) {
 		return raw, nil
 	}
 	out := make([]byte, 0, len(short)*InstructionSize)
@@ -132,6 +133,25 @@ func equal(a []Instruction, of []span, b []Instruction, with []span) bool {
 		}
 	}
 	return len(of) == 0 && len(with) == 0
+}
+
+// sameAnswers runs two programs for the numbers at and beside each constant of either, for
+// their architecture and for another, with arguments of zeros and of ones.
+func sameAnswers(a, b []Instruction) bool {
+	for _, in := range slices.Concat(a, b) {
+		for _, number := range []uint32{in.K - 1, in.K, in.K + 1} {
+			for _, arch := range []uint32{a[1].K, ^a[1].K} {
+				for _, arg := range []uint64{0, math.MaxUint64} {
+					d := Data{Arch: arch, Number: number, InstructionPointer: arg, Args: [6]uint64{arg, arg, arg, arg, arg, arg}}
+					x, _ := Run(a, &d)
+					if y, _ := Run(b, &d); x != y {
+						return false
+					}
+				}
+			}
+		}
+	}
+	return true
 }
 
 // same tells whether what begins at two instructions does the same, step by step.

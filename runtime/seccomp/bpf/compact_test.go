@@ -83,21 +83,43 @@ func TestCompact(t *testing.T) {
 	}
 }
 
-// TestCompactLeavesAlone: what is not in libseccomp's form stays as it is.
+// TestCompactLeavesAlone: what is not in libseccomp's form stays as it is, also where it
+// could become shorter.
 func TestCompactLeavesAlone(t *testing.T) {
 	allow, deny := Instruction{Code: codeRet, K: RetAllow}, Instruction{Code: codeRet, K: RetErrno | 1}
-	head := []Instruction{{Code: codeLoad, K: 4}, {Code: codeJEQ, K: ArchAMD64, Jf: 4}, {Code: codeLoad}}
+	var rungs []Instruction
+	for i := range uint32(12) {
+		rungs = append(rungs, Instruction{Code: codeJEQ, K: 20 + i, Jf: 1}, deny)
+	}
+	rungs = append(rungs, allow, deny)
+	load, number := Instruction{Code: codeLoad, K: 4}, Instruction{Code: codeLoad}
+	arch := func(body ...Instruction) Instruction {
+		return Instruction{Code: codeJEQ, K: ArchAMD64, Jf: uint8(len(body) + len(rungs))}
+	}
+	program := func(head []Instruction, odd ...Instruction) []Instruction { return slices.Concat(head, odd, rungs) }
+	usual := func(odd ...Instruction) []Instruction {
+		return program([]Instruction{load, arch(odd...), number}, odd...)
+	}
+	if short, err := Compact(encode(usual())); err != nil || len(short) >= len(encode(usual())) {
+		t.Errorf("the usual form: %d bytes, %v", len(short), err)
+	}
 	for name, program := range map[string][]Instruction{
-		"one answer":             {allow},
-		"no architecture":        {{Code: codeLoad}, {Code: codeJEQ, K: 1, Jf: 1}, allow, deny},
-		"another architecture":   {{Code: codeLoad, K: 4}, {Code: codeJEQ, K: ArchAMD64, Jf: 1}, {Code: codeLoad}, {Code: codeLoad}, allow, deny},
-		"arithmetic on a number": slices.Concat(head, []Instruction{{Code: codeAnd, K: 1}, {Code: codeJEQ, K: 1, Jf: 1}, allow, deny}),
-		"a bit of a number":      slices.Concat(head, []Instruction{{Code: codeJSET, K: 1, Jf: 1}, allow, deny, deny}),
-		"short already":          {head[0], {Code: codeJEQ, K: ArchAMD64, Jf: 3}, head[2], {Code: codeJGE, K: 5, Jf: 1}, allow, deny},
+		"one answer":                {allow},
+		"no architecture":           program([]Instruction{number, arch(), number}),
+		"an argument for it":        program([]Instruction{{Code: codeLoad, K: 16}, arch(), number}),
+		"no number":                 program([]Instruction{load, arch(), {Code: codeLoad, K: 16}}),
+		"more of another":           slices.Concat([]Instruction{load, {Code: codeJEQ, K: ArchAMD64, Jf: uint8(len(rungs) + 1)}, number}, rungs, []Instruction{number, {Code: codeJEQ, K: 5, Jf: 1}, allow, deny}),
+		"arithmetic on a number":    usual(Instruction{Code: codeAnd, K: 1}),
+		"a bit of a number":         usual(Instruction{Code: codeJSET, K: 9, Jf: 1}, allow),
+		"a comparison that is true": usual(Instruction{Code: codeJGE, K: 0, Jf: 1}, allow),
+		"one that is false":         usual(Instruction{Code: codeJGT, K: math.MaxUint32, Jf: 1}, deny),
 	} {
 		raw := encode(program)
+		if _, err := Parse(raw); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		if got, err := Compact(raw); err != nil || !slices.Equal(got, raw) {
-			t.Errorf("%s: %v %v", name, got, err)
+			t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(raw), err)
 		}
 	}
 	if _, err := Compact([]byte{1}); err == nil {
@@ -117,13 +139,21 @@ func TestEqual(t *testing.T) {
 		}
 		short := lay(shorten(before, old))
 		for i := range short {
-			other := slices.Clone(short)
-			other[i].K ^= 0x200
-			if _, err := Parse(encode(other)); err != nil || short[i].Code == codeJA {
-				continue
-			}
-			if equal(before, old, other, decisionsOf(other)) {
-				t.Errorf("instruction %d does not matter:\n%s", i, Disassemble(short, nil))
+			for name, change := range map[string]func(in *Instruction){
+				"constant": func(in *Instruction) { in.K ^= 0x200 },
+				"way":      func(in *Instruction) { in.Jt, in.Jf = in.Jf, in.Jt },
+				"code": func(in *Instruction) {
+					in.Code = map[uint16]uint16{codeJEQ: codeJSET, codeJGE: codeJGT, codeJSET: codeJEQ}[in.Code]
+				},
+			} {
+				other := slices.Clone(short)
+				change(&other[i])
+				if _, err := Parse(encode(other)); err != nil || other[i] == short[i] || short[i].Code == codeJA {
+					continue
+				}
+				if equal(before, old, other, decisionsOf(other)) {
+					t.Errorf("the %s of instruction %d does not matter:\n%s", name, i, Disassemble(short, nil))
+				}
 			}
 		}
 	}

@@ -26,7 +26,7 @@ func Disassemble(program []Instruction, namer CallNamer) string {
 	var b strings.Builder
 	for i, in := range program {
 		text, note := describe(program, i, held[i])
-		if namer != nil && held[i] == 0 && in.Code == codeJEQ {
+		if namer != nil && held[i] == 0 && (in.Code == codeJEQ || in.Code == codeJGE || in.Code == codeJGT) {
 			if name := namer(arch, in.K); name != "" {
 				note = name
 			}
