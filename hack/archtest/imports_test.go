@@ -70,7 +70,7 @@ var importRules = []struct {
 	{"runtime/breach", nil, "a name and a build tag"},
 	{"runtime", []string{"spec/fault"}, "what touches the kernel knows OCI and faults, not requests"},
 	{"shim", []string{"spec", "runtime"}, "the shim serves any supervisor"},
-	{"supervisor", []string{"spec", "shim/shimapi", "shim/layout", "runtime/wire"}, "the supervisor knows a shim by its protocol and its directory only"},
+	{"supervisor", []string{"spec", "shim/shimapi", "shim/layout", "runtime/wire", "runtime/slack"}, "the supervisor knows a shim by its protocol and its directory only"},
 	{"cmd", []string{"spec", "runtime", "shim", "supervisor"}, "programs do not use the tools of the tree"},
 }
 

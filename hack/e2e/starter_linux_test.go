@@ -81,6 +81,9 @@ func TestTimersAreTheUsual(t *testing.T) {
 			t.Errorf("%s: %q, %+v", name, o.text(), o.Error)
 		}
 	}
+	if o := bare(t).run(process(ask)); o.text() != "50000\n50000\n" {
+		t.Errorf("process backend: %q, %+v", o.text(), o.Error)
+	}
 }
 
 // TestRefusalLeavesNoShim: what is started early is gone when a refusal is told.
