@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/capsule-run/capsule/shim/layout"
+	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/admission"
@@ -239,7 +240,13 @@ func TestListOfOneThatHasEnded(t *testing.T) {
 	if err := os.Rename(string(dir), filepath.Join(t.TempDir(), "elsewhere")); err != nil {
 		t.Fatal(err)
 	}
-	if left := listed(t, s, own, api.Filter{All: true, Statuses: []string{api.StatusRunning}}, nil); len(left) != 0 {
-		t.Errorf("without its directory: %+v", left)
+	m := s.minder(testID(1))
+	for _, remembered := range []*shimapi.Record{nil, m.rec} {
+		m.mu.Lock()
+		m.recorded = remembered
+		m.mu.Unlock()
+		if left := listed(t, s, own, api.Filter{All: true, Statuses: []string{api.StatusRunning}}, nil); len(left) != 0 {
+			t.Errorf("without its directory: %+v", left)
+		}
 	}
 }

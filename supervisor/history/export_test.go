@@ -23,6 +23,13 @@ func OutputTotal(s *Store) int64 { return s.sums().output }
 // CompactLeast sets how much must be free for Compact.
 func CompactLeast(s *Store, bytes int64) { s.compactLeast = bytes }
 
+// WhileWriting calls f as if a commit were under way.
+func WhileWriting(s *Store, f func()) {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	f()
+}
+
 // Shares are the counts and bytes of each owner that s believes in, and those that
 // its records have.
 func Shares(s *Store) (believed, counted map[uint32][2]int64) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/history"
@@ -141,4 +142,30 @@ func TestOwnersAreCountedMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestOwnersTotalsWaitForNoWriter: once they are counted.
+func TestOwnersTotalsWaitForNoWriter(t *testing.T) {
+	s, err := history.Open(filepath.Join(t.TempDir(), "history.db"), history.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Put(entry(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.TotalsOf(0)
+	told := make(chan struct{})
+	history.WhileWriting(s, func() {
+		go func() {
+			s.TotalsOf(0)
+			close(told)
+		}()
+		select {
+		case <-told:
+		case <-time.After(10 * time.Second):
+			t.Error("they wait for the writer")
+		}
+	})
+	<-told
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ type fake struct {
 	err      error                                                            // answers every call
 	attach   func(ctx context.Context, id string, o *api.AttachOptions) error // nil: output, then the end
 	events   func(ctx context.Context, f func(api.Event) error) error
-	attached sync.WaitGroup // calls of attach that have not returned
+	attached atomic.Int64 // calls of attach that have not returned
 	page     []api.Summary
 	instant  bool        // executions end at once
 	waiting  chan string // gets the id of every Wait; nil: nobody asks
@@ -43,6 +44,13 @@ type fakeRun struct {
 
 func newFake() *fake {
 	return &fake{runs: map[string]*fakeRun{}, calls: map[string]any{}, kills: make(chan string, 64)}
+}
+
+// detached waits until every call of attach has returned.
+func (f *fake) detached() {
+	for f.attached.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // as is the view of one uid.
@@ -163,7 +171,7 @@ func (v *view) Kill(_ context.Context, id string, sig syscall.Signal, all bool) 
 
 func (v *view) Attach(ctx context.Context, id string, o *api.AttachOptions) error {
 	v.attached.Add(1)
-	defer v.attached.Done()
+	defer v.attached.Add(-1)
 	if err := v.note("Attach", *o); err != nil {
 		return err
 	}
@@ -197,10 +205,13 @@ func (v *view) List(_ context.Context, f *api.Filter) (*api.Page, error) {
 	if err := v.note("List", *f); err != nil {
 		return nil, err
 	}
-	if n := f.PageSize; n > 0 && n < len(v.page) {
-		return &api.Page{Executions: v.page[:n], Next: fmt.Sprint(n)}, nil
+	v.mu.Lock()
+	page := v.page
+	v.mu.Unlock()
+	if n := f.PageSize; n > 0 && n < len(page) {
+		return &api.Page{Executions: page[:n], Next: fmt.Sprint(n)}, nil
 	}
-	return &api.Page{Executions: v.page}, nil
+	return &api.Page{Executions: page}, nil
 }
 
 func (v *view) Inspect(_ context.Context, id string) (*api.Details, error) {

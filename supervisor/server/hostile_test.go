@@ -263,7 +263,9 @@ func TestLongLists(t *testing.T) {
 	if err != nil || len(p.Executions) != 25 || p.Next != "25" {
 		t.Errorf("%d executions, %v", len(p.Executions), err)
 	}
+	f.mu.Lock()
 	f.page = []api.Summary{{Command: []string{strings.Repeat("x", 5<<20)}}}
+	f.mu.Unlock()
 	p, err = c.List(within(t), &api.Filter{})
 	if err != nil || len(p.Executions[0].Command[0]) != 4<<10+3 {
 		t.Error(err)

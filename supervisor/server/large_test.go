@@ -52,7 +52,7 @@ func TestLargeStdin(t *testing.T) {
 	if string(r.Request) != `{"command":["cat"]}` || !r.StreamStdin {
 		t.Errorf("%.100s %v", r.Request, r.StreamStdin)
 	}
-	f.attached.Wait()
+	f.detached()
 	if have := f.runs[e.ID].stdin.String(); have != stdin {
 		t.Errorf("%d bytes of %d", len(have), len(stdin))
 	}

@@ -172,7 +172,7 @@ func TestAbort(t *testing.T) {
 	goroutines, files := 0, 0
 	for i := range 1000 {
 		if i == 10 {
-			f.attached.Wait()
+			f.detached()
 			goroutines, files = runtime.NumGoroutine(), descriptors(t)
 		}
 		own := c
@@ -205,7 +205,7 @@ func TestAbort(t *testing.T) {
 		_ = feeder.Close()
 		cancel()
 	}
-	f.attached.Wait()
+	f.detached()
 	eventually(t, "goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
 	eventually(t, "descriptors are gone", func() bool { return descriptors(t) <= files+2 })
 }
