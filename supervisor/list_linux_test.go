@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/capsule-run/capsule/shim/layout"
-	"github.com/capsule-run/capsule/shim/shimapi"
 	"github.com/capsule-run/capsule/spec"
 	"github.com/capsule-run/capsule/spec/fault"
 	"github.com/capsule-run/capsule/supervisor/admission"
@@ -240,13 +240,13 @@ func TestListOfOneThatHasEnded(t *testing.T) {
 	if err := os.Rename(string(dir), filepath.Join(t.TempDir(), "elsewhere")); err != nil {
 		t.Fatal(err)
 	}
+	if left := listed(t, s, own, api.Filter{All: true, Statuses: []string{api.StatusRunning}}, nil); len(left) != 0 {
+		t.Errorf("without its directory: %+v", left)
+	}
+	// One whose record is still in memory.
 	m := s.minder(testID(1))
-	for _, remembered := range []*shimapi.Record{nil, m.rec} {
-		m.mu.Lock()
-		m.recorded = remembered
-		m.mu.Unlock()
-		if left := listed(t, s, own, api.Filter{All: true, Statuses: []string{api.StatusRunning}}, nil); len(left) != 0 {
-			t.Errorf("without its directory: %+v", left)
-		}
+	remembers := &minder{s: s, dir: m.dir, rec: m.rec, recorded: m.rec, done: make(chan struct{}), answered: make(chan struct{})}
+	if e, err := remembers.entry(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%+v, %v", e, err)
 	}
 }
