@@ -49,7 +49,7 @@ const (
 // TimerSlack is the timer slack with which a shim is started, in nanoseconds: by how much
 // the kernel may delay a timer. Go's monitor thread sleeps for 20 microseconds at a time as
 // long as there is work, which with the usual 50 is a hundred times in an execution, and
-// with this a tenth of that. The sandbox does not inherit it.
+// with this half of that. The sandbox does not inherit it.
 const TimerSlack = 500_000
 
 // Ready is the byte by which a shim says that it waits for its execution. Anything

@@ -38,6 +38,20 @@ func ladder(random *rand.Rand, numbers int) []Instruction {
 	return append([]Instruction{{Code: codeLoad, K: 4}, {Code: codeJEQ, K: ArchAMD64, Jf: uint8(len(body))}, {Code: codeLoad}}, body...)
 }
 
+// compacted is what Compact makes of a program.
+func compacted(t *testing.T, raw []byte) []Instruction {
+	t.Helper()
+	short, err := Compact(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := Parse(short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
 // TestCompact compares what random programs answer before and after.
 func TestCompact(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
@@ -48,14 +62,7 @@ func TestCompact(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		short, err := Compact(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, err := Parse(short)
-		if err != nil {
-			t.Fatal(err)
-		}
+		after := compacted(t, raw)
 		if len(after) < len(before) {
 			shorter++
 		}
@@ -168,14 +175,7 @@ func FuzzCompact(f *testing.F) {
 		if err != nil {
 			return
 		}
-		short, err := Compact(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, err := Parse(short)
-		if err != nil {
-			t.Fatal(err)
-		}
+		after := compacted(t, raw)
 		for _, arch := range []uint32{ArchAMD64, ArchI386, before[0].K} {
 			for _, n := range []uint32{number, number + 1, number - 1, 0, math.MaxUint32} {
 				d := Data{Arch: arch, Number: n, Args: [6]uint64{argument, argument, argument, argument, argument, argument}}
